@@ -1,0 +1,181 @@
+// The port to the hypervisor: all that verbs, metrics and reconciliation ask of it. One contract suite holds every implementation to it.
+
+import type { Readable } from 'node:stream'
+import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
+
+export interface Wait {
+  readonly signal: AbortSignal
+}
+
+/** Where this host put a VM: chosen once at provision, kept in the domain's metadata beside the specification. */
+export interface Placement {
+  /** The numeric user that runs this VM's QEMU, and no other's. */
+  readonly uid: number
+  readonly macAddress: string
+  readonly address: string
+  readonly network: string
+  readonly rootVolume: string
+  readonly dataVolume: string | null
+}
+
+/** A VM of ours, as libvirt's metadata and state tell. */
+export interface VmRecord {
+  readonly specification: VmSpecification
+  readonly placement: Placement
+  readonly generation: number
+  /** Whether it should run: the agent starts such VMs after a host boot, since libvirt's autostart is never set. */
+  readonly wanted: 'running' | 'stopped'
+  readonly state: VmState
+  readonly reason: string
+}
+
+/** What `define` writes: all of it is kept in the domain's metadata. */
+export interface VmDefinition {
+  readonly specification: VmSpecification
+  readonly placement: Placement
+  readonly generation: number
+  readonly wanted: 'running' | 'stopped'
+  /** Absolute path of the NoCloud seed, attached as a CD; null when there is none or it is done with. */
+  readonly seedPath: string | null
+}
+
+export interface HypervisorFacts {
+  readonly libvirtVersion: string
+  readonly hypervisorVersion: string
+  readonly accelerator: 'kvm' | 'tcg'
+  readonly architecture: string
+  readonly poolCapacityBytes: number
+  readonly poolAvailableBytes: number
+}
+
+export interface VolumeRecord {
+  readonly name: string
+  readonly path: string
+  readonly capacityBytes: number
+  readonly allocationBytes: number
+}
+
+export interface Lease {
+  readonly macAddress: string
+  readonly address: string
+}
+
+/** Counters of one domain since it started, from one bulk call. Absent what libvirt did not tell in time. */
+export interface DomainCounters {
+  readonly name: string
+  readonly uuid: string
+  readonly state: VmState
+  readonly cpuNanoseconds?: number
+  readonly memoryMaximumBytes?: number
+  readonly memoryResidentBytes?: number
+  readonly memoryAvailableBytes?: number
+  readonly diskCapacityBytes?: number
+  readonly diskAllocationBytes?: number
+  readonly diskReadBytes?: number
+  readonly diskWriteBytes?: number
+  readonly diskReads?: number
+  readonly diskWrites?: number
+  readonly receiveBytes?: number
+  readonly transmitBytes?: number
+}
+
+export type DomainEvent = {
+  readonly name: string
+  readonly uuid: string
+  readonly kind:
+    | 'defined'
+    | 'undefined'
+    | 'started'
+    | 'suspended'
+    | 'resumed'
+    | 'stopped'
+    | 'shutdown'
+    | 'crashed'
+    | 'rebooted'
+    | 'io-error'
+  readonly detail: string
+  /** Milliseconds since the epoch, when the event was received. */
+  readonly at: number
+}
+
+export type HypervisorStatus =
+  | { readonly state: 'connected' }
+  | { readonly state: 'away'; readonly since: number; readonly reason: string }
+
+/**
+ * Names of VMs, volumes and networks are the plain ones of the specification and placement. Every method throws
+ * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
+ * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
+ */
+export interface Hypervisor {
+  /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
+  open(): void
+  status(): HypervisorStatus
+  onStatus(listener: (status: HypervisorStatus) => void): Disposable
+  onEvent(listener: (event: DomainEvent) => void): Disposable
+  facts(wait: Wait): Promise<HypervisorFacts>
+
+  /** VMs of ours, by the metadata they carry. */
+  listVms(wait: Wait): Promise<readonly VmRecord[]>
+  findVm(name: string, wait: Wait): Promise<VmRecord | undefined>
+  /** Domains that carry no metadata of ours. They are never touched. */
+  listForeign(wait: Wait): Promise<readonly ForeignDomain[]>
+  /** Defines or redefines. E_CONFLICT when the name or UUID belongs to another domain. Never sets autostart. */
+  define(definition: VmDefinition, wait: Wait): Promise<void>
+  /** Writes generation and wanted state to the metadata, without touching the running VM. */
+  annotate(
+    name: string,
+    change: { generation?: number; wanted?: 'running' | 'stopped' },
+    wait: Wait
+  ): Promise<void>
+  /** No effect on a VM that runs. */
+  start(name: string, wait: Wait): Promise<void>
+  /** Presses the power button. Returns at once: the guest decides. No effect on a VM that is off. */
+  pressPowerButton(name: string, wait: Wait): Promise<void>
+  /** Asks the guest to reboot. Returns at once. */
+  requestReboot(name: string, wait: Wait): Promise<void>
+  /** Resets the machine, as its reset button would. */
+  reset(name: string, wait: Wait): Promise<void>
+  /** Cuts the power. No effect on a VM that is off. */
+  cutPower(name: string, wait: Wait): Promise<void>
+  /** Takes the seed's CD out of the running machine and of its definition. No effect when there is none. */
+  ejectSeed(name: string, wait: Wait): Promise<void>
+  /** Removes the definition with its checkpoints, NVRAM and saved state. No effect when there is none. Refuses foreign domains. */
+  undefine(name: string, wait: Wait): Promise<void>
+  /** Counters of all domains of ours, in one call. */
+  counters(wait: Wait): Promise<readonly DomainCounters[]>
+
+  /** Volumes of our pool. */
+  listVolumes(wait: Wait): Promise<readonly VolumeRecord[]>
+  findVolume(name: string, wait: Wait): Promise<VolumeRecord | undefined>
+  /** Uploads a base image: root-owned, 0444. Removes the half-made volume when it fails. E_CONFLICT when the name exists. */
+  uploadBase(
+    volume: { name: string; format: (typeof imageFormats)[number]; sizeBytes: number },
+    content: Readable,
+    wait: Wait
+  ): Promise<void>
+  /** The bytes of a volume of ours as stored, to check a base image's digest again. */
+  readVolume(name: string, wait: Wait): Promise<Readable>
+  /** A qcow2 v3 overlay on a base volume. No effect when it exists. */
+  createOverlay(
+    overlay: { name: string; base: string; baseFormat: (typeof imageFormats)[number]; capacityBytes: number },
+    wait: Wait
+  ): Promise<void>
+  /** An empty qcow2 v3 volume. No effect when it exists. */
+  createVolume(volume: { name: string; capacityBytes: number }, wait: Wait): Promise<void>
+  /** No effect when there is none. */
+  removeVolume(name: string, wait: Wait): Promise<void>
+
+  /** Makes sure that the profile's network exists and is active. */
+  ensureNetwork(network: { name: string; bridge: string; subnet: string }, wait: Wait): Promise<void>
+  /** DHCP reservations of a network. */
+  listReservations(network: string, wait: Wait): Promise<readonly Lease[]>
+  /** E_CONFLICT when the MAC or the address belongs to another reservation. No effect when it stands as asked. */
+  addReservation(network: string, reservation: Lease & { vm: string }, wait: Wait): Promise<void>
+  /** No effect when there is none. */
+  removeReservation(network: string, macAddress: string, wait: Wait): Promise<void>
+  /** What DHCP has handed out. */
+  listLeases(network: string, wait: Wait): Promise<readonly Lease[]>
+
+  close(): Promise<void>
+}

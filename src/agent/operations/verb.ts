@@ -1,0 +1,72 @@
+// What a verb is: its schema, its lock, and the ordered steps that carry it out. Everything else happens in the dispatcher.
+
+import type { Static, TSchema } from 'typebox'
+import type { ErrorReport } from '../../errors.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { CommandSubject } from '../../protocol/command.ts'
+
+/** JSON values that a step leaves behind for later steps, and for the same step after a crash. */
+export type StepNotes = Record<string, unknown>
+
+/** What a step may use while it runs. One per operation; it survives a crash except for its signal. */
+export interface Operation {
+  readonly id: string
+  readonly verb: string
+  readonly subject: CommandSubject | undefined
+  /** Aborted at the verb's deadline and when the agent stops. Every wait takes it. */
+  readonly signal: AbortSignal
+  readonly log: Logger
+  /** Notes of the steps that have been applied, merged in order; durable since their checkpoint. */
+  readonly notes: Readonly<StepNotes>
+  /** Reports how far the step is, 0 to 1 where known; may be called often, is sent seldom. */
+  progress(update: { ratio?: number; note?: string }): void
+}
+
+/**
+ * One line of the runbook. `apply` is safe to repeat, because after a crash it runs again; it may return notes, which are
+ * journaled with its checkpoint. `undo` is safe where `apply` never ran or ran halfway; it sees the notes so far.
+ */
+export interface Step {
+  readonly name: string
+  apply(operation: Operation): Promise<StepNotes | undefined> | Promise<void>
+  undo?(operation: Operation): Promise<void>
+}
+
+export const lockScopes = ['vm', 'image', 'none'] as const
+/** `resume` runs on from the last checkpoint after a crash; `rollback` undoes what was begun and reports E_INTERRUPTED. */
+export const crashPolicies = ['resume', 'rollback'] as const
+
+export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSchema = TSchema> {
+  readonly name: string
+  /** One sentence for the documents and for help. */
+  readonly summary: string
+  /** `vm` serialises operations on one VM; `image` on one digest; `none` is for looking. */
+  readonly lock: (typeof lockScopes)[number]
+  /** True when it changes a VM: the command must carry a subject with a newer generation, and is journaled. */
+  readonly changes: boolean
+  readonly deadlineMs: number
+  readonly afterCrash: (typeof crashPolicies)[number]
+  readonly params: Params
+  readonly result: Result
+  /** Longer deadline where the arguments ask for it, e.g. a readiness time-out. */
+  deadline?(params: Static<Params>): number
+  /** Key within the lock scope when it is not the subject's VM: an image's digest. */
+  lockKey?(params: Static<Params>): string
+  /** Refuses, before anything is journaled, what can be known to be impossible. Throws HostletError. */
+  check?(params: Static<Params>, host: Host, operation: Operation): Promise<void>
+  steps(params: Static<Params>, host: Host): readonly Step[]
+  /** The result, from the notes and the state as it is now. */
+  outcome(params: Static<Params>, host: Host, operation: Operation): Promise<Static<Result>>
+}
+
+/** Declares a verb with its types inferred from its schemas; `Host` is what its steps ask for. */
+export function defineVerb<Host>() {
+  return <Params extends TSchema, Result extends TSchema>(
+    verb: Verb<Host, Params, Result>
+  ): Verb<Host, Params, Result> => verb
+}
+
+/** How an operation ended. */
+export type Outcome =
+  | { readonly outcome: 'done'; readonly value: Record<string, unknown> }
+  | { readonly outcome: 'failed'; readonly error: ErrorReport }

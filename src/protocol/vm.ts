@@ -1,0 +1,151 @@
+// What a VM is: the specification that a command carries and libvirt's metadata keeps, and how a VM's state is told.
+
+import { type Static, Type } from 'typebox'
+import {
+  Bytes,
+  HostId,
+  Ipv4,
+  MacAddress,
+  Milliseconds,
+  Port,
+  ProfileName,
+  Sha256,
+  ShortText,
+  strict,
+  Timestamp,
+  Uuid,
+  VmName
+} from './names.ts'
+
+export const imageFormats = ['qcow2', 'raw'] as const
+
+/** Where an image comes from and what its bytes must hash to. `file:` means a file on the agent's host. */
+export const ImageReference = Type.Object(
+  {
+    url: Type.String({ pattern: '^(https|file)://[^\\s<>"\'`{}|\\\\^]+$', maxLength: 2_048 }),
+    sha256: Sha256,
+    format: Type.Enum([...imageFormats])
+  },
+  strict
+)
+export type ImageReference = Static<typeof ImageReference>
+
+/** What cloud-init's NoCloud seed tells the guest. */
+export const Seed = Type.Object(
+  {
+    hostname: Type.Optional(VmName),
+    sshAuthorizedKeys: Type.Optional(
+      Type.Array(
+        Type.String({ pattern: '^[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\\u0000-\\u001f]*)?$', maxLength: 8_192 }),
+        { maxItems: 32 }
+      )
+    ),
+    /** Raw user-data; replaces what hostlet would write from the keys. */
+    userData: Type.Optional(Type.String({ maxLength: 65_536 }))
+  },
+  strict
+)
+export type Seed = Static<typeof Seed>
+
+/** When a VM counts as ready: always its address; besides, a TCP port or an HTTP path that answers. */
+export const Readiness = Type.Object(
+  {
+    tcpPort: Type.Optional(Port),
+    http: Type.Optional(
+      Type.Object(
+        { port: Port, path: Type.String({ pattern: '^/[A-Za-z0-9._~/?=&%-]*$', maxLength: 1_024 }) },
+        strict
+      )
+    ),
+    timeoutMs: Type.Optional(Milliseconds)
+  },
+  strict
+)
+export type Readiness = Static<typeof Readiness>
+
+/** A VM as asked for. Everything that defines it; the host adds only placement (uid, address, volumes). */
+export const VmSpecification = Type.Object(
+  {
+    name: VmName,
+    uuid: Uuid,
+    profile: ProfileName,
+    image: ImageReference,
+    cpus: Type.Integer({ minimum: 1, maximum: 256 }),
+    /** Upper limit of CPU time, in percent of one core; absent means all of its vCPUs. */
+    cpuLimitPercent: Type.Optional(Type.Integer({ minimum: 5, maximum: 25_600 })),
+    memoryBytes: Type.Integer({ minimum: 64 * 1024 ** 2, maximum: 16 * 1024 ** 4, multipleOf: 1024 ** 2 }),
+    rootDiskBytes: Type.Integer({ minimum: 1024 ** 2, maximum: 64 * 1024 ** 4, multipleOf: 512 }),
+    dataDiskBytes: Type.Optional(
+      Type.Integer({ minimum: 1024 ** 2, maximum: 64 * 1024 ** 4, multipleOf: 512 })
+    ),
+    seed: Type.Optional(Seed),
+    ready: Type.Optional(Readiness),
+    /** Keeps the last lines of the serial console in memory-backed storage of the host. Off unless asked for. */
+    consoleLog: Type.Optional(Type.Boolean())
+  },
+  strict
+)
+export type VmSpecification = Static<typeof VmSpecification>
+
+export const vmStates = [
+  'running',
+  'paused',
+  'stopping',
+  'stopped',
+  'crashed',
+  'suspended',
+  'unknown'
+] as const
+export const VmState = Type.Enum([...vmStates])
+export type VmState = (typeof vmStates)[number]
+
+/** One VM of ours as a host sees it now. */
+export const VmSummary = Type.Object(
+  {
+    name: VmName,
+    uuid: Uuid,
+    state: VmState,
+    /** libvirt's reason of the state, as a word: "booted", "shutdown", "crashed". */
+    reason: ShortText,
+    /** True from the command that should have it running until the one that stops it. */
+    wanted: Type.Enum(['running', 'stopped']),
+    generation: Type.Integer({ minimum: 0 }),
+    profile: ProfileName,
+    cpus: Type.Integer({ minimum: 1 }),
+    memoryBytes: Bytes,
+    macAddress: Type.Optional(MacAddress),
+    address: Type.Optional(Ipv4),
+    startedAt: Type.Optional(Timestamp)
+  },
+  strict
+)
+export type VmSummary = Static<typeof VmSummary>
+
+/** A domain that is not ours: listed, never touched. */
+export const ForeignDomain = Type.Object(
+  { name: Type.String({ maxLength: 1_024 }), uuid: Uuid, state: VmState },
+  strict
+)
+export type ForeignDomain = Static<typeof ForeignDomain>
+
+export const HostFacts = Type.Object(
+  {
+    hostId: HostId,
+    hostname: ShortText,
+    agentVersion: ShortText,
+    libvirtVersion: ShortText,
+    hypervisorVersion: ShortText,
+    accelerator: Type.Enum(['kvm', 'tcg']),
+    architecture: ShortText,
+    kernel: ShortText,
+    operatingSystem: ShortText,
+    cpuModel: ShortText,
+    cpus: Type.Integer({ minimum: 1 }),
+    memoryBytes: Bytes,
+    poolCapacityBytes: Bytes,
+    poolAvailableBytes: Bytes,
+    bootedAt: Timestamp
+  },
+  strict
+)
+export type HostFacts = Static<typeof HostFacts>
