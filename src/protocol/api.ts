@@ -1,0 +1,383 @@
+// Every request and answer of the scheduler's HTTP API, one schema each; the types follow from the schemas.
+
+import { type Static, Type } from 'typebox'
+import { ErrorReportSchema } from './command.ts'
+import { CaHash } from './enrollment.ts'
+import { Condition, vmEventKinds } from './messages.ts'
+import { HostSample, VmSample } from './metrics.ts'
+import {
+  CommandId,
+  HostId,
+  Ipv4,
+  MacAddress,
+  Milliseconds,
+  ProfileName,
+  Sentence,
+  ShortText,
+  strict,
+  Timestamp,
+  Uuid,
+  VerbName,
+  VmName
+} from './names.ts'
+import { ForeignDomain, HostFacts, ImageReference, VmSpecification, VmState, vmStates } from './vm.ts'
+
+/** Longest body of a request. */
+export const requestBytesMax = 1024 * 1024
+/** Most items that one list answers with; `more` says that there were others. */
+export const listItemsMax = 1_000
+/** Longest single wait of `/v1/operations/{id}/wait`; ask again for more. */
+export const waitMsMax = 60_000
+/** Header that makes a POST repeatable: the same key and body answer with the same operation. */
+export const idempotencyHeader = 'idempotency-key'
+
+/** What a key may do. Each tier includes the ones before it. */
+export const apiTiers = ['read', 'manage', 'admin'] as const
+export type ApiTier = (typeof apiTiers)[number]
+
+/** The body of every answer that is not a success. */
+export const ApiError = Type.Object({ error: ErrorReportSchema }, strict)
+export type ApiError = Static<typeof ApiError>
+
+/** The text of a new API key: shown once, stored hashed. */
+export const ApiKeyText = Type.String({ pattern: '^hlk_[A-Za-z0-9_-]{43}$' })
+const Note = ShortText
+const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: listItemsMax, default: 100 }))
+
+/** Answer of `DELETE` where nothing but success is to be told. */
+export const Removed = Type.Object({ removed: Type.Literal(true) }, strict)
+export type Removed = Static<typeof Removed>
+
+// Status
+
+export const HealthView = Type.Object({ status: Type.Literal('ok') }, strict)
+export type HealthView = Static<typeof HealthView>
+
+export const StatusView = Type.Object(
+  {
+    version: ShortText,
+    protocol: Type.Integer(),
+    trustDomain: ShortText,
+    caHash: CaHash,
+    now: Timestamp,
+    startedAt: Timestamp,
+    hosts: Type.Object({ total: Type.Integer(), connected: Type.Integer(), away: Type.Integer() }, strict),
+    vms: Type.Object({ total: Type.Integer(), running: Type.Integer() }, strict),
+    operations: Type.Object({ open: Type.Integer() }, strict)
+  },
+  strict
+)
+export type StatusView = Static<typeof StatusView>
+
+// Hosts
+
+export const hostStates = ['new', 'connected', 'away', 'revoked'] as const
+/** A host as the scheduler knows it. `reason` says in words why it is in its state. */
+export const HostView = Type.Object(
+  {
+    id: HostId,
+    hostname: ShortText,
+    /** `new`: enrolled, never connected. `away`: was connected, is not now. */
+    state: Type.Enum([...hostStates]),
+    reason: Sentence,
+    enrolledAt: Timestamp,
+    certificateExpiresAt: Timestamp,
+    connectedAt: Type.Optional(Timestamp),
+    lastSeenAt: Type.Optional(Timestamp),
+    agentVersion: Type.Optional(ShortText),
+    verbs: Type.Array(VerbName),
+    /** Whether the agent reaches its libvirt, as of its last heartbeat. */
+    hypervisor: Type.Enum(['connected', 'away', 'unknown']),
+    operationsRunning: Type.Integer({ minimum: 0 }),
+    operationsWaiting: Type.Integer({ minimum: 0 }),
+    conditions: Type.Array(Condition),
+    vmCount: Type.Integer({ minimum: 0 }),
+    foreignCount: Type.Integer({ minimum: 0 }),
+    facts: Type.Optional(HostFacts)
+  },
+  strict
+)
+export type HostView = Static<typeof HostView>
+
+export const HostList = Type.Object({ hosts: Type.Array(HostView), more: Type.Boolean() }, strict)
+export type HostList = Static<typeof HostList>
+
+/** One host with the domains on it that are not ours. */
+export const HostDetail = Type.Object({ host: HostView, foreign: Type.Array(ForeignDomain) }, strict)
+export type HostDetail = Static<typeof HostDetail>
+
+// Join tokens
+
+export const CreateTokenRequest = Type.Object(
+  {
+    ttlSeconds: Type.Optional(Type.Integer({ minimum: 10, maximum: 604_800, default: 3_600 })),
+    note: Type.Optional(Note)
+  },
+  strict
+)
+export type CreateTokenRequest = Static<typeof CreateTokenRequest>
+
+/** A new token. `token` is shown this once; `command` is the line to run on the new host. */
+export const CreatedToken = Type.Object(
+  {
+    id: Uuid,
+    token: Type.String(),
+    expiresAt: Timestamp,
+    caHash: CaHash,
+    url: Type.String(),
+    command: Type.String()
+  },
+  strict
+)
+export type CreatedToken = Static<typeof CreatedToken>
+
+export const TokenView = Type.Object(
+  {
+    id: Uuid,
+    state: Type.Enum(['open', 'used', 'expired']),
+    note: Note,
+    createdAt: Timestamp,
+    expiresAt: Timestamp,
+    usedAt: Type.Optional(Timestamp),
+    host: Type.Optional(HostId)
+  },
+  strict
+)
+export type TokenView = Static<typeof TokenView>
+
+export const TokenList = Type.Object({ tokens: Type.Array(TokenView), more: Type.Boolean() }, strict)
+export type TokenList = Static<typeof TokenList>
+
+// Operations
+
+export const operationStates = ['waiting', 'sent', 'running', 'done', 'failed', 'expired'] as const
+export type OperationState = (typeof operationStates)[number]
+export const operationStatesEnded: readonly OperationState[] = ['done', 'failed', 'expired']
+
+/** What became of one command. Its id is the command's. `next` tells a person what happens or what to do now. */
+export const OperationView = Type.Object(
+  {
+    id: CommandId,
+    verb: VerbName,
+    host: HostId,
+    vm: Type.Optional(VmName),
+    /** `waiting`: for its host. `sent`: not acknowledged yet. `expired`: the host never took it in time. */
+    state: Type.Enum([...operationStates]),
+    step: Type.Optional(ShortText),
+    stepIndex: Type.Optional(Type.Integer({ minimum: 0 })),
+    steps: Type.Optional(Type.Integer({ minimum: 1 })),
+    ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    note: Type.Optional(ShortText),
+    createdAt: Timestamp,
+    expiresAt: Timestamp,
+    startedAt: Type.Optional(Timestamp),
+    finishedAt: Type.Optional(Timestamp),
+    /** The verb's result, when done. */
+    value: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    error: Type.Optional(ErrorReportSchema),
+    next: Sentence
+  },
+  strict
+)
+export type OperationView = Static<typeof OperationView>
+
+export const OperationReply = Type.Object({ operation: OperationView }, strict)
+export type OperationReply = Static<typeof OperationReply>
+
+export const OperationList = Type.Object(
+  { operations: Type.Array(OperationView), more: Type.Boolean() },
+  strict
+)
+export type OperationList = Static<typeof OperationList>
+
+export const OperationQuery = Type.Object(
+  {
+    vm: Type.Optional(VmName),
+    host: Type.Optional(HostId),
+    state: Type.Optional(Type.Enum([...operationStates])),
+    limit: Limit
+  },
+  strict
+)
+export type OperationQuery = Static<typeof OperationQuery>
+
+export const WaitQuery = Type.Object(
+  { timeoutMs: Type.Optional(Type.Integer({ minimum: 0, maximum: waitMsMax, default: 30_000 })) },
+  strict
+)
+export type WaitQuery = Static<typeof WaitQuery>
+
+// VMs
+
+export const vmViewStates = ['pending', ...vmStates, 'missing'] as const
+
+/** A VM as the scheduler knows it: what was asked for, and what its host last said. */
+export const VmView = Type.Object(
+  {
+    name: VmName,
+    uuid: Uuid,
+    host: HostId,
+    /** `pending`: its host has not reported it yet. `missing`: its host reported it before, and no longer does. */
+    state: Type.Enum([...vmViewStates]),
+    reason: Sentence,
+    wanted: Type.Enum(['running', 'stopped']),
+    generation: Type.Integer({ minimum: 0 }),
+    profile: ProfileName,
+    cpus: Type.Integer({ minimum: 1 }),
+    memoryBytes: Type.Integer({ minimum: 0 }),
+    address: Type.Optional(Ipv4),
+    macAddress: Type.Optional(MacAddress),
+    startedAt: Type.Optional(Timestamp),
+    createdAt: Timestamp,
+    /** When its host last reported it. */
+    reportedAt: Type.Optional(Timestamp),
+    /** False while the host is away: state and address are the last known. */
+    fresh: Type.Boolean(),
+    /** Its newest operation. */
+    operation: Type.Optional(CommandId),
+    /** What was asked for, without user data and keys. Absent for a VM that was found on its host. */
+    image: Type.Optional(ImageReference),
+    rootDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+    dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 }))
+  },
+  strict
+)
+export type VmView = Static<typeof VmView>
+
+export const VmList = Type.Object({ vms: Type.Array(VmView), more: Type.Boolean() }, strict)
+export type VmList = Static<typeof VmList>
+
+export const VmReply = Type.Object({ vm: VmView }, strict)
+export type VmReply = Static<typeof VmReply>
+
+export const VmQuery = Type.Object({ host: Type.Optional(HostId), limit: Limit }, strict)
+export type VmQuery = Static<typeof VmQuery>
+
+const { uuid: _chosenByScheduler, ...specificationFields } = VmSpecification.properties
+/** A VM's specification without its UUID, which the scheduler chooses. */
+export const VmSpecificationRequest = Type.Object(specificationFields, strict)
+export type VmSpecificationRequest = Static<typeof VmSpecificationRequest>
+
+/** Without `host` the scheduler takes the connected host with most free memory. */
+export const CreateVmRequest = Type.Object(
+  { specification: VmSpecificationRequest, host: Type.Optional(HostId) },
+  strict
+)
+export type CreateVmRequest = Static<typeof CreateVmRequest>
+
+export const StopVmRequest = Type.Object(
+  {
+    /** How long the guest may take to shut down before its power is cut. The host's default when absent. */
+    graceMs: Type.Optional(Milliseconds),
+    /** Cuts the power at once. */
+    force: Type.Optional(Type.Boolean())
+  },
+  strict
+)
+export type StopVmRequest = Static<typeof StopVmRequest>
+
+export const RebootVmRequest = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict)
+export type RebootVmRequest = Static<typeof RebootVmRequest>
+
+/** Body of actions that need no words. */
+export const EmptyRequest = Type.Object({}, strict)
+export type EmptyRequest = Static<typeof EmptyRequest>
+
+/** Body of `POST /v1/hosts/{id}/images`. */
+export const PrefetchRequest = ImageReference
+export type PrefetchRequest = Static<typeof PrefetchRequest>
+
+// Metrics and events
+
+export const MetricsQuery = Type.Object({ sinceMs: Type.Optional(Timestamp), limit: Limit }, strict)
+export type MetricsQuery = Static<typeof MetricsQuery>
+
+/** Oldest first. */
+export const HostMetrics = Type.Object(
+  { host: HostId, points: Type.Array(Type.Object({ at: Timestamp, sample: HostSample }, strict)) },
+  strict
+)
+export type HostMetrics = Static<typeof HostMetrics>
+
+/** Oldest first. */
+export const VmMetrics = Type.Object(
+  { vm: VmName, points: Type.Array(Type.Object({ at: Timestamp, sample: VmSample }, strict)) },
+  strict
+)
+export type VmMetrics = Static<typeof VmMetrics>
+
+/** The newest figures of everything. `at` and `sample` are absent until the first sample has come. */
+export const LatestMetrics = Type.Object(
+  {
+    now: Timestamp,
+    hosts: Type.Array(
+      Type.Object({ host: HostView, at: Type.Optional(Timestamp), sample: Type.Optional(HostSample) }, strict)
+    ),
+    vms: Type.Array(
+      Type.Object({ vm: VmView, at: Type.Optional(Timestamp), sample: Type.Optional(VmSample) }, strict)
+    )
+  },
+  strict
+)
+export type LatestMetrics = Static<typeof LatestMetrics>
+
+export const EventQuery = Type.Object(
+  {
+    /** Sequence of the last event seen; 0 for all that are kept. */
+    after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+    vm: Type.Optional(VmName),
+    limit: Limit
+  },
+  strict
+)
+export type EventQuery = Static<typeof EventQuery>
+
+export const EventView = Type.Object(
+  {
+    sequence: Type.Integer({ minimum: 1 }),
+    at: Timestamp,
+    receivedAt: Timestamp,
+    host: HostId,
+    vm: VmName,
+    uuid: Uuid,
+    kind: Type.Enum([...vmEventKinds]),
+    state: VmState,
+    detail: ShortText
+  },
+  strict
+)
+export type EventView = Static<typeof EventView>
+
+/** Oldest first. `last` is the `after` of the next question. */
+export const EventList = Type.Object(
+  { events: Type.Array(EventView), last: Type.Integer({ minimum: 0 }), more: Type.Boolean() },
+  strict
+)
+export type EventList = Static<typeof EventList>
+
+// API keys
+
+export const CreateKeyRequest = Type.Object(
+  { tier: Type.Enum([...apiTiers]), note: Type.Optional(Note) },
+  strict
+)
+export type CreateKeyRequest = Static<typeof CreateKeyRequest>
+
+export const KeyView = Type.Object(
+  {
+    id: Uuid,
+    tier: Type.Enum([...apiTiers]),
+    note: Note,
+    createdAt: Timestamp,
+    lastUsedAt: Type.Optional(Timestamp)
+  },
+  strict
+)
+export type KeyView = Static<typeof KeyView>
+
+export const KeyList = Type.Object({ keys: Type.Array(KeyView), more: Type.Boolean() }, strict)
+export type KeyList = Static<typeof KeyList>
+
+/** `text` is the key itself, shown this once. */
+export const CreatedKey = Type.Object({ key: KeyView, text: ApiKeyText }, strict)
+export type CreatedKey = Static<typeof CreatedKey>
