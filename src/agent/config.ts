@@ -1,0 +1,148 @@
+// The agent's configuration: its schema with every default, and the only reader of its YAML and environment.
+
+import { type Static, type TSchema, Type } from 'typebox'
+import { loadConfigFile } from '../lib/config-file.ts'
+import { Milliseconds, ProfileName, strict } from '../protocol/names.ts'
+
+export const agentConfigPath = '/etc/hostlet/agent.yaml'
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const
+export const logFormats = ['auto', 'journal', 'json', 'pretty'] as const
+
+const AbsolutePath = Type.String({
+  pattern: '^/[^\\u0000]*$',
+  maxLength: 1_024,
+  description: 'an absolute path'
+})
+const LinkName = Type.String({
+  pattern: '^[a-z][a-z0-9-]{0,14}$',
+  description: 'a network device name of at most 15 characters: letters, digits and dashes'
+})
+const ObjectName = Type.String({
+  pattern: '^[a-z][a-z0-9-]{0,62}$',
+  description: 'a name of letters, digits and dashes'
+})
+const octet = '(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])'
+const Subnet = Type.String({
+  pattern: `^(${octet}\\.){3}${octet}/(8|9|1[0-9]|2[0-9])$`,
+  description: 'an IPv4 network of /8 to /29 such as 10.83.0.0/20'
+})
+const SchedulerUrl = Type.String({
+  pattern: '^wss://[^\\s/?#]+(/[^\\s?#]*)?$',
+  maxLength: 512,
+  description: 'a wss:// address'
+})
+
+const Profile = Type.Object({ network: ObjectName, bridge: LinkName, subnet: Subnet }, strict)
+
+export const AgentConfigSchema = Type.Object(
+  {
+    stateDirectory: withDefault(AbsolutePath, '/var/lib/hostlet'),
+    runtimeDirectory: withDefault(AbsolutePath, '/run/hostlet'),
+    /** Instead of the addresses that enrollment gave. */
+    schedulerUrls: Type.Optional(Type.Array(SchedulerUrl, { minItems: 1, maxItems: 16 })),
+    libvirt: section({
+      uri: Type.String({ default: 'qemu:///system', minLength: 1, maxLength: 512 }),
+      /** The daemon's socket where it is not the one of the URI. */
+      socket: Type.Optional(AbsolutePath)
+    }),
+    accelerator: Type.Enum(['auto', 'kvm', 'tcg'], { default: 'auto' }),
+    pool: section({
+      name: withDefault(ObjectName, 'hostlet'),
+      path: withDefault(AbsolutePath, '/var/lib/libvirt/images/hostlet')
+    }),
+    network: section({
+      profiles: Type.Record(ProfileName, Profile, {
+        default: { starter: { network: 'hostlet-starter', bridge: 'hl-starter', subnet: '10.83.0.0/20' } }
+      })
+    }),
+    /** Numeric users, one a VM. The default range is one that systemd leaves unused. */
+    vmUids: section({
+      first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),
+      count: Type.Integer({ default: 16_384, minimum: 1, maximum: 65_536 })
+    }),
+    images: section({
+      allowFileUrls: Type.Array(AbsolutePath, { default: [], maxItems: 32 }),
+      cacheBytesMax: Type.Integer({ default: 64 * 1024 ** 3, minimum: 1024 ** 2, maximum: 2 ** 50 }),
+      /** PEM file of a private CA that image servers are checked against, besides the public ones. */
+      ca: Type.Optional(AbsolutePath)
+    }),
+    operations: section({
+      concurrencyMax: Type.Integer({ default: 4, minimum: 1, maximum: 64 }),
+      waitingMax: Type.Integer({ default: 64, minimum: 0, maximum: 4_096 })
+    }),
+    metrics: section({
+      intervalMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 3_600_000 }),
+      bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 })
+    }),
+    stop: section({ graceMs: withDefault(Milliseconds, 60_000) }),
+    readyTimeoutMs: withDefault(Milliseconds, 180_000),
+    log: section({
+      level: Type.Enum([...logLevels], { default: 'info' }),
+      format: Type.Enum([...logFormats], { default: 'auto' })
+    })
+  },
+  strict
+)
+export type AgentConfig = Static<typeof AgentConfigSchema>
+
+/** What the environment may say; each of its variables wins over the file. */
+export type ConfigEnvironment = Readonly<Record<string, string | undefined>>
+
+/**
+ * Reads and checks the agent's configuration. `HOSTLET_LOG_LEVEL` and `HOSTLET_LOG_FORMAT` of the environment win over
+ * the file. Throws E_NOT_FOUND and E_BAD_REQUEST, as loadConfigFile does.
+ */
+export function loadAgentConfig(
+  path: string = agentConfigPath,
+  environment: ConfigEnvironment = process.env
+): AgentConfig {
+  const config = loadConfigFile(path, AgentConfigSchema, networkFaults)
+  const level = oneOf(logLevels, environment.HOSTLET_LOG_LEVEL)
+  const format = oneOf(logFormats, environment.HOSTLET_LOG_FORMAT)
+  return { ...config, log: { level: level ?? config.log.level, format: format ?? config.log.format } }
+}
+
+/** A section whose absence means all of its defaults. */
+function section<Properties extends Record<string, TSchema>>(properties: Properties) {
+  return Type.Object(properties, { ...strict, default: {} })
+}
+
+function withDefault<Schema extends object, Value>(schema: Schema, value: Value): Schema {
+  return { ...schema, default: value }
+}
+
+function oneOf<Word extends string>(words: readonly Word[], given: string | undefined): Word | undefined {
+  return words.find((word) => word === given)
+}
+
+/** Two profiles on one bridge or with overlapping subnets would join tenants that must stay apart. */
+function networkFaults({ network: { profiles } }: AgentConfig) {
+  const entries = Object.entries(profiles)
+  return entries.flatMap(([name, profile], index) =>
+    entries.slice(0, index).flatMap(([other, before]) => {
+      const at = ['network', 'profiles', name]
+      const clash = (key: string, why: string) => ({
+        at: [...at, key],
+        text: `expected ${why} than that of profile "${other}"`
+      })
+      return [
+        ...(profile.network === before.network ? [clash('network', 'another network')] : []),
+        ...(profile.bridge === before.bridge ? [clash('bridge', 'another bridge')] : []),
+        ...(overlap(profile.subnet, before.subnet) ? [clash('subnet', 'another subnet')] : [])
+      ]
+    })
+  )
+}
+
+function overlap(a: string, b: string): boolean {
+  const [first, second] = [range(a), range(b)]
+  return first.from <= second.to && second.from <= first.to
+}
+
+function range(subnet: string): { from: number; to: number } {
+  const [address = '', bits = '32'] = subnet.split('/')
+  const size = 2 ** (32 - Number(bits))
+  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
+  const from = value - (value % size)
+  return { from, to: from + size - 1 }
+}
