@@ -11,7 +11,7 @@ export interface Procedure<Args extends AnyType = AnyType, Result extends AnyTyp
   readonly number: number
   readonly args: Args
   readonly result: Result
-  /** High-priority procedures go on when every ordinary worker of libvirtd is blocked. */
+  /** `low`, the default: hangs while every ordinary worker of libvirtd is blocked. `high`: goes on. */
   readonly priority: 'high' | 'low'
   /** Which way data flows after the reply, seen from the client; null for plain calls. */
   readonly stream: 'read' | 'write' | null

@@ -37,7 +37,10 @@ const fieldName = string(FIELD_BYTES_MAX)
 const text = string(STRING_BYTES_MAX)
 
 export const typedParameter: Type<TypedParameter, TypedParameterInput> = {
-  decode: (reader) => ({ field: fieldName.decode(reader), value: decodeValue(reader) }),
+  decode: (reader) => ({
+    field: reader.name(reader.count(FIELD_BYTES_MAX, 'length of text')),
+    value: decodeValue(reader)
+  }),
   encode: (writer, parameter) => {
     try {
       fieldName.encode(writer, parameter.field)

@@ -1,0 +1,264 @@
+/** Calls: sends a bounded number of calls at once, queues the rest, and gives each its reply or its end. */
+import type { Buffer } from 'node:buffer'
+import type { Clock } from './clock.ts'
+import { ConnectionError, type LibvirtError } from './errors.ts'
+import { encodeFrame, type Frame, messageTypes, statuses } from './framing.ts'
+import { errorCode, errorDomain } from './protocol/constants/errors.ts'
+import { type Procedure, programs } from './protocol/procedure.ts'
+import { decodeLibvirtError } from './remote-error.ts'
+import { type AnyType, decodeAll, type Infer, type InferInput, type Type, XdrError } from './xdr/schema.ts'
+
+/**
+ * libvirtd stops reading the socket of a client that has five requests running (its default), pings included;
+ * four leave one for the close.
+ */
+export const CALLS_IN_FLIGHT_MAX = 4
+export const CALLS_QUEUED_MAX = 1024
+const SERIAL_MAX = 0xffff_ffff
+
+export interface CallOptions {
+  /** Gives the call up. libvirt still finishes what it began, so the outcome is unknown. */
+  readonly signal?: AbortSignal | undefined
+  /** Milliseconds until the call is given up, its time in the queue included. */
+  readonly deadlineMs?: number | undefined
+}
+
+export interface Submission<A extends AnyType, R extends AnyType> {
+  readonly procedure: Procedure<A, R>
+  readonly args: InferInput<A>
+  readonly signal?: AbortSignal | undefined
+  readonly deadlineMs: number
+  /** Runs beside the limit: for the close only. */
+  readonly urgent?: boolean
+  /** These run while the reply is read, before any later frame. */
+  readonly onResult: (result: Infer<R>) => void
+  readonly onError: (error: LibvirtError | ConnectionError) => void
+  /** The call succeeded after it had been given up: whatever it made is the caller's to undo. */
+  readonly onLateResult?: ((result: Infer<R>) => void) | undefined
+}
+
+interface Call {
+  readonly procedure: Procedure
+  readonly serial: number
+  readonly urgent: boolean
+  readonly onResult: (result: unknown) => void
+  readonly onError: (error: LibvirtError | ConnectionError) => void
+  readonly onLateResult: ((result: unknown) => void) | undefined
+  /** Null once it is sent. */
+  frame: Buffer | null
+  /** False once the caller has its answer, although libvirtd may still be working. */
+  waiting: boolean
+  release: () => void
+}
+
+export class Calls {
+  readonly #send: (frame: Buffer) => void
+  readonly #clock: Clock
+  readonly #queuedMax: number
+  readonly #running = new Map<number, Call>()
+  readonly #queue: Call[] = []
+  #slotsUsed = 0
+  #serial = 0
+  #ended: ConnectionError | null = null
+
+  constructor(
+    send: (frame: Buffer) => void,
+    { clock, queuedMax = CALLS_QUEUED_MAX }: { clock: Clock; queuedMax?: number }
+  ) {
+    this.#send = send
+    this.#clock = clock
+    this.#queuedMax = queuedMax
+  }
+
+  /** Calls that libvirtd works on, those among them that nobody waits for any more, and calls not sent yet. */
+  get load(): { inFlight: number; abandoned: number; queued: number } {
+    const calls = [...this.#running.values()]
+    const abandoned = calls.filter((call) => !call.waiting).length
+    return { inFlight: calls.length, abandoned, queued: this.#queue.length }
+  }
+
+  /** Returns the serial. Reports every failure through `onError`, wrong arguments included. */
+  submit<A extends AnyType, R extends AnyType>(submission: Submission<A, R>): number {
+    const serial = this.#nextSerial()
+    const refusal = this.#refusal(submission)
+    if (refusal) {
+      submission.onError(refusal)
+      return serial
+    }
+    try {
+      const call = this.#prepare(submission, serial)
+      this.#watch(call, submission)
+      if (call.urgent || this.#slotsUsed < CALLS_IN_FLIGHT_MAX) this.#start(call)
+      else this.#queue.push(call)
+    } catch (error) {
+      if (!(error instanceof XdrError)) throw error
+      const { number } = submission.procedure
+      const message = `arguments of libvirt procedure ${number}: ${error.message}`
+      submission.onError(new ConnectionError('E_BAD_REQUEST', message, { cause: error }))
+    }
+    return serial
+  }
+
+  /** Takes a reply. Throws `E_PROTOCOL` for one that answers nothing. */
+  receive(frame: Frame): void {
+    const call = this.#running.get(frame.serial)
+    if (
+      !call ||
+      call.procedure.number !== frame.procedure ||
+      programs[call.procedure.program] !== frame.program
+    ) {
+      throw new ConnectionError(
+        'E_PROTOCOL',
+        `reply ${frame.serial} of procedure ${frame.procedure} answers no call`
+      )
+    }
+    this.#running.delete(frame.serial)
+    if (!call.urgent) this.#slotsUsed--
+    // First the next call on its way: its round trip overlaps the decoding of this reply.
+    this.#startNext()
+    this.#deliver(call, frame)
+  }
+
+  /** From now on nothing is sent but urgent calls; what libvirtd works on goes on. */
+  refuse(reason: ConnectionError): void {
+    if (this.#ended) return
+    this.#ended = reason
+    for (const call of this.#queue.splice(0)) this.#settle(call, () => call.onError(endOf(call, reason)))
+  }
+
+  /** Ends every call: those that libvirtd may have seen with an unknown outcome. */
+  end(reason: ConnectionError): void {
+    this.refuse(reason)
+    const calls = [...this.#running.values()]
+    this.#running.clear()
+    for (const call of calls) this.#settle(call, () => call.onError(endOf(call, reason)))
+  }
+
+  #refusal({ signal, urgent }: Submission<AnyType, AnyType>): ConnectionError | null {
+    if (this.#ended && !urgent) {
+      return new ConnectionError('E_UNAVAILABLE', `the connection to libvirt is closed`, {
+        cause: this.#ended
+      })
+    }
+    if (signal?.aborted) {
+      return new ConnectionError('E_CANCELLED', 'the call was cancelled before it began', {
+        cause: signal.reason
+      })
+    }
+    if (this.#queue.length >= this.#queuedMax) {
+      return new ConnectionError('E_BUSY', `${this.#queuedMax} calls wait for libvirtd already`)
+    }
+    return null
+  }
+
+  #prepare<A extends AnyType, R extends AnyType>(submission: Submission<A, R>, serial: number): Call {
+    const { procedure, args } = submission
+    const header = { program: programs[procedure.program], procedure: procedure.number, serial }
+    const frame = encodeFrame(
+      { ...header, type: messageTypes.call, status: statuses.ok },
+      procedure.args as Type<unknown>,
+      args
+    )
+    return {
+      procedure,
+      serial,
+      urgent: submission.urgent ?? false,
+      onResult: submission.onResult as (result: unknown) => void,
+      onError: submission.onError,
+      onLateResult: submission.onLateResult as ((result: unknown) => void) | undefined,
+      frame,
+      waiting: true,
+      release: () => {}
+    }
+  }
+
+  #watch(call: Call, { signal, deadlineMs }: Submission<AnyType, AnyType>): void {
+    const onAbort = () => this.#giveUp(call, 'E_CANCELLED', 'was cancelled', signal?.reason)
+    const cancelTimer = this.#clock.after(deadlineMs, () =>
+      this.#giveUp(call, 'E_TIMEOUT', `got no answer within ${deadlineMs} ms`)
+    )
+    signal?.addEventListener('abort', onAbort, { once: true })
+    call.release = () => {
+      cancelTimer()
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  #start(call: Call): void {
+    const frame = call.frame
+    if (!frame) return
+    call.frame = null
+    this.#running.set(call.serial, call)
+    if (!call.urgent) this.#slotsUsed++
+    this.#send(frame)
+  }
+
+  #startNext(): void {
+    if (this.#slotsUsed >= CALLS_IN_FLIGHT_MAX) return
+    const next = this.#queue.shift()
+    if (next) this.#start(next)
+  }
+
+  /** The caller goes on; a call that was sent keeps its slot, for libvirtd is busy with it until it replies. */
+  #giveUp(call: Call, code: 'E_CANCELLED' | 'E_TIMEOUT', what: string, cause?: unknown): void {
+    const sent = call.frame === null
+    if (!sent) this.#queue.splice(this.#queue.indexOf(call), 1)
+    const outcome = sent ? 'its outcome is unknown' : 'it was never sent'
+    const message = `libvirt procedure ${call.procedure.number} ${what}; ${outcome}`
+    this.#settle(call, () => call.onError(new ConnectionError(code, message, { cause, sent })))
+  }
+
+  #deliver(call: Call, frame: Frame): void {
+    const late = !call.waiting
+    if (late && !call.onLateResult) return
+    const reply = decodeReply(call.procedure, frame)
+    if (late) {
+      if ('result' in reply) call.onLateResult?.(reply.result)
+      return
+    }
+    this.#settle(call, () => ('result' in reply ? call.onResult(reply.result) : call.onError(reply.error)))
+  }
+
+  #settle(call: Call, tell: () => void): void {
+    if (!call.waiting) return
+    call.waiting = false
+    call.release()
+    tell()
+  }
+
+  #nextSerial(): number {
+    do {
+      this.#serial = this.#serial === SERIAL_MAX ? 1 : this.#serial + 1
+    } while (this.#running.has(this.#serial))
+    return this.#serial
+  }
+}
+
+type Reply = { readonly result: unknown } | { readonly error: LibvirtError | ConnectionError }
+
+/** A reply that does not decode fails its own call only: the frames around it are intact. */
+function decodeReply(procedure: Procedure, frame: Frame): Reply {
+  try {
+    if (frame.status === statuses.ok) return { result: decodeAll(procedure.result, frame.payload) }
+    return { error: refusalOrError(procedure, decodeLibvirtError(frame.payload)) }
+  } catch (cause) {
+    if (!(cause instanceof XdrError)) throw cause
+    const message = `the reply of libvirt procedure ${procedure.number} does not decode: ${cause.message}`
+    return { error: new ConnectionError('E_PROTOCOL', message, { cause, sent: true }) }
+  }
+}
+
+/** An error of the RPC layer itself: libvirtd does not know the procedure, or cannot carry its result. */
+function refusalOrError(procedure: Procedure, error: LibvirtError): LibvirtError | ConnectionError {
+  if (error.code !== errorCode.rpc || error.domain !== errorDomain.rpc) return error
+  const message = `libvirtd cannot serve procedure ${procedure.number} of program ${procedure.program}: ${error.message}`
+  return new ConnectionError('E_UNSUPPORTED', message, { cause: error })
+}
+
+function endOf(call: Call, reason: ConnectionError): ConnectionError {
+  const sent = call.frame === null
+  const outcome = sent ? 'its outcome is unknown' : 'it was never sent'
+  const code = !sent ? 'E_UNAVAILABLE' : reason.code === 'E_PROTOCOL' ? 'E_PROTOCOL' : 'E_INTERRUPTED'
+  const message = `libvirt procedure ${call.procedure.number}: ${reason.message}; ${outcome}`
+  return new ConnectionError(code, message, { cause: reason, sent })
+}
