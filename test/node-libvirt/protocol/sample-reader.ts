@@ -63,6 +63,10 @@ export class SampleReader extends XdrReader {
     return Array.from({ length }, () => alphabet[this.#below(alphabet.length)]).join('')
   }
 
+  override name(length: number): string {
+    return this.text(length)
+  }
+
   #wide(): bigint {
     const word = () => BigInt(this.#next())
     return this.flag() ? (word() << 32n) | word() : word()
