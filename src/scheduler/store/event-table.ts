@@ -1,0 +1,35 @@
+// VM events in SQLite, in the order in which they came.
+
+import type { EventView } from '../../protocol/api.ts'
+import type { VmEvent } from '../../protocol/messages.ts'
+import { page } from './rows.ts'
+import type { Sqlite } from './sqlite.ts'
+import type { EventStore, Page } from './store.ts'
+
+interface EventRow extends Omit<EventView, 'receivedAt'> {
+  readonly received_at: number
+}
+
+export class EventTable implements EventStore {
+  readonly #sqlite: Sqlite
+
+  constructor(sqlite: Sqlite) {
+    this.#sqlite = sqlite
+  }
+
+  async add(host: string, { type: _type, ...event }: VmEvent, receivedAt: number): Promise<void> {
+    this.#sqlite.run(
+      `INSERT INTO events (at, received_at, host, vm, uuid, kind, state, detail)
+       VALUES (:at, :receivedAt, :host, :vm, :uuid, :kind, :state, :detail)`,
+      { ...event, host, receivedAt }
+    )
+  }
+
+  async list(filter: { after: number; vm?: string }, limit: number): Promise<Page<EventView>> {
+    const rows = this.#sqlite.all<EventRow>(
+      `SELECT * FROM events WHERE sequence > :after AND (:vm IS NULL OR vm = :vm) ORDER BY sequence LIMIT :limit`,
+      { after: filter.after, vm: filter.vm ?? null, limit: limit + 1 }
+    )
+    return page(rows, limit, ({ received_at: receivedAt, ...row }) => ({ ...row, receivedAt }))
+  }
+}

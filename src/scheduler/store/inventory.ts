@@ -1,0 +1,98 @@
+// What an inventory changes: the host's facts, the report of each of its VMs, VMs taken in or dropped because only their host knows them.
+
+import type { AgentMessageOf } from '../../protocol/messages.ts'
+import type { VmSummary } from '../../protocol/vm.ts'
+import type { Sqlite } from './sqlite.ts'
+import type { InventoryOutcome } from './store.ts'
+
+interface Merge {
+  readonly host: string
+  readonly inventory: AgentMessageOf<'inventory'>
+  readonly at: number
+}
+
+export function mergeInventory(sqlite: Sqlite, merge: Merge): InventoryOutcome {
+  return sqlite.transaction(() => {
+    const { host, inventory, at } = merge
+    recordHost(sqlite, merge)
+    sqlite.run('UPDATE vm_reports SET present = 0 WHERE host = :host AND present = 1', { host })
+    for (const summary of inventory.vms) reportVm(sqlite, { host, summary, at })
+    dropUnreported(sqlite, host)
+    const verdicts = inventory.vms.map((summary) => ({
+      name: summary.name,
+      verdict: adopt(sqlite, { host, summary, at })
+    }))
+    return {
+      adopted: verdicts.filter(({ verdict }) => verdict === 'adopted').map(({ name }) => name),
+      conflicting: verdicts.filter(({ verdict }) => verdict === 'conflicting').map(({ name }) => name)
+    }
+  })
+}
+
+/** Also used when a result tells a VM's state before the next inventory does. */
+export function reportVm(sqlite: Sqlite, report: { host: string; summary: VmSummary; at: number }): void {
+  const { host, summary, at } = report
+  sqlite.run(
+    `INSERT INTO vm_reports (host, name, uuid, summary, reported_at, present)
+     VALUES (:host, :name, :uuid, :summary, :at, 1)
+     ON CONFLICT (host, name) DO UPDATE SET uuid = excluded.uuid, summary = excluded.summary,
+       reported_at = excluded.reported_at, present = 1`,
+    { host, name: summary.name, uuid: summary.uuid, summary: JSON.stringify(summary), at }
+  )
+}
+
+function recordHost(sqlite: Sqlite, { host, inventory, at }: Merge): void {
+  sqlite.run(
+    `UPDATE host_reports SET facts = :facts, foreign_domains = :foreign, last_seen_at = :at WHERE host = :host`,
+    { host, facts: JSON.stringify(inventory.facts), foreign: JSON.stringify(inventory.foreign), at }
+  )
+}
+
+/** Reports of VMs that nobody asked for and nobody reports; and the VMs that were known from such reports only. */
+function dropUnreported(sqlite: Sqlite, host: string): void {
+  sqlite.run(
+    `DELETE FROM vms WHERE host = :host AND specification IS NULL AND NOT EXISTS
+       (SELECT 1 FROM vm_reports WHERE vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid AND present = 1)`,
+    { host }
+  )
+  sqlite.run(
+    `DELETE FROM vm_reports WHERE host = :host AND present = 0 AND NOT EXISTS
+       (SELECT 1 FROM vms WHERE vms.host = vm_reports.host AND vms.uuid = vm_reports.uuid)`,
+    { host }
+  )
+}
+
+/** A VM of ours that its host has and the scheduler does not, after its store was lost, becomes known again. */
+function adopt(
+  sqlite: Sqlite,
+  { host, summary, at }: { host: string; summary: VmSummary; at: number }
+): 'known' | 'adopted' | 'conflicting' {
+  const { name, uuid, generation } = summary
+  const holders = sqlite.all<{ name: string; uuid: string; host: string }>(
+    'SELECT name, uuid, host FROM vms WHERE name = :name OR uuid = :uuid',
+    { name, uuid }
+  )
+  const known = holders.length === 1 && holders[0]?.name === name && holders[0].uuid === uuid
+  if (holders.length > 0 && !(known && holders[0]?.host === host)) return 'conflicting'
+  sqlite.run(
+    `INSERT INTO generations (vm, generation) VALUES (:name, :generation)
+     ON CONFLICT (vm) DO UPDATE SET generation = max(generation, excluded.generation)
+     WHERE excluded.generation > generation`,
+    { name, generation }
+  )
+  if (known) return 'known'
+  insertFound(sqlite, { host, summary, at })
+  return 'adopted'
+}
+
+function insertFound(
+  sqlite: Sqlite,
+  { host, summary, at }: { host: string; summary: VmSummary; at: number }
+): void {
+  const { name, uuid, wanted, generation, profile, cpus, memoryBytes } = summary
+  sqlite.run(
+    `INSERT INTO vms (name, uuid, host, wanted, generation, profile, cpus, memory_bytes, created_at)
+     VALUES (:name, :uuid, :host, :wanted, :generation, :profile, :cpus, :memoryBytes, :at)`,
+    { name, uuid, host, wanted, generation, profile, cpus, memoryBytes, at }
+  )
+}

@@ -1,0 +1,164 @@
+// The tables of both files, version by version. A migration that was released is never changed: another one follows it.
+
+import type { DatabaseSync } from 'node:sqlite'
+import { HostletError } from '../../errors.ts'
+
+type SchemaName = 'main' | 'observed'
+
+/** Runs what the file has not seen yet, each in its own transaction. Throws E_UNSUPPORTED for a file of a newer release. */
+export function migrate(database: DatabaseSync, schema: SchemaName, migrations: readonly string[]): void {
+  const row = database.prepare(`PRAGMA ${schema}.user_version`).get()
+  const version = Number(row?.user_version ?? 0)
+  if (version > migrations.length)
+    throw new HostletError(
+      'E_UNSUPPORTED',
+      `the store has version ${version}, this release knows ${migrations.length}. Run the release that wrote it, or a newer one.`
+    )
+  for (const [index, sql] of migrations.entries())
+    if (index >= version)
+      database.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA ${schema}.user_version = ${index + 1}; COMMIT`)
+}
+
+/** What was promised: flushed at every commit. Times are milliseconds since the epoch. */
+export const mainMigrations: readonly string[] = [
+  `
+  CREATE TABLE main.tokens (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    note TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    host TEXT
+  ) STRICT;
+  CREATE TABLE main.hosts (
+    id TEXT PRIMARY KEY,
+    hostname TEXT NOT NULL,
+    enrolled_at INTEGER NOT NULL,
+    certificate_expires_at INTEGER NOT NULL,
+    revoked_at INTEGER
+  ) STRICT;
+  CREATE TABLE main.vms (
+    name TEXT PRIMARY KEY,
+    uuid TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL REFERENCES hosts (id),
+    wanted TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    profile TEXT NOT NULL,
+    cpus INTEGER NOT NULL,
+    memory_bytes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    specification TEXT,
+    operation TEXT
+  ) STRICT;
+  CREATE INDEX main.vms_by_host ON vms (host);
+  CREATE TABLE main.generations (vm TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT;
+  CREATE TABLE main.commands (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    verb TEXT NOT NULL,
+    host TEXT NOT NULL REFERENCES hosts (id),
+    vm TEXT,
+    vm_uuid TEXT,
+    jws TEXT,
+    state TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    sent_at INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    value TEXT,
+    error TEXT
+  ) STRICT;
+  CREATE INDEX main.commands_by_host ON commands (host, sequence);
+  CREATE INDEX main.commands_by_vm ON commands (vm, sequence);
+  CREATE INDEX main.commands_open ON commands (state, expires_at)
+    WHERE state IN ('waiting', 'sent', 'running');
+  CREATE TABLE main.repeatables (
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    command TEXT NOT NULL REFERENCES commands (id) ON DELETE CASCADE,
+    PRIMARY KEY (scope, key)
+  ) STRICT;
+  CREATE INDEX main.repeatables_by_command ON repeatables (command);
+  CREATE TABLE main.keys (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    tier TEXT NOT NULL,
+    note TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+  ) STRICT;
+  `
+]
+
+/** What hosts said and may say again: flushed at checkpoints. */
+export const observedMigrations: readonly string[] = [
+  `
+  CREATE TABLE observed.host_reports (
+    host TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    connection TEXT NOT NULL,
+    connected_at INTEGER NOT NULL,
+    last_seen_at INTEGER NOT NULL,
+    agent_version TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    verbs TEXT NOT NULL,
+    hypervisor TEXT NOT NULL,
+    operations_running INTEGER NOT NULL,
+    operations_waiting INTEGER NOT NULL,
+    conditions TEXT NOT NULL,
+    facts TEXT,
+    foreign_domains TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE observed.vm_reports (
+    host TEXT NOT NULL,
+    name TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    reported_at INTEGER NOT NULL,
+    present INTEGER NOT NULL,
+    PRIMARY KEY (host, name)
+  ) STRICT;
+  CREATE TABLE observed.progress (
+    command TEXT PRIMARY KEY,
+    step TEXT NOT NULL,
+    step_index INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    ratio REAL,
+    note TEXT
+  ) STRICT;
+  CREATE TABLE observed.events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    vm TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    detail TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX observed.events_by_vm ON events (vm, sequence);
+  CREATE INDEX observed.events_by_time ON events (received_at);
+  CREATE TABLE observed.host_metrics (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    sample TEXT NOT NULL,
+    UNIQUE (host, at)
+  ) STRICT;
+  CREATE INDEX observed.host_metrics_by_time ON host_metrics (at);
+  CREATE TABLE observed.vm_metrics (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    sample TEXT NOT NULL,
+    UNIQUE (host, uuid, at)
+  ) STRICT;
+  CREATE INDEX observed.vm_metrics_by_time ON vm_metrics (at);
+  CREATE TABLE observed.key_uses (key TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+  `
+]

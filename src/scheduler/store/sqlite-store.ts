@@ -1,0 +1,75 @@
+// The store on one machine: every table over one SQLite connection, and the bounds on what is kept.
+
+import { CommandTable } from './command-table.ts'
+import { EventTable } from './event-table.ts'
+import { HostTable } from './host-table.ts'
+import { KeyTable } from './key-table.ts'
+import { MetricsTable } from './metrics-table.ts'
+import { Sqlite } from './sqlite.ts'
+import type { Bound, Store, StoreBounds } from './store.ts'
+import { TokenTable } from './token-table.ts'
+import { VmTable } from './vm-table.ts'
+
+/** Rows that one statement of a round deletes at most, so that the process goes on meanwhile; the next round takes the rest. */
+const pruneRowsMax = 20_000
+
+export class SqliteStore implements Store {
+  readonly tokens: TokenTable
+  readonly hosts: HostTable
+  readonly vms: VmTable
+  readonly commands: CommandTable
+  readonly metrics: MetricsTable
+  readonly events: EventTable
+  readonly keys: KeyTable
+  readonly #sqlite: Sqlite
+  readonly #bounds: StoreBounds
+
+  constructor(directory: string, bounds: StoreBounds) {
+    const sqlite = new Sqlite(directory)
+    this.#sqlite = sqlite
+    this.#bounds = bounds
+    this.tokens = new TokenTable(sqlite)
+    this.hosts = new HostTable(sqlite)
+    this.vms = new VmTable(sqlite)
+    this.commands = new CommandTable(sqlite)
+    this.metrics = new MetricsTable(sqlite)
+    this.events = new EventTable(sqlite)
+    this.keys = new KeyTable(sqlite)
+  }
+
+  async prune(now: number): Promise<number> {
+    const { commands, metrics, events } = this.#bounds
+    const ended = `state NOT IN ('waiting', 'sent', 'running')`
+    const counts = [
+      this.#pruneTable({ table: 'commands', time: 'created_at', bound: commands, only: ended, now }),
+      this.#pruneTable({ table: 'host_metrics', time: 'at', bound: metrics, now }),
+      this.#pruneTable({ table: 'vm_metrics', time: 'at', bound: metrics, now }),
+      this.#pruneTable({ table: 'events', time: 'received_at', bound: events, now }),
+      this.#sqlite.run('DELETE FROM tokens WHERE expires_at < :before', { before: now - commands.keepMs })
+    ]
+    if (counts[0] !== 0)
+      this.#sqlite.run('DELETE FROM progress WHERE command NOT IN (SELECT id FROM commands)')
+    return counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  async close(): Promise<void> {
+    this.#sqlite.close()
+  }
+
+  /** Table, column and condition are constants of this file, never input. */
+  #pruneTable({ table, time, bound, only = 'TRUE', now }: Pruning): number {
+    return this.#sqlite.run(
+      `DELETE FROM ${table} WHERE sequence IN (SELECT sequence FROM ${table} WHERE ${only} AND (${time} < :before OR
+         sequence <= (SELECT max(sequence) FROM ${table}) - :rowsMax) ORDER BY sequence LIMIT :limit)`,
+      { before: now - bound.keepMs, rowsMax: bound.rowsMax, limit: pruneRowsMax }
+    )
+  }
+}
+
+interface Pruning {
+  readonly table: 'commands' | 'host_metrics' | 'vm_metrics' | 'events'
+  readonly time: 'created_at' | 'at' | 'received_at'
+  readonly bound: Bound
+  readonly only?: string
+  readonly now: number
+}

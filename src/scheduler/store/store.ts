@@ -1,0 +1,282 @@
+// What the scheduler remembers: one interface, so that another engine can take SQLite's place. Nothing outside may assume that this process is the only one.
+
+import type { ErrorReport } from '../../errors.ts'
+import type { ApiTier, EventView, OperationState, TokenView } from '../../protocol/api.ts'
+import type { CommandResult } from '../../protocol/command.ts'
+import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
+import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
+import type { ForeignDomain, HostFacts, VmSpecification, VmSummary } from '../../protocol/vm.ts'
+
+/** A list that was cut at its bound says so. */
+export interface Page<Item> {
+  readonly items: readonly Item[]
+  readonly more: boolean
+}
+
+export interface NewToken {
+  readonly id: string
+  readonly hash: Buffer
+  readonly note: string
+  readonly createdAt: number
+  readonly expiresAt: number
+}
+
+export interface NewHost {
+  readonly id: string
+  readonly hostname: string
+  readonly enrolledAt: number
+  readonly certificateExpiresAt: number
+}
+
+export interface TokenStore {
+  add(token: NewToken): Promise<void>
+  list(limit: number, now: number): Promise<Page<TokenView>>
+  /** False when there is no such token. */
+  remove(id: string): Promise<boolean>
+  /** Throws E_AUTH with the reason when the token cannot be used now. Uses nothing up. */
+  check(hash: Buffer, now: number): Promise<void>
+  /** Uses the token up and records the host, both or neither. Throws E_AUTH as check does; E_CONFLICT when the id is taken. */
+  enroll(hash: Buffer, host: NewHost): Promise<void>
+}
+
+/** What the host's agent last said of itself. */
+export interface HostReport {
+  readonly state: 'connected' | 'away'
+  readonly reason: string
+  /** Which connection said so: only it may say that the host is away. */
+  readonly connection: string
+  readonly connectedAt: number
+  readonly lastSeenAt: number
+  readonly agentVersion: string
+  readonly instance: string
+  readonly verbs: readonly string[]
+  readonly hypervisor: 'connected' | 'away' | 'unknown'
+  readonly operationsRunning: number
+  readonly operationsWaiting: number
+  readonly conditions: readonly Condition[]
+  readonly facts: HostFacts | undefined
+  readonly foreignCount: number
+}
+
+export interface HostRecord {
+  readonly id: string
+  readonly hostname: string
+  readonly enrolledAt: number
+  readonly certificateExpiresAt: number
+  readonly revokedAt: number | undefined
+  readonly vmCount: number
+  readonly report: HostReport | undefined
+}
+
+export interface HostStore {
+  find(id: string): Promise<HostRecord | undefined>
+  list(limit: number): Promise<Page<HostRecord>>
+  foreign(id: string): Promise<readonly ForeignDomain[]>
+  /** False when there is no such host or it is revoked already. */
+  revoke(id: string, at: number): Promise<boolean>
+  renewed(id: string, certificateExpiresAt: number): Promise<void>
+  connected(
+    id: string,
+    report: Pick<HostReport, 'connection' | 'connectedAt' | 'agentVersion' | 'instance' | 'verbs'>
+  ): Promise<void>
+  /** No effect when another connection of the host has taken over. */
+  away(id: string, connection: string, reason: string): Promise<void>
+  heartbeat(id: string, heartbeat: AgentMessageOf<'heartbeat'>, at: number): Promise<void>
+  /** Replaces what is known of the host and of the VMs on it; VMs that nobody knew are taken in. */
+  inventory(id: string, inventory: AgentMessageOf<'inventory'>, at: number): Promise<InventoryOutcome>
+}
+
+export interface InventoryOutcome {
+  /** VMs of ours that the scheduler had not known. */
+  readonly adopted: readonly string[]
+  /** VMs whose name or UUID belongs to another one here: listed nowhere, never commanded. */
+  readonly conflicting: readonly string[]
+}
+
+export interface VmRecord {
+  readonly name: string
+  readonly uuid: string
+  readonly host: string
+  readonly wanted: 'running' | 'stopped'
+  readonly generation: number
+  readonly profile: string
+  readonly cpus: number
+  readonly memoryBytes: number
+  readonly createdAt: number
+  /** Absent for a VM that was found on its host. Without user data, which may hold secrets. */
+  readonly specification: VmSpecification | undefined
+  readonly operation: string | undefined
+  readonly hostConnected: boolean
+  /** What the host last said; `present` is false when it said that before but no longer. */
+  readonly report: (VmSummary & { readonly reportedAt: number; readonly present: boolean }) | undefined
+}
+
+export interface VmStore {
+  find(name: string): Promise<VmRecord | undefined>
+  list(filter: { host?: string }, limit: number): Promise<Page<VmRecord>>
+  /** Memory of the VMs that are placed on each host. */
+  memoryByHost(): Promise<ReadonlyMap<string, number>>
+}
+
+export interface CommandRecord {
+  readonly id: string
+  readonly verb: string
+  readonly host: string
+  readonly vm: string | undefined
+  /** Gone once the operation has ended. */
+  readonly jws: string | undefined
+  readonly state: OperationState
+  readonly step: string | undefined
+  readonly stepIndex: number | undefined
+  readonly steps: number | undefined
+  readonly ratio: number | undefined
+  readonly note: string | undefined
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly sentAt: number | undefined
+  readonly startedAt: number | undefined
+  readonly finishedAt: number | undefined
+  readonly value: Record<string, unknown> | undefined
+  readonly error: ErrorReport | undefined
+}
+
+/** What a new command means for the VM that it is about. */
+export type VmIntent =
+  | { readonly kind: 'create'; readonly specification: VmSpecification }
+  | { readonly kind: 'want'; readonly wanted: 'running' | 'stopped' }
+  | { readonly kind: 'none' }
+
+export interface NewCommand {
+  readonly id: string
+  readonly verb: string
+  readonly host: string
+  readonly vm: { readonly name: string; readonly uuid: string; readonly generation: number } | undefined
+  readonly jws: string
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly intent: VmIntent
+  readonly repeatable: Repeatable | undefined
+}
+
+/** An idempotency key: `scope` is who asked, `hash` what for. */
+export interface Repeatable {
+  readonly scope: string
+  readonly key: string
+  readonly hash: Buffer
+}
+
+/** What the end of a command means for its VM's record. */
+export type VmConsequence = 'none' | 'forget' | 'forget-unless-reported'
+
+export interface CommandFilter {
+  readonly vm?: string
+  readonly host?: string
+  readonly state?: OperationState
+}
+
+export interface CommandStore {
+  /** The next generation of that name: greater than all before it, whatever became of those. */
+  nextGeneration(vm: string): Promise<number>
+  /** The command made earlier with that key. Throws E_CONFLICT when it was made by another request. */
+  repeated(repeatable: Repeatable): Promise<CommandRecord | undefined>
+  /** Durable when it resolves. Throws E_CONFLICT when the VM's name or UUID is taken, E_NOT_FOUND when it is gone. */
+  add(command: NewCommand): Promise<CommandRecord>
+  find(id: string): Promise<CommandRecord | undefined>
+  list(filter: CommandFilter, limit: number): Promise<Page<CommandRecord>>
+  countOpen(): Promise<number>
+  /** Commands to send to a host, oldest first; `after` is the last one sent. With `taken`, also those that it acknowledged. */
+  undelivered(
+    host: string,
+    options: { now: number; after: string | undefined; taken: boolean }
+  ): Promise<CommandRecord | undefined>
+  sent(id: string, at: number): Promise<void>
+  acknowledged(id: string, host: string, at: number): Promise<boolean>
+  progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
+  /** Nothing happened on the host. False when the command is not one of the host's open ones. */
+  refused(
+    id: string,
+    host: string,
+    error: ErrorReport,
+    at: number,
+    consequence: VmConsequence
+  ): Promise<boolean>
+  /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when the host has no such command. */
+  finished(
+    host: string,
+    result: CommandResult,
+    at: number,
+    consequence: VmConsequence,
+    vm: VmSummary | undefined
+  ): Promise<boolean>
+  /** Open commands whose time is over: untaken ones past their expiry, taken ones that are as old as `abandonAfterMs`. */
+  overdue(now: number, abandonAfterMs: number): Promise<readonly CommandRecord[]>
+  /** False when it has ended, or was taken or sent, since it was looked at. */
+  expired(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
+  /** Calls back after each change of a command, with its id. */
+  onChange(listener: (id: string) => void): Disposable
+}
+
+export interface Point<Sample> {
+  readonly at: number
+  readonly sample: Sample
+}
+
+export interface MetricsStore {
+  add(host: string, samples: readonly MetricsSample[]): Promise<void>
+  ofHost(host: string, range: { since: number; limit: number }): Promise<readonly Point<HostSample>[]>
+  ofVm(
+    vm: { host: string; uuid: string },
+    range: { since: number; limit: number }
+  ): Promise<readonly Point<VmSample>[]>
+  latestOfHosts(): Promise<ReadonlyMap<string, Point<HostSample>>>
+  /** By the VM's name. */
+  latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>>
+}
+
+export interface EventStore {
+  add(host: string, event: VmEvent, at: number): Promise<void>
+  list(filter: { after: number; vm?: string }, limit: number): Promise<Page<EventView>>
+}
+
+export interface KeyRecord {
+  readonly id: string
+  readonly hash: Buffer
+  readonly tier: ApiTier
+  readonly note: string
+  readonly createdAt: number
+  readonly lastUsedAt: number | undefined
+}
+
+export interface KeyStore {
+  add(key: Omit<KeyRecord, 'lastUsedAt'>): Promise<void>
+  list(limit: number): Promise<Page<KeyRecord>>
+  findByHash(hash: Buffer): Promise<KeyRecord | undefined>
+  used(id: string, at: number): Promise<void>
+  /** Throws E_CONFLICT for the last admin key. False when there is no such key. */
+  remove(id: string): Promise<boolean>
+  count(): Promise<number>
+}
+
+export interface StoreBounds {
+  readonly commands: Bound
+  readonly metrics: Bound
+  readonly events: Bound
+}
+
+export interface Bound {
+  readonly keepMs: number
+  readonly rowsMax: number
+}
+
+export interface Store {
+  readonly tokens: TokenStore
+  readonly hosts: HostStore
+  readonly vms: VmStore
+  readonly commands: CommandStore
+  readonly metrics: MetricsStore
+  readonly events: EventStore
+  readonly keys: KeyStore
+  /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
+  prune(now: number): Promise<number>
+  close(): Promise<void>
+}

@@ -1,0 +1,83 @@
+// VMs in SQLite: what was asked for, joined with what their hosts last said.
+
+import type { VmSummary } from '../../protocol/vm.ts'
+import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
+import type { Sqlite } from './sqlite.ts'
+import type { Page, VmRecord, VmStore } from './store.ts'
+
+interface VmRow {
+  readonly name: string
+  readonly uuid: string
+  readonly host: string
+  readonly wanted: VmRecord['wanted']
+  readonly generation: number
+  readonly profile: string
+  readonly cpus: number
+  readonly memory_bytes: number
+  readonly created_at: number
+  readonly specification: string | null
+  readonly operation: string | null
+  readonly host_state: string | null
+  readonly summary: string | null
+  readonly reported_at: number
+  readonly present: number
+}
+
+const select = `
+  SELECT vms.*, host_reports.state AS host_state, vm_reports.summary, vm_reports.reported_at, vm_reports.present
+  FROM vms
+  LEFT JOIN host_reports ON host_reports.host = vms.host
+  LEFT JOIN vm_reports ON vm_reports.host = vms.host AND vm_reports.name = vms.name AND vm_reports.uuid = vms.uuid`
+
+export class VmTable implements VmStore {
+  readonly #sqlite: Sqlite
+
+  constructor(sqlite: Sqlite) {
+    this.#sqlite = sqlite
+  }
+
+  async find(name: string): Promise<VmRecord | undefined> {
+    const row = this.#sqlite.get<VmRow>(`${select} WHERE vms.name = :name`, { name })
+    return row === undefined ? undefined : toRecord(row)
+  }
+
+  async list(filter: { host?: string }, limit: number): Promise<Page<VmRecord>> {
+    const rows = this.#sqlite.all<VmRow>(
+      `${select} WHERE :host IS NULL OR vms.host = :host ORDER BY vms.name LIMIT :limit`,
+      { host: filter.host ?? null, limit: limit + 1 }
+    )
+    return page(rows, limit, toRecord)
+  }
+
+  async memoryByHost(): Promise<ReadonlyMap<string, number>> {
+    const rows = this.#sqlite.all<{ host: string; bytes: number }>(
+      'SELECT host, sum(memory_bytes) AS bytes FROM vms GROUP BY host'
+    )
+    return new Map(rows.map(({ host, bytes }) => [host, bytes]))
+  }
+}
+
+function toRecord(row: VmRow): VmRecord {
+  return {
+    name: row.name,
+    uuid: row.uuid,
+    host: row.host,
+    wanted: row.wanted,
+    generation: row.generation,
+    profile: row.profile,
+    cpus: row.cpus,
+    memoryBytes: row.memory_bytes,
+    createdAt: row.created_at,
+    specification: fromJsonOrNull(row.specification),
+    operation: given(row.operation),
+    hostConnected: row.host_state === 'connected',
+    report:
+      row.summary === null
+        ? undefined
+        : {
+            ...fromJson<VmSummary>(row.summary),
+            reportedAt: row.reported_at,
+            present: row.present === 1
+          }
+  }
+}
