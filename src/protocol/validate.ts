@@ -1,6 +1,6 @@
 // Schemas at work: unknown data in, typed data or a clear E_BAD_REQUEST out.
 
-import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
 import type { Static, TSchema } from 'typebox'
 import { HostletError } from '../errors.ts'
 import type { AgentMessage, SchedulerMessage } from './messages.ts'
@@ -33,13 +33,16 @@ export const parseAgentMessage = parser<AgentMessage>(agentMessages, 'message of
 export const parseSchedulerMessage = parser<SchedulerMessage>(schedulerMessages, 'message of the scheduler')
 
 function parser<Message>(schemas: readonly TSchema[], what: string): (text: string) => Message {
-  const accepts = ajv.compile<Message>({
-    type: 'object',
-    required: ['type'],
-    discriminator: { propertyName: 'type' },
-    oneOf: [...schemas]
-  })
+  // At first use: the command line needs other schemas of this file, and no messages.
+  let compiled: ValidateFunction<Message> | undefined
   return (text) => {
+    compiled ??= ajv.compile<Message>({
+      type: 'object',
+      required: ['type'],
+      discriminator: { propertyName: 'type' },
+      oneOf: [...schemas]
+    })
+    const accepts = compiled
     const value = parseJson(text, what)
     if (accepts(value)) return value
     throw new HostletError('E_BAD_REQUEST', `${what}: ${describeFault(accepts.errors?.[0])}`)
