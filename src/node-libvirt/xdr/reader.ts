@@ -1,5 +1,6 @@
 /** XdrReader: a cursor over one payload that never reads beyond it (RFC 4506). */
 import { Buffer, isAscii, isUtf8 } from 'node:buffer'
+import { RecurringText } from './recurring-text.ts'
 import { XdrError } from './xdr-error.ts'
 
 const SHORT_TEXT_BYTES_MAX = 32
@@ -18,6 +19,7 @@ export class XdrReader {
   readonly bytes: Buffer
   readonly view: DataView
   readonly end: number
+  #recurring: RecurringText | null = null
   offset = 0
   #names: (Name | undefined)[] | undefined
 
@@ -27,6 +29,12 @@ export class XdrReader {
       : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
     this.view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength)
     this.end = payload.byteLength
+  }
+
+  /** Texts that recur in this payload: the names of typed parameters. */
+  get recurring(): RecurringText {
+    this.#recurring ??= new RecurringText()
+    return this.#recurring
   }
 
   int(): number {

@@ -37,10 +37,16 @@ const fieldName = string(FIELD_BYTES_MAX)
 const text = string(STRING_BYTES_MAX)
 
 export const typedParameter: Type<TypedParameter, TypedParameterInput> = {
-  decode: (reader) => ({
-    field: reader.name(reader.count(FIELD_BYTES_MAX, 'length of text')),
-    value: decodeValue(reader)
-  }),
+  decode: decodeParameter,
+  decodeMany: (reader, count) => {
+    const parameters: TypedParameter[] = []
+    try {
+      while (parameters.length < count) parameters.push(decodeParameter(reader))
+    } catch (error) {
+      throw XdrError.within(error, parameters.length)
+    }
+    return parameters
+  },
   encode: (writer, parameter) => {
     try {
       fieldName.encode(writer, parameter.field)
@@ -64,6 +70,10 @@ const flag: Type<boolean> = {
 }
 
 const encoders = { int, uint, llong: hyper, ullong: uhyper, double, boolean: flag, string: text }
+
+function decodeParameter(reader: XdrReader): TypedParameter {
+  return { field: reader.recurring.read(reader, fieldName.decode), value: decodeValue(reader) }
+}
 
 function decodeValue(reader: XdrReader): TypedParameter['value'] {
   const type = reader.int()
