@@ -1,6 +1,7 @@
 // Makes up a value of any XDR type: a reader that returns random values instead of reading bytes.
 
 import { XdrReader } from '../../../src/node-libvirt/xdr/reader.ts'
+import { RecurringText } from '../../../src/node-libvirt/xdr/recurring-text.ts'
 
 const ELEMENTS_MAX = 3
 const letters = 'abcdefghijklmnopqrstuvwxyz-_ <&>éßλ語🙂'
@@ -63,8 +64,8 @@ export class SampleReader extends XdrReader {
     return Array.from({ length }, () => alphabet[this.#below(alphabet.length)]).join('')
   }
 
-  override name(length: number): string {
-    return this.text(length)
+  override get recurring(): RecurringText {
+    return new Unremembered()
   }
 
   #wide(): bigint {
@@ -89,4 +90,11 @@ export class SampleReader extends XdrReader {
 function exactNumber(value: bigint): number | bigint {
   const number = Number(value)
   return Number.isSafeInteger(number) ? number : value
+}
+
+/** Makes every text anew: there are no bytes to recognise one by. */
+class Unremembered extends RecurringText {
+  override read(reader: XdrReader, decode: (reader: XdrReader) => string): string {
+    return decode(reader)
+  }
 }
