@@ -1,0 +1,198 @@
+// The machine that a VM gets: libvirt's domain XML from a definition and what this host is like.
+
+import { join } from 'node:path'
+import type { VmDefinition } from './hypervisor.ts'
+import { metadataElement, metadataOf } from './metadata.ts'
+import { baseVolumeName } from './names.ts'
+import { element, renderXml, type XmlChild, type XmlElement } from './xml.ts'
+
+/** What the XML needs to know of the host. */
+export interface DomainEnvironment {
+  readonly accelerator: 'kvm' | 'tcg'
+  /** Directory of the pool. */
+  readonly poolPath: string
+  /** QEMU's own group: its working directories let only this group in, so a group per VM would fail. */
+  readonly qemuGid: number
+  /** Directory on memory-backed storage for the serial logs of VMs that ask for one. */
+  readonly consoleDirectory: string
+}
+
+/** Period of the CPU limit: the share of each of these that the machine may run. */
+const cpuPeriodMicroseconds = 100_000
+const balloonStatsSeconds = 10
+const seedTarget = { dev: 'sda', bus: 'scsi' } as const
+
+/** Throws E_BAD_REQUEST when a value cannot be written in XML. */
+export function domainXml(definition: VmDefinition, environment: DomainEnvironment): string {
+  const { specification: vm } = definition
+  return renderXml(
+    element(
+      'domain',
+      { type: environment.accelerator === 'kvm' ? 'kvm' : 'qemu' },
+      element('name', {}, vm.name),
+      element('uuid', {}, vm.uuid),
+      element('metadata', {}, metadataElement(metadataOf(definition))),
+      // The size is the limit: memory is never given above it. A hard limit of the cgroup besides would kill QEMU,
+      // whose own needs nobody can state, and with it the VM.
+      element('memory', { unit: 'b' }, String(vm.memoryBytes)),
+      element('vcpu', { placement: 'static' }, String(vm.cpus)),
+      cpuLimit(vm.cpuLimitPercent),
+      ...machine(environment),
+      devices(definition, environment),
+      userLabel(definition.placement.uid, environment.qemuGid)
+    )
+  )
+}
+
+/** The CD drive without a medium: what the seed's drive is changed to. */
+export function emptySeedDriveXml(): string {
+  return renderXml(seedDrive(undefined))
+}
+
+/** Caps the whole machine, QEMU's own threads included, rather than each vCPU apart. */
+function cpuLimit(percentOfCore: number | undefined): XmlElement | undefined {
+  if (percentOfCore === undefined) return undefined
+  const quota = Math.round((percentOfCore * cpuPeriodMicroseconds) / 100)
+  return element(
+    'cputune',
+    {},
+    element('global_period', {}, String(cpuPeriodMicroseconds)),
+    element('global_quota', {}, String(quota))
+  )
+}
+
+function machine({ accelerator }: DomainEnvironment): XmlElement[] {
+  return [
+    element(
+      'os',
+      {},
+      element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm'),
+      element('boot', { dev: 'hd' })
+    ),
+    element('features', {}, element('acpi'), element('apic'), element('vmport', { state: 'off' })),
+    cpuModel(accelerator),
+    element(
+      'clock',
+      { offset: 'utc' },
+      element('timer', { name: 'rtc', tickpolicy: 'catchup' }),
+      element('timer', { name: 'pit', tickpolicy: 'delay' }),
+      element('timer', { name: 'hpet', present: 'no' })
+    ),
+    element('on_poweroff', {}, 'destroy'),
+    element('on_reboot', {}, 'restart'),
+    element('on_crash', {}, 'destroy'),
+    element(
+      'pm',
+      {},
+      element('suspend-to-mem', { enabled: 'no' }),
+      element('suspend-to-disk', { enabled: 'no' })
+    )
+  ]
+}
+
+/** Emulated, the model is the oldest that has x86-64-v2, which today's distributions ask for. */
+function cpuModel(accelerator: 'kvm' | 'tcg'): XmlElement {
+  if (accelerator === 'kvm')
+    return element('cpu', { mode: 'host-passthrough', check: 'none', migratable: 'on' })
+  const model = element('model', { fallback: 'allow' }, 'Nehalem')
+  return element('cpu', { mode: 'custom', match: 'exact', check: 'none' }, model)
+}
+
+function devices(definition: VmDefinition, environment: DomainEnvironment): XmlElement {
+  const { placement, seedPath, specification } = definition
+  const data = placement.dataVolume
+  return element(
+    'devices',
+    {},
+    rootDisk(definition, environment.poolPath),
+    data === null
+      ? undefined
+      : disk({ path: join(environment.poolPath, data), target: 'vdb' }, element('backingStore')),
+    ...(seedPath === null
+      ? []
+      : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
+    element('controller', { type: 'usb', model: 'none' }),
+    networkCard(placement),
+    ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
+    element('video', {}, element('model', { type: 'none' })),
+    element('memballoon', { model: 'virtio' }, element('stats', { period: balloonStatsSeconds })),
+    element('rng', { model: 'virtio' }, element('backend', { model: 'random' }, '/dev/urandom')),
+    // Tells libvirt of a kernel panic, which without it looks like a VM that runs.
+    element('panic', { model: 'isa' })
+  )
+}
+
+/** Names the whole chain, so that no file of the guest decides what QEMU opens. The base is never relabelled. */
+function rootDisk({ specification, placement }: VmDefinition, poolPath: string): XmlElement {
+  const { image } = specification
+  const base = element(
+    'backingStore',
+    { type: 'file' },
+    element('format', { type: image.format }),
+    element(
+      'source',
+      { file: join(poolPath, baseVolumeName(image)) },
+      element('seclabel', { model: 'dac', relabel: 'no' })
+    ),
+    element('backingStore')
+  )
+  return disk({ path: join(poolPath, placement.rootVolume), target: 'vda' }, base)
+}
+
+function disk({ path, target }: { path: string; target: string }, backing: XmlChild): XmlElement {
+  return element(
+    'disk',
+    { type: 'file', device: 'disk' },
+    element('driver', { name: 'qemu', type: 'qcow2', cache: 'none', discard: 'unmap' }),
+    element('source', { file: path }),
+    backing,
+    element('target', { dev: target, bus: 'virtio' })
+  )
+}
+
+/** On virtio-scsi, since cloud kernels have no AHCI driver. Optional: memory-backed seeds are gone after a host boot. */
+function seedDrive(path: string | undefined): XmlElement {
+  return element(
+    'disk',
+    { type: 'file', device: 'cdrom' },
+    element('driver', { name: 'qemu', type: 'raw' }),
+    path === undefined ? undefined : element('source', { file: path, startupPolicy: 'optional' }),
+    element('target', seedTarget),
+    element('readonly')
+  )
+}
+
+/** Isolated: the bridge passes nothing from one VM's port to another's (libvirt formatdomain, 'port isolated'). */
+function networkCard({ macAddress, network }: VmDefinition['placement']): XmlElement {
+  return element(
+    'interface',
+    { type: 'network' },
+    element('mac', { address: macAddress }),
+    element('source', { network }),
+    element('model', { type: 'virtio' }),
+    element('port', { isolated: 'yes' })
+  )
+}
+
+/** virtlogd writes the log and bounds it: 2 MiB and three older files by its own default. */
+function serialPort(logPath: string | undefined): XmlElement[] {
+  const log = logPath === undefined ? undefined : element('log', { file: logPath, append: 'off' })
+  return [
+    element('serial', { type: 'pty' }, log, element('target', { port: 0 })),
+    element('console', { type: 'pty' }, element('target', { type: 'serial', port: 0 }))
+  ]
+}
+
+/** By UUID: a new VM of an old name starts with a log of its own. */
+export function consoleLogPath(
+  environment: Pick<DomainEnvironment, 'consoleDirectory'>,
+  vm: { uuid: string }
+): string {
+  return join(environment.consoleDirectory, `${vm.uuid}.log`)
+}
+
+/** A user per VM, so that one QEMU that was broken out of reads nothing of another. The plus sign means a number. */
+export function userLabel(uid: number, gid: number): XmlElement {
+  const label = element('label', {}, `+${uid}:+${gid}`)
+  return element('seclabel', { type: 'static', model: 'dac', relabel: 'yes' }, label)
+}

@@ -1,0 +1,347 @@
+// VMs as libvirt's domains: which are ours, what they carry, and what can be done to one.
+
+import {
+  type Connection,
+  connectListAllDomains,
+  type Domain,
+  deviceModifyFlag,
+  domainCreateWithFlags,
+  domainDefineXml,
+  domainDestroyFlags,
+  domainGetMetadata,
+  domainGetState,
+  domainLookupByName,
+  domainLookupByUuid,
+  domainReboot,
+  domainRebootFlag,
+  domainReset,
+  domainSetMetadata,
+  domainShutdownFlag,
+  domainShutdownFlags,
+  domainState,
+  domainUndefineFlag,
+  domainUndefineFlags,
+  domainUpdateDeviceFlags,
+  errorCode,
+  metadataType,
+  modificationImpact
+} from 'node-libvirt'
+import { HostletError } from '../../errors.ts'
+import type { ForeignDomain } from '../../protocol/vm.ts'
+import type { ConnectionRole } from './connections.ts'
+import { stateOf } from './domain-state.ts'
+import { type DomainEnvironment, domainXml, emptySeedDriveXml } from './domain-xml.ts'
+import type { VmDefinition, VmRecord, Wait } from './hypervisor.ts'
+import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
+import { metadataNamespace, metadataPrefix } from './names.ts'
+import { uuidBytes, uuidText } from './uuid.ts'
+import { renderXml } from './xml.ts'
+
+const quickMs = 10_000
+const startMs = 120_000
+/** libvirt itself waits 15 s for QEMU to end before it kills it. */
+const destroyMs = 60_000
+
+/** What there is to know of a domain: ours with its metadata, somebody else's, or one of our throw-away ones. */
+type Look =
+  | { readonly kind: 'ours'; readonly metadata: VmMetadata }
+  | { readonly kind: 'foreign' }
+  | { readonly kind: 'trial' }
+
+export interface DomainsOptions {
+  readonly connection: (role: ConnectionRole) => Connection
+  readonly environment: (wait: Wait) => Promise<DomainEnvironment>
+}
+
+export class Domains {
+  readonly #options: DomainsOptions
+  /** Domains of ours by UUID, to tell whose an event is after the domain is gone. */
+  readonly #ours = new Map<string, string>()
+
+  constructor(options: DomainsOptions) {
+    this.#options = options
+  }
+
+  isOurs(uuid: string): boolean {
+    return this.#ours.has(uuid)
+  }
+
+  forget(uuid: string): void {
+    this.#ours.delete(uuid)
+  }
+
+  async list(wait: Wait): Promise<readonly VmRecord[]> {
+    const all = await this.#all('list VMs', wait)
+    const records = await Promise.all(all.map((domain) => this.#record(domain, wait)))
+    return records.filter((record) => record !== undefined)
+  }
+
+  async listForeign(wait: Wait): Promise<readonly ForeignDomain[]> {
+    const all = await this.#all('list domains', wait)
+    const found = await Promise.all(all.map((domain) => this.#foreign(domain, wait)))
+    return found.filter((domain) => domain !== undefined)
+  }
+
+  async find(name: string, wait: Wait): Promise<VmRecord | undefined> {
+    const domain = await this.#lookup(name, wait)
+    return domain && (await this.#record(domain, wait))
+  }
+
+  async define(definition: VmDefinition, wait: Wait): Promise<void> {
+    const { name, uuid } = definition.specification
+    const doing = `define VM ${name}`
+    const byName = await this.#lookup(name, wait)
+    const byUuid = await this.#lookupUuid(uuid, name, wait)
+    await this.#refuseOther(byName, { name, uuid }, wait)
+    await this.#refuseOther(byUuid, { name, uuid }, wait)
+    const xml = domainXml(definition, await this.#options.environment(wait))
+    await attempt(doing, () => this.#jobs.call(domainDefineXml, { xml }, { ...wait, deadlineMs: quickMs }))
+    this.#ours.set(uuid, name)
+  }
+
+  async annotate(
+    name: string,
+    change: { generation?: number; wanted?: 'running' | 'stopped' },
+    wait: Wait
+  ): Promise<void> {
+    const { domain, metadata } = await this.#require(name, wait)
+    const xml = renderXml(metadataElementPlain({ ...metadata, ...change }))
+    // The definition only: a running machine's own copy is never read, and ends with it.
+    const args = {
+      domain,
+      type: metadataType.element,
+      metadata: xml,
+      key: metadataPrefix,
+      uri: metadataNamespace,
+      flags: modificationImpact.config
+    }
+    await attempt(`annotate VM ${name}`, () => this.#control.call(domainSetMetadata, args, quick(wait)))
+  }
+
+  async start(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    const doing = `start VM ${name}`
+    await this.#unless(domain, doing, isOn, wait, () =>
+      this.#jobs.call(domainCreateWithFlags, { domain, flags: 0 }, { ...wait, deadlineMs: startMs })
+    )
+  }
+
+  async pressPowerButton(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    const flags = domainShutdownFlag.acpiPowerButton
+    await this.#unless(domain, `press the power button of VM ${name}`, isOff, wait, () =>
+      this.#control.call(domainShutdownFlags, { domain, flags }, quick(wait))
+    )
+  }
+
+  async requestReboot(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    const flags = domainRebootFlag.acpiPowerButton
+    await attempt(`reboot VM ${name}`, () => this.#control.call(domainReboot, { domain, flags }, quick(wait)))
+  }
+
+  async reset(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    await attempt(`reset VM ${name}`, () =>
+      this.#control.call(domainReset, { domain, flags: 0 }, quick(wait))
+    )
+  }
+
+  async cutPower(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    const options = { ...wait, deadlineMs: destroyMs }
+    await this.#unless(domain, `cut the power of VM ${name}`, isOff, wait, () =>
+      this.#control.call(domainDestroyFlags, { domain, flags: 0 }, options)
+    )
+  }
+
+  async ejectSeed(name: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#require(name, wait)
+    const doing = `eject the seed of VM ${name}`
+    const on = isOn(await this.#state(domain, doing, wait))
+    const flags = deviceModifyFlag.config | (on ? deviceModifyFlag.live | deviceModifyFlag.force : 0)
+    await attempt(doing, async () => {
+      const args = { domain, xml: emptySeedDriveXml(), flags }
+      await this.#jobs
+        .call(domainUpdateDeviceFlags, args, { ...wait, deadlineMs: destroyMs })
+        // A VM that never had a seed has no such drive.
+        .catch((error) => {
+          if (!isAnswer(error, errorCode.deviceMissing) && !isAnswer(error, errorCode.invalidArgument))
+            throw error
+        })
+    })
+  }
+
+  async undefine(name: string, wait: Wait): Promise<void> {
+    const domain = await this.#lookup(name, wait)
+    if (domain === undefined) return
+    await this.#requireOurs(domain, wait)
+    const { managedSave, snapshotsMetadata, nvram, checkpointsMetadata } = domainUndefineFlag
+    const flags = managedSave | snapshotsMetadata | nvram | checkpointsMetadata
+    await attempt(`remove the definition of VM ${name}`, () =>
+      this.#jobs.call(domainUndefineFlags, { domain, flags }, { ...wait, deadlineMs: quickMs })
+    )
+  }
+
+  /** Whether an unknown domain is ours, remembered for its later events. */
+  async recognise(domain: Domain, wait: Wait): Promise<boolean> {
+    return this.isOurs(uuidText(domain.uuid)) || (await this.#look(domain, wait))?.kind === 'ours'
+  }
+
+  get #control(): Connection {
+    return this.#options.connection('control')
+  }
+
+  get #jobs(): Connection {
+    return this.#options.connection('jobs')
+  }
+
+  /** Runs a change unless the domain is in the state already; also when it got there while being asked. */
+  async #unless(
+    domain: Domain,
+    doing: string,
+    done: (state: number) => boolean,
+    wait: Wait,
+    change: () => Promise<unknown>
+  ): Promise<void> {
+    if (done(await this.#state(domain, doing, wait))) return
+    try {
+      await change()
+    } catch (error) {
+      const late = isAnswer(error, errorCode.operationInvalid)
+      if (late && done(await this.#state(domain, doing, wait))) return
+      throw fromLibvirt(error, doing)
+    }
+  }
+
+  async #state(domain: Domain, doing: string, wait: Wait): Promise<number> {
+    const reply = await attempt(doing, () =>
+      this.#control.call(domainGetState, { domain, flags: 0 }, quick(wait))
+    )
+    return reply.state
+  }
+
+  async #all(doing: string, wait: Wait): Promise<readonly Domain[]> {
+    const args = { needResults: true, flags: 0 }
+    return (await attempt(doing, () => this.#control.call(connectListAllDomains, args, quick(wait)))).domains
+  }
+
+  async #lookup(name: string, wait: Wait): Promise<Domain | undefined> {
+    const found = await orAbsent(errorCode.noDomain, `find VM ${name}`, () =>
+      this.#control.call(domainLookupByName, { name }, quick(wait))
+    )
+    return found?.domain
+  }
+
+  async #lookupUuid(uuid: string, name: string, wait: Wait): Promise<Domain | undefined> {
+    const found = await orAbsent(errorCode.noDomain, `find VM ${name}`, () =>
+      this.#control.call(domainLookupByUuid, { uuid: uuidBytes(uuid) }, quick(wait))
+    )
+    return found?.domain
+  }
+
+  /** Undefined when the domain is gone meanwhile, or is not ours. */
+  async #record(domain: Domain, wait: Wait): Promise<VmRecord | undefined> {
+    const look = await this.#look(domain, wait)
+    if (look?.kind !== 'ours') return undefined
+    const state = await this.#stateWords(domain, wait)
+    return state && { ...look.metadata, ...state }
+  }
+
+  async #foreign(domain: Domain, wait: Wait): Promise<ForeignDomain | undefined> {
+    const look = await this.#look(domain, wait)
+    if (look?.kind !== 'foreign') return undefined
+    const state = await this.#stateWords(domain, wait)
+    return state && { name: domain.name, uuid: uuidText(domain.uuid), state: state.state }
+  }
+
+  #stateWords(domain: Domain, wait: Wait) {
+    return orAbsent(errorCode.noDomain, `look at domain ${domain.name}`, async () =>
+      stateOf(await this.#control.call(domainGetState, { domain, flags: 0 }, quick(wait)))
+    )
+  }
+
+  async #look(domain: Domain, wait: Wait): Promise<Look | undefined> {
+    const xml = await orAbsent(errorCode.noDomain, `look at domain ${domain.name}`, () =>
+      this.#metadata(domain, wait)
+    )
+    if (xml === undefined) return undefined
+    if (xml === null) return { kind: 'foreign' }
+    const look = lookAt(xml, domain.name)
+    if (look.kind === 'ours') this.#ours.set(uuidText(domain.uuid), domain.name)
+    return look
+  }
+
+  /** Our element in a domain's metadata, null where there is none. */
+  async #metadata(domain: Domain, wait: Wait): Promise<string | null> {
+    const read = async (flags: number) => {
+      const args = { domain, type: metadataType.element, uri: metadataNamespace, flags }
+      return (await this.#control.call(domainGetMetadata, args, quick(wait))).metadata
+    }
+    try {
+      return await read(modificationImpact.config)
+    } catch (error) {
+      if (isAnswer(error, errorCode.noDomainMetadata)) return null
+      // A transient domain has no definition to read from.
+      if (!isAnswer(error, errorCode.operationInvalid)) throw error
+    }
+    return (
+      (await orAbsent(errorCode.noDomainMetadata, 'read metadata', () => read(modificationImpact.live))) ??
+      null
+    )
+  }
+
+  async #require(name: string, wait: Wait): Promise<{ domain: Domain; metadata: VmMetadata }> {
+    const domain = await this.#lookup(name, wait)
+    if (domain === undefined) throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
+    return { domain, metadata: await this.#requireOurs(domain, wait) }
+  }
+
+  async #requireOurs(domain: Domain, wait: Wait): Promise<VmMetadata> {
+    const look = await this.#look(domain, wait)
+    if (look?.kind === 'ours') return look.metadata
+    throw new HostletError(
+      'E_CONFLICT',
+      `domain ${domain.name} exists on this host and is not hostlet's: it is never touched. Choose another name.`
+    )
+  }
+
+  async #refuseOther(
+    found: Domain | undefined,
+    wanted: { name: string; uuid: string },
+    wait: Wait
+  ): Promise<void> {
+    if (found === undefined) return
+    await this.#requireOurs(found, wait)
+    const uuid = uuidText(found.uuid)
+    if (found.name === wanted.name && uuid === wanted.uuid) return
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${wanted.name} (${wanted.uuid}) cannot be defined: VM ${found.name} (${uuid}) exists on this host. Tear that down first, or choose another name.`
+    )
+  }
+}
+
+/** Metadata of ours that cannot be read makes the domain foreign: not understood is not touched. */
+function lookAt(xml: string, name: string): Look {
+  try {
+    if (isTrialMetadata(xml)) return { kind: 'trial' }
+    return { kind: 'ours', metadata: readMetadata(xml, name) }
+  } catch (error) {
+    if (error instanceof HostletError && error.code === 'E_CORRUPT') return { kind: 'foreign' }
+    throw error
+  }
+}
+
+function quick(wait: Wait): Wait & { deadlineMs: number } {
+  return { signal: wait.signal, deadlineMs: quickMs }
+}
+
+function isOn(state: number): boolean {
+  return !isOff(state)
+}
+
+function isOff(state: number): boolean {
+  return state === domainState.shutOff || state === domainState.crashed
+}

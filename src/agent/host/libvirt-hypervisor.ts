@@ -1,0 +1,271 @@
+// The hypervisor port on libvirt: joins the connections, domains, volumes and networks, and knows when libvirt is away.
+
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { type Connection, type Domain, domainEvents } from 'node-libvirt'
+import { asHostletError, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import { tryKvm } from './accelerator.ts'
+import { BootRecord } from './boot-record.ts'
+import { type Capabilities, readCapabilities } from './capabilities.ts'
+import { type ConnectionSet, Connections } from './connections.ts'
+import { readCounters } from './counters.ts'
+import { lifecycleOf } from './domain-state.ts'
+import type { DomainEnvironment } from './domain-xml.ts'
+import { Domains } from './domains.ts'
+import type {
+  DomainEvent,
+  Hypervisor,
+  HypervisorFacts,
+  HypervisorStatus,
+  Lease,
+  VmDefinition,
+  Wait
+} from './hypervisor.ts'
+import { Networks } from './networks.ts'
+import { uuidText } from './uuid.ts'
+import type { PoolDefinition } from './volume-xml.ts'
+import { Volumes } from './volumes.ts'
+
+export interface LibvirtHypervisorOptions {
+  readonly uri: string
+  readonly socket?: string | undefined
+  readonly accelerator: 'auto' | 'kvm' | 'tcg'
+  readonly pool: PoolDefinition
+  /** A user of the VMs' range, for the trial of KVM. */
+  readonly trialUid: number
+  readonly runtimeDirectory: string
+  readonly clock: Clock
+  readonly log: Logger
+  readonly bootRecord?: BootRecord
+}
+
+const recogniseMs = 10_000
+
+export class LibvirtHypervisor implements Hypervisor {
+  readonly #options: LibvirtHypervisorOptions
+  readonly #connections: Connections
+  readonly #domains: Domains
+  readonly #volumes: Volumes
+  readonly #networks: Networks
+  readonly #bootRecord: BootRecord
+  readonly #eventListeners = new Set<(event: DomainEvent) => void>()
+  readonly #capabilities = new Map<Connection, Promise<Capabilities>>()
+  #accelerator: Promise<'kvm' | 'tcg'> | undefined
+
+  constructor(options: LibvirtHypervisorOptions) {
+    this.#options = options
+    this.#bootRecord = options.bootRecord ?? new BootRecord({ directory: options.runtimeDirectory })
+    this.#connections = new Connections({ ...options, onConnect: (set, signal) => this.#begin(set, signal) })
+    const connection = this.#connections.get.bind(this.#connections)
+    const streamConnection = this.#connections.openForStream.bind(this.#connections)
+    this.#domains = new Domains({ connection, environment: (wait) => this.#environment(wait) })
+    this.#volumes = new Volumes({ connection, streamConnection, pool: options.pool })
+    this.#networks = new Networks({ connection })
+  }
+
+  open(): void {
+    this.#connections.open()
+  }
+
+  status(): HypervisorStatus {
+    return this.#connections.status
+  }
+
+  onStatus(listener: (status: HypervisorStatus) => void): Disposable {
+    return this.#connections.onStatus(listener)
+  }
+
+  onEvent(listener: (event: DomainEvent) => void): Disposable {
+    this.#eventListeners.add(listener)
+    return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
+  }
+
+  async facts(wait: Wait): Promise<HypervisorFacts> {
+    const { facts } = this.#connections.get('control')
+    const [capabilities, accelerator, space] = await Promise.all([
+      this.#readCapabilities(wait),
+      this.#chooseAccelerator(wait),
+      this.#volumes.space(wait)
+    ])
+    return {
+      libvirtVersion: facts.libvirtVersion,
+      hypervisorVersion: facts.hypervisorVersion,
+      accelerator,
+      architecture: capabilities.architecture,
+      poolCapacityBytes: space.capacityBytes,
+      poolAvailableBytes: space.availableBytes
+    }
+  }
+
+  listVms = (wait: Wait) => this.#domains.list(wait)
+  findVm = (name: string, wait: Wait) => this.#domains.find(name, wait)
+  listForeign = (wait: Wait) => this.#domains.listForeign(wait)
+  define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
+  annotate = (name: string, change: { generation?: number; wanted?: 'running' | 'stopped' }, wait: Wait) =>
+    this.#domains.annotate(name, change, wait)
+  start = (name: string, wait: Wait) => this.#domains.start(name, wait)
+  pressPowerButton = (name: string, wait: Wait) => this.#domains.pressPowerButton(name, wait)
+  requestReboot = (name: string, wait: Wait) => this.#domains.requestReboot(name, wait)
+  reset = (name: string, wait: Wait) => this.#domains.reset(name, wait)
+  cutPower = (name: string, wait: Wait) => this.#domains.cutPower(name, wait)
+  ejectSeed = (name: string, wait: Wait) => this.#domains.ejectSeed(name, wait)
+  undefine = (name: string, wait: Wait) => this.#domains.undefine(name, wait)
+
+  counters(wait: Wait) {
+    return readCounters(this.#connections.get('statistics'), (uuid) => this.#domains.isOurs(uuid), wait)
+  }
+
+  listVolumes = (wait: Wait) => this.#volumes.list(wait)
+  findVolume = (name: string, wait: Wait) => this.#volumes.find(name, wait)
+  uploadBase = (volume: { name: string; sizeBytes: number }, content: Readable, wait: Wait) =>
+    this.#volumes.uploadBase(volume, content, wait)
+  readVolume = (name: string, wait: Wait) => this.#volumes.read(name, wait)
+  removeVolume = (name: string, wait: Wait) => this.#volumes.remove(name, wait)
+  createVolume = (volume: { name: string; capacityBytes: number }, wait: Wait) =>
+    this.#volumes.createDisk(volume, wait)
+
+  createOverlay(
+    overlay: { name: string; base: string; baseFormat: 'qcow2' | 'raw'; capacityBytes: number },
+    wait: Wait
+  ): Promise<void> {
+    const { name, capacityBytes, base, baseFormat } = overlay
+    return this.#volumes.createDisk(
+      { name, capacityBytes, backing: { name: base, format: baseFormat } },
+      wait
+    )
+  }
+
+  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
+    this.#networks.ensure(network, wait)
+  listReservations = (network: string, wait: Wait) => this.#networks.listReservations(network, wait)
+  addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
+    this.#networks.addReservation(network, reservation, wait)
+  removeReservation = (network: string, macAddress: string, wait: Wait) =>
+    this.#networks.removeReservation(network, macAddress, wait)
+  listLeases = (network: string, wait: Wait) => this.#networks.listLeases(network, wait)
+
+  async close(): Promise<void> {
+    await this.#connections.close()
+  }
+
+  /** Events first, then the look at what is there: nothing that happens in between is missed. */
+  async #begin({ control }: ConnectionSet, signal: AbortSignal): Promise<void> {
+    const tell = (domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>) => this.#emit(domain, event)
+    await control.on(
+      domainEvents.lifecycle,
+      (payload) => {
+        const event = lifecycleOf(payload)
+        if (event) tell(payload.domain, event)
+      },
+      { signal }
+    )
+    await control.on(domainEvents.reboot, ({ domain }) => tell(domain, { kind: 'rebooted', detail: '' }), {
+      signal
+    })
+    await control.on(
+      domainEvents.ioErrorReason,
+      ({ domain, alias, reason }) => tell(domain, { kind: 'io-error', detail: `${alias} ${reason}`.trim() }),
+      { signal }
+    )
+    await this.#domains.list({ signal })
+  }
+
+  #emit(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>): void {
+    const at = this.#options.clock.now()
+    const uuid = uuidText(domain.uuid)
+    if (this.#domains.isOurs(uuid)) this.#deliver({ name: domain.name, uuid, at, ...event })
+    else if (event.kind === 'defined') void this.#recognise(domain, { at, ...event })
+    if (event.kind === 'undefined') this.#domains.forget(uuid)
+  }
+
+  /** A domain that we did not see before: ours only if its metadata says so. */
+  async #recognise(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail' | 'at'>): Promise<void> {
+    try {
+      const known = await this.#domains.recognise(domain, { signal: AbortSignal.timeout(recogniseMs) })
+      if (known) this.#deliver({ name: domain.name, uuid: uuidText(domain.uuid), ...event })
+    } catch (error) {
+      this.#options.log.warn({ error, domain: domain.name }, 'a new domain could not be looked at')
+    }
+  }
+
+  #deliver(event: DomainEvent): void {
+    for (const listener of this.#eventListeners) listener(event)
+  }
+
+  async #environment(wait: Wait): Promise<DomainEnvironment> {
+    const [capabilities, accelerator] = await Promise.all([
+      this.#readCapabilities(wait),
+      this.#chooseAccelerator(wait)
+    ])
+    if (capabilities.architecture !== 'x86_64') {
+      throw new HostletError(
+        'E_UNSUPPORTED',
+        `VMs on ${capabilities.architecture} hosts are not supported yet`
+      )
+    }
+    return {
+      accelerator,
+      qemuGid: capabilities.qemuGid,
+      poolPath: this.#options.pool.path,
+      consoleDirectory: join(this.#options.runtimeDirectory, 'console')
+    }
+  }
+
+  /** Once for each connection: a restarted libvirtd may have other capabilities. */
+  #readCapabilities(wait: Wait): Promise<Capabilities> {
+    const connection = this.#connections.get('jobs')
+    const known = this.#capabilities.get(connection)
+    if (known) return known
+    const read = readCapabilities(connection, wait)
+    this.#capabilities.clear()
+    this.#capabilities.set(connection, read)
+    read.catch(() => this.#capabilities.delete(connection))
+    return read
+  }
+
+  #chooseAccelerator(wait: Wait): Promise<'kvm' | 'tcg'> {
+    const { accelerator } = this.#options
+    if (accelerator !== 'auto') return Promise.resolve(accelerator)
+    this.#accelerator ??= this.#tryAccelerator(wait)
+    const choice = this.#accelerator
+    choice.catch(() => {
+      if (this.#accelerator === choice) this.#accelerator = undefined
+    })
+    return choice
+  }
+
+  /** The answer holds until the host boots or libvirt or QEMU is another. */
+  async #tryAccelerator(wait: Wait): Promise<'kvm' | 'tcg'> {
+    const connection = this.#connections.get('jobs')
+    const { libvirtVersion, hypervisorVersion } = connection.facts
+    const versions = `${libvirtVersion} ${hypervisorVersion}`
+    const known = await this.#bootRecord.read('accelerator')
+    if (isChoice(known) && known.versions === versions) return known.accelerator
+    const { kvmOffered, architecture, qemuGid: gid } = await this.#readCapabilities(wait)
+    const { clock, log, trialUid: uid } = this.#options
+    const volumes = this.#volumes
+    const able = kvmOffered && architecture === 'x86_64'
+    const trial = able
+      ? await tryKvm({ connection, volumes, clock, uid, gid }, wait)
+      : { works: false, detail: 'libvirt does not offer KVM' }
+    const accelerator = trial.works ? 'kvm' : 'tcg'
+    if (trial.works) log.info({ accelerator }, 'KVM was tried and works')
+    else
+      log.warn(
+        { accelerator, detail: trial.detail },
+        'KVM does not work here: VMs are emulated, which is slow'
+      )
+    await this.#bootRecord.write('accelerator', { versions, accelerator }).catch((error) => {
+      log.warn({ error: asHostletError(error) }, 'the choice of the accelerator could not be kept')
+    })
+    return accelerator
+  }
+}
+
+function isChoice(value: unknown): value is { versions: string; accelerator: 'kvm' | 'tcg' } {
+  if (typeof value !== 'object' || value === null) return false
+  if (!('versions' in value) || !('accelerator' in value)) return false
+  return value.accelerator === 'kvm' || value.accelerator === 'tcg'
+}

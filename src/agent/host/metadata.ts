@@ -1,0 +1,81 @@
+// What a domain of ours carries in its metadata: everything that is needed to rebuild the inventory from libvirt alone.
+
+import { Type } from 'typebox'
+import { HostletError } from '../../errors.ts'
+import { Ipv4, MacAddress, strict } from '../../protocol/names.ts'
+import { compile } from '../../protocol/validate.ts'
+import { VmSpecification } from '../../protocol/vm.ts'
+import type { Placement, VmDefinition } from './hypervisor.ts'
+import { metadataNamespace, metadataPrefix } from './names.ts'
+import { element, type XmlElement } from './xml.ts'
+import { readXml } from './xml-read.ts'
+
+const VolumeName = Type.String({ pattern: '^[a-z0-9][a-z0-9.-]{0,254}$' })
+
+const Metadata = Type.Object(
+  {
+    specification: VmSpecification,
+    placement: Type.Object(
+      {
+        uid: Type.Integer({ minimum: 1 }),
+        macAddress: MacAddress,
+        address: Ipv4,
+        network: Type.String({ minLength: 1, maxLength: 255 }),
+        rootVolume: VolumeName,
+        dataVolume: Type.Union([VolumeName, Type.Null()])
+      },
+      strict
+    ),
+    generation: Type.Integer({ minimum: 0 }),
+    wanted: Type.Enum(['running', 'stopped'])
+  },
+  strict
+)
+
+export interface VmMetadata {
+  readonly specification: VmSpecification
+  readonly placement: Placement
+  readonly generation: number
+  readonly wanted: 'running' | 'stopped'
+}
+
+const check = compile(Metadata, 'metadata of the domain')
+
+/** The element for a domain's `<metadata>`: JSON as text, so that one schema reads it back. */
+export function metadataElement({ specification, placement, generation, wanted }: VmMetadata): XmlElement {
+  const json = JSON.stringify({ specification, placement, generation, wanted })
+  return element(`${metadataPrefix}:vm`, { [`xmlns:${metadataPrefix}`]: metadataNamespace }, json)
+}
+
+/** The same element without a prefix of its own: libvirt adds one when the metadata is written by its own call. */
+export function metadataElementPlain(metadata: VmMetadata): XmlElement {
+  return { ...metadataElement(metadata), name: 'vm', attributes: {} }
+}
+
+/** Marks the throw-away machine that tries the accelerator: neither a VM nor anybody else's. */
+export function trialMetadataElement(): XmlElement {
+  return element(`${metadataPrefix}:trial`, { [`xmlns:${metadataPrefix}`]: metadataNamespace })
+}
+
+export function isTrialMetadata(xml: string): boolean {
+  return readXml(xml).name.endsWith('trial')
+}
+
+/** Reads the element back. Throws E_CORRUPT when it is ours but not what we wrote. */
+export function readMetadata(xml: string, domainName: string): VmMetadata {
+  try {
+    return check(JSON.parse(readXml(xml).text))
+  } catch (cause) {
+    const fault = cause instanceof Error ? cause.message : String(cause)
+    throw new HostletError(
+      'E_CORRUPT',
+      `the metadata of domain ${domainName} is not as hostlet wrote it (${fault}). It is left alone; look at it with "virsh metadata".`,
+      { cause, details: { vm: domainName } }
+    )
+  }
+}
+
+export function metadataOf(definition: VmDefinition): VmMetadata {
+  const { specification, placement, generation, wanted } = definition
+  return { specification, placement, generation, wanted }
+}

@@ -1,0 +1,182 @@
+// Profiles' networks in libvirt, with their DHCP reservations and leases.
+
+import {
+  type Connection,
+  errorCode,
+  type Network,
+  networkCreate,
+  networkDefineXml,
+  networkGetDhcpLeases,
+  networkGetXmlDesc,
+  networkIsActive,
+  networkLookupByName,
+  networkUndefine,
+  networkUpdate,
+  networkUpdateCommand,
+  networkUpdateFlag,
+  networkUpdateSection,
+  networkXmlFlag
+} from 'node-libvirt'
+import { HostletError } from '../../errors.ts'
+import { KeyedLock } from '../../lib/keyed-lock.ts'
+import type { ConnectionRole } from './connections.ts'
+import type { Lease, Wait } from './hypervisor.ts'
+import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import {
+  type NetworkDefinition,
+  networkXml,
+  requireSameNetwork,
+  reservationsIn,
+  reservationXml
+} from './network-xml.ts'
+
+const quickMs = 10_000
+/** libvirt starts a dnsmasq and waits for it. */
+const startMs = 60_000
+const ipv4 = 0
+const anyParent = -1
+
+export class Networks {
+  readonly #connection: (role: ConnectionRole) => Connection
+  /** libvirt's own check and change of a reservation are not one step. */
+  readonly #changes = new KeyedLock()
+
+  constructor(options: { connection: (role: ConnectionRole) => Connection }) {
+    this.#connection = options.connection
+  }
+
+  async ensure(definition: NetworkDefinition, wait: Wait): Promise<void> {
+    await using _held = await this.#changes.acquire(definition.name, wait.signal)
+    const doing = `prepare network ${definition.name}`
+    const found = await this.#lookup(definition.name, wait)
+    if (found === undefined) return await this.#make(definition, doing, wait)
+    requireSameNetwork(await this.#xml(found, wait), definition)
+    const { active } = await attempt(doing, () =>
+      this.#control.call(networkIsActive, { network: found }, quick(wait))
+    )
+    if (!active) await attempt(doing, () => this.#start(found, wait))
+  }
+
+  async listReservations(name: string, wait: Wait): Promise<readonly Lease[]> {
+    return (await this.#reservations(await this.#require(name, wait), wait)).map(
+      ({ macAddress, address }) => ({
+        macAddress,
+        address
+      })
+    )
+  }
+
+  async addReservation(name: string, reservation: Lease & { vm: string }, wait: Wait): Promise<void> {
+    await using _held = await this.#changes.acquire(name, wait.signal)
+    const network = await this.#require(name, wait)
+    const { macAddress, address } = reservation
+    const taken = (await this.#reservations(network, wait)).filter(
+      (other) => other.macAddress === macAddress || other.address === address
+    )
+    if (taken.some((other) => other.macAddress === macAddress && other.address === address)) return
+    const [other] = taken
+    if (other !== undefined) {
+      throw new HostletError(
+        'E_CONFLICT',
+        `network ${name} has a reservation of ${other.address} for ${other.macAddress} already`
+      )
+    }
+    await this.#change(
+      network,
+      { command: networkUpdateCommand.addLast, xml: reservationXml(reservation) },
+      wait
+    )
+  }
+
+  async removeReservation(name: string, macAddress: string, wait: Wait): Promise<void> {
+    await using _held = await this.#changes.acquire(name, wait.signal)
+    const network = await this.#lookup(name, wait)
+    if (network === undefined) return
+    const found = (await this.#reservations(network, wait)).find((other) => other.macAddress === macAddress)
+    if (found === undefined) return
+    const xml = reservationXml({ macAddress, address: found.address })
+    await this.#change(network, { command: networkUpdateCommand.delete, xml }, wait)
+  }
+
+  async listLeases(name: string, wait: Wait): Promise<readonly Lease[]> {
+    const network = await this.#require(name, wait)
+    const args = { network, mac: null, needResults: true, flags: 0 }
+    const { leases } = await attempt(`list leases of network ${name}`, () =>
+      this.#control.call(networkGetDhcpLeases, args, quick(wait))
+    )
+    return leases.flatMap(({ mac, address, type }) =>
+      type === ipv4 && mac !== null ? [{ macAddress: mac.toLowerCase(), address }] : []
+    )
+  }
+
+  get #control(): Connection {
+    return this.#connection('control')
+  }
+
+  /** A network that was defined and does not start would block its name: it is taken back. */
+  async #make(definition: NetworkDefinition, doing: string, wait: Wait): Promise<void> {
+    const args = { xml: networkXml(definition) }
+    const { network } = await attempt(doing, () => this.#control.call(networkDefineXml, args, quick(wait)))
+    try {
+      await this.#start(network, wait)
+    } catch (error) {
+      const options = { signal: AbortSignal.timeout(quickMs), deadlineMs: quickMs }
+      await this.#control.call(networkUndefine, { network }, options).catch(() => undefined)
+      throw fromLibvirt(error, doing)
+    }
+  }
+
+  async #start(network: Network, wait: Wait): Promise<void> {
+    const options = { ...wait, deadlineMs: startMs }
+    await this.#connection('jobs')
+      .call(networkCreate, { network }, options)
+      .catch((error) => {
+        // Somebody else started it meanwhile.
+        if (!isAnswer(error, errorCode.operationInvalid)) throw error
+      })
+  }
+
+  /** In the definition, so that it outlives a host boot, and in the running network, if it runs. */
+  async #change(
+    network: Network,
+    { command, xml }: { command: number; xml: string },
+    wait: Wait
+  ): Promise<void> {
+    const doing = `change the reservations of network ${network.name}`
+    await attempt(doing, async () => {
+      const { active } = await this.#control.call(networkIsActive, { network }, quick(wait))
+      const flags = networkUpdateFlag.config | (active ? networkUpdateFlag.live : 0)
+      const section = networkUpdateSection.ipDhcpHost
+      const args = { network, command, section, parentIndex: anyParent, xml, flags }
+      await this.#connection('jobs').call(networkUpdate, args, { ...wait, deadlineMs: startMs })
+    })
+  }
+
+  async #reservations(network: Network, wait: Wait): Promise<readonly Lease[]> {
+    return reservationsIn(await this.#xml(network, wait))
+  }
+
+  async #xml(network: Network, wait: Wait): Promise<string> {
+    const args = { network, flags: networkXmlFlag.inactive }
+    const doing = `look at network ${network.name}`
+    return (await attempt(doing, () => this.#control.call(networkGetXmlDesc, args, quick(wait)))).xml
+  }
+
+  async #require(name: string, wait: Wait): Promise<Network> {
+    const network = await this.#lookup(name, wait)
+    if (network === undefined)
+      throw new HostletError('E_NOT_FOUND', `network ${name} does not exist on this host`)
+    return network
+  }
+
+  async #lookup(name: string, wait: Wait): Promise<Network | undefined> {
+    const found = await orAbsent(errorCode.noNetwork, `find network ${name}`, () =>
+      this.#control.call(networkLookupByName, { name }, quick(wait))
+    )
+    return found?.network
+  }
+}
+
+function quick(wait: Wait): Wait & { deadlineMs: number } {
+  return { signal: wait.signal, deadlineMs: quickMs }
+}

@@ -1,0 +1,274 @@
+// Volumes of our pool: the pool itself, base images by upload, overlays and empty disks, removal.
+
+import { statfs } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import {
+  type Connection,
+  errorCode,
+  poolState,
+  type StoragePool,
+  type StorageVolume,
+  storagePoolBuild,
+  storagePoolCreate,
+  storagePoolDefineXml,
+  storagePoolGetInfo,
+  storagePoolGetXmlDesc,
+  storagePoolListAllVolumes,
+  storagePoolLookupByName,
+  storageVolCreateXml,
+  storageVolDelete,
+  storageVolDownload,
+  storageVolGetInfo,
+  storageVolLookupByName,
+  storageVolUpload,
+  storageXmlFlag
+} from 'node-libvirt'
+import { HostletError } from '../../errors.ts'
+import type { ConnectionRole } from './connections.ts'
+import type { VolumeRecord, Wait } from './hypervisor.ts'
+import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { baseVolumeXml, diskVolumeXml, type PoolDefinition, poolXml, requireSamePool } from './volume-xml.ts'
+
+const quickMs = 10_000
+const createMs = 120_000
+const cleanUpMs = 30_000
+/** What a new qcow2 needs before it holds anything, with its directory entry and journal. */
+const newDiskBytes = 1024 * 1024
+
+export interface VolumesOptions {
+  readonly connection: (role: ConnectionRole) => Connection
+  readonly streamConnection: (signal: AbortSignal) => Promise<Connection>
+  readonly pool: PoolDefinition
+}
+
+export class Volumes {
+  readonly #options: VolumesOptions
+  #pool: { on: Connection; found: Promise<StoragePool> } | undefined
+
+  constructor(options: VolumesOptions) {
+    this.#options = options
+  }
+
+  async list(wait: Wait): Promise<readonly VolumeRecord[]> {
+    const pool = await this.#ensured(wait)
+    const args = { pool, needResults: true, flags: 0 }
+    const { volumes } = await attempt('list volumes', () =>
+      this.#jobs.call(storagePoolListAllVolumes, args, quick(wait))
+    )
+    const records = await Promise.all(volumes.map((volume) => this.#record(volume, wait)))
+    return records.filter((record) => record !== undefined)
+  }
+
+  async find(name: string, wait: Wait): Promise<VolumeRecord | undefined> {
+    const volume = await this.#lookup(name, wait)
+    return volume && (await this.#record(volume, wait))
+  }
+
+  /** Asked of the file system: libvirt's figures are of its last refresh, which uploads under way forbid. */
+  async space(wait: Wait): Promise<{ capacityBytes: number; availableBytes: number }> {
+    await this.#ensured(wait)
+    const { blocks, bavail, bsize } = await statfs(this.#options.pool.path)
+    return { capacityBytes: blocks * bsize, availableBytes: bavail * bsize }
+  }
+
+  async uploadBase(
+    { name, sizeBytes }: { name: string; sizeBytes: number },
+    content: Readable,
+    wait: Wait
+  ): Promise<void> {
+    const doing = `store image ${name}`
+    try {
+      if ((await this.#lookup(name, wait)) !== undefined)
+        throw new HostletError('E_CONFLICT', `volume ${name} exists already`)
+      await this.#requireSpace(sizeBytes, doing, wait)
+      const volume = await this.#create(baseVolumeXml({ name, sizeBytes }), doing, wait)
+      await this.#upload(volume, { content, sizeBytes, doing }, wait)
+    } finally {
+      content.destroy()
+    }
+  }
+
+  async read(name: string, wait: Wait): Promise<Readable> {
+    const volume = await this.#lookup(name, wait)
+    if (volume === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
+    const connection = await attempt(`read ${name}`, () => this.#options.streamConnection(wait.signal))
+    try {
+      const args = { volume, offsetBytes: 0n, lengthBytes: 0n, flags: 0 }
+      const stream = await connection.download(storageVolDownload, args, { signal: wait.signal })
+      stream.once('close', () => void connection.close().catch(() => undefined))
+      return stream
+    } catch (error) {
+      await connection.close()
+      throw fromLibvirt(error, `read ${name}`)
+    }
+  }
+
+  async createDisk(
+    disk: { name: string; capacityBytes: number; backing?: { name: string; format: string } },
+    wait: Wait
+  ): Promise<void> {
+    const { name, capacityBytes, backing } = disk
+    if ((await this.#lookup(name, wait)) !== undefined) return
+    const doing = `create disk ${name}`
+    const base = backing && (await this.find(backing.name, wait))
+    if (backing && !base) throw new HostletError('E_NOT_FOUND', `base volume ${backing.name} does not exist`)
+    await this.#requireSpace(newDiskBytes, doing, wait)
+    const store = backing && base && { backing: { path: base.path, format: backing.format } }
+    await this.#create(diskVolumeXml({ name, capacityBytes, ...store }), doing, wait)
+  }
+
+  async remove(name: string, wait: Wait): Promise<void> {
+    const volume = await this.#lookup(name, wait)
+    if (volume === undefined) return
+    await orAbsent(errorCode.noStorageVolume, `remove volume ${name}`, () =>
+      this.#jobs.call(storageVolDelete, { volume, flags: 0 }, { ...wait, deadlineMs: createMs })
+    )
+  }
+
+  get #jobs(): Connection {
+    return this.#options.connection('jobs')
+  }
+
+  async #create(xml: string, doing: string, wait: Wait): Promise<StorageVolume> {
+    const pool = await this.#ensured(wait)
+    const options = { ...wait, deadlineMs: createMs }
+    const args = { pool, xml, flags: 0 }
+    return (await attempt(doing, () => this.#jobs.call(storageVolCreateXml, args, options))).volume
+  }
+
+  /** Whatever ends an upload early, half a volume is never left under the name of a whole one. */
+  async #upload(
+    volume: StorageVolume,
+    { content, sizeBytes, doing }: { content: Readable; sizeBytes: number; doing: string },
+    wait: Wait
+  ): Promise<void> {
+    try {
+      await using connection = await this.#options.streamConnection(wait.signal)
+      const args = { volume, offsetBytes: 0n, lengthBytes: BigInt(sizeBytes), flags: 0 }
+      await connection.upload(storageVolUpload, args, content, wait)
+    } catch (error) {
+      const failure = await this.#explain(error, { sizeBytes, doing })
+      await this.#removeHalf(volume, failure)
+      throw failure
+    }
+  }
+
+  async #removeHalf(volume: StorageVolume, failure: HostletError): Promise<void> {
+    const options = { signal: AbortSignal.timeout(cleanUpMs), deadlineMs: cleanUpMs }
+    try {
+      await this.#jobs.call(storageVolDelete, { volume, flags: 0 }, options)
+    } catch (error) {
+      if (isAnswer(error, errorCode.noStorageVolume)) return
+      throw new HostletError(
+        failure.code,
+        `${failure.message} The half-made volume ${volume.name} is left.`,
+        {
+          cause: failure,
+          details: { ...failure.details, volume: volume.name }
+        }
+      )
+    }
+  }
+
+  /** libvirt tells of a full disk in words only, so the room that is left decides. */
+  async #explain(error: unknown, work: { sizeBytes: number; doing: string }): Promise<HostletError> {
+    const failure = fromLibvirt(error, work.doing)
+    if (failure.code !== 'E_LIBVIRT') return failure
+    const space = await this.space({ signal: AbortSignal.timeout(cleanUpMs) }).catch(() => undefined)
+    if (space === undefined || space.availableBytes > newDiskBytes) return failure
+    return noSpace({
+      ...work,
+      availableBytes: space.availableBytes,
+      pool: this.#options.pool,
+      cause: failure
+    })
+  }
+
+  async #requireSpace(sizeBytes: number, doing: string, wait: Wait): Promise<void> {
+    const { availableBytes } = await this.space(wait)
+    if (availableBytes < sizeBytes)
+      throw noSpace({ sizeBytes, doing, availableBytes, pool: this.#options.pool })
+  }
+
+  async #lookup(name: string, wait: Wait): Promise<StorageVolume | undefined> {
+    const pool = await this.#ensured(wait)
+    const found = await orAbsent(errorCode.noStorageVolume, `find volume ${name}`, () =>
+      this.#jobs.call(storageVolLookupByName, { pool, name }, quick(wait))
+    )
+    return found?.volume
+  }
+
+  async #record(volume: StorageVolume, wait: Wait): Promise<VolumeRecord | undefined> {
+    const info = await orAbsent(errorCode.noStorageVolume, `look at volume ${volume.name}`, () =>
+      this.#jobs.call(storageVolGetInfo, { volume }, quick(wait))
+    )
+    return (
+      info && {
+        name: volume.name,
+        path: volume.key,
+        capacityBytes: Number(info.capacityBytes),
+        allocationBytes: Number(info.allocationBytes)
+      }
+    )
+  }
+
+  /** The pool, made and started where it is not: once for each life of the connection. */
+  async #ensured(wait: Wait): Promise<StoragePool> {
+    const on = this.#jobs
+    if (this.#pool?.on !== on) {
+      const found = ensurePool(on, this.#options.pool, wait)
+      this.#pool = { on, found }
+      // The next one tries again.
+      found.catch(() => {
+        if (this.#pool?.found === found) this.#pool = undefined
+      })
+    }
+    return await this.#pool.found
+  }
+}
+
+async function ensurePool(
+  connection: Connection,
+  definition: PoolDefinition,
+  wait: Wait
+): Promise<StoragePool> {
+  return await attempt(`prepare pool ${definition.name}`, async () => {
+    const { name } = definition
+    const options = { ...wait, deadlineMs: createMs }
+    const found = await connection.call(storagePoolLookupByName, { name }, options).catch((error) => {
+      if (isAnswer(error, errorCode.noStoragePool)) return undefined
+      throw error
+    })
+    const { pool } =
+      found ?? (await connection.call(storagePoolDefineXml, { xml: poolXml(definition), flags: 0 }, options))
+    const flags = storageXmlFlag.inactive
+    const { xml } = await connection.call(storagePoolGetXmlDesc, { pool, flags }, options)
+    requireSamePool(xml, definition)
+    const { state } = await connection.call(storagePoolGetInfo, { pool }, options)
+    if (state === poolState.inactive) {
+      // Makes the directory where it is missing and sets its mode; what is in it stays.
+      await connection.call(storagePoolBuild, { pool, flags: 0 }, options)
+      await connection.call(storagePoolCreate, { pool, flags: 0 }, options)
+    }
+    return pool
+  })
+}
+
+function noSpace(facts: {
+  sizeBytes: number
+  availableBytes: number
+  doing: string
+  pool: PoolDefinition
+  cause?: unknown
+}): HostletError {
+  const { sizeBytes, availableBytes, doing, pool, cause } = facts
+  return new HostletError(
+    'E_CAPACITY',
+    `${doing}: pool ${pool.name} at ${pool.path} has ${availableBytes} bytes left, ${sizeBytes} are needed. Free some, or use another host.`,
+    { cause, details: { pool: pool.name, availableBytes, sizeBytes } }
+  )
+}
+
+function quick(wait: Wait): Wait & { deadlineMs: number } {
+  return { signal: wait.signal, deadlineMs: quickMs }
+}
