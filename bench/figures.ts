@@ -1,0 +1,16 @@
+// The registry of figures: each is one file in figures/, run in a process of its own, in this order.
+
+export const figureNames = [
+  'libvirt-call',
+  'domain-statistics',
+  'statistics-decode',
+  'host-counters',
+  'agent-footprint',
+  'vm-start'
+] as const
+
+export type FigureName = (typeof figureNames)[number]
+
+export function isFigureName(name: string): name is FigureName {
+  return figureNames.some((known) => known === name)
+}
