@@ -1,0 +1,251 @@
+/** Calls: four at once, a bounded queue, deadlines, cancellation, late replies and the end. */
+import assert from 'node:assert/strict'
+import type { Buffer } from 'node:buffer'
+import { describe, it } from 'node:test'
+import { type CallOptions, Calls } from '../../src/node-libvirt/calls.ts'
+import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
+import { procedure } from '../../src/node-libvirt/protocol/procedure.ts'
+import { int, nothing, string, struct, XdrError } from '../../src/node-libvirt/xdr/schema.ts'
+import { FakeClock } from './fake-clock.ts'
+import { errorPayload } from './fake-libvirtd.ts'
+import { hex } from './hex.ts'
+
+const REMOTE = 0x20008086
+const double = procedure(500, struct({ value: int }), struct({ doubled: int }))
+
+function setUp({ queuedMax = 100 } = {}) {
+  const clock = new FakeClock()
+  const sent: Buffer[] = []
+  const calls = new Calls((frame) => sent.push(frame), { clock, queuedMax })
+  const call = (value: number, { signal, deadlineMs = 1000 }: CallOptions = {}) =>
+    new Promise<number>((resolve, onError) => {
+      const onResult = ({ doubled }: { doubled: number }) => resolve(doubled)
+      calls.submit({ procedure: double, args: { value }, signal, deadlineMs, onResult, onError })
+    })
+  const reply = (serial: number, payload: Buffer, status = 0) =>
+    calls.receive({ program: REMOTE, procedure: 500, type: 1, serial, status, payload })
+  const values = () => sent.map((frame) => frame.readInt32BE(28))
+  return { clock, calls, call, reply, sent, values }
+}
+
+function connectionError(code: string, sent: boolean): (error: unknown) => boolean {
+  return (error) => error instanceof ConnectionError && error.code === code && error.sent === sent
+}
+
+describe('calls', () => {
+  it('match replies to calls in whatever order they come', async () => {
+    const { call, reply } = setUp()
+    const first = call(1)
+    const second = call(2)
+    reply(2, hex('00000004'))
+    reply(1, hex('00000002'))
+    assert.deepEqual(await Promise.all([first, second]), [2, 4])
+  })
+
+  it('run four at once and send the next when one is answered', async () => {
+    const { calls, call, reply, values } = setUp()
+    const results = [1, 2, 3, 4, 5, 6].map((value) => call(value))
+    assert.deepEqual(values(), [1, 2, 3, 4])
+    assert.deepEqual(calls.load, { inFlight: 4, abandoned: 0, queued: 2 })
+    reply(3, hex('00000006'))
+    assert.deepEqual(values(), [1, 2, 3, 4, 5])
+    assert.equal(await results[2], 6)
+    for (const serial of [1, 2, 4, 5, 6]) reply(serial, hex('00000000'))
+    assert.equal((await Promise.all(results)).length, 6)
+  })
+
+  it('refuse more than the queue holds', async () => {
+    const { call, calls } = setUp({ queuedMax: 2 })
+    const results = Array.from({ length: 7 }, (_, value) => call(value))
+    await assert.rejects(results[6] as Promise<number>, connectionError('E_BUSY', false))
+    const ends = Promise.allSettled(results)
+    calls.end(new ConnectionError('E_INTERRUPTED', 'lost'))
+    assert.equal((await ends).length, 7)
+  })
+
+  it('give libvirt’s errors with code, domain, level and strings', async () => {
+    const { call, reply } = setUp()
+    const result = call(1)
+    reply(1, errorPayload({ code: 42, domain: 10, message: 'Domain not found' }), 1)
+    await assert.rejects(result, (error) => {
+      assert.ok(error instanceof LibvirtError)
+      const { code, domain, level, message, strings } = error
+      assert.deepEqual(
+        { code, domain, level, message, strings },
+        { code: 42, domain: 10, level: 2, message: 'Domain not found', strings: ['detail', null, null] }
+      )
+      return true
+    })
+  })
+
+  it('report a procedure that the server does not know as unsupported', async () => {
+    const { call, reply } = setUp()
+    const result = call(1)
+    reply(1, errorPayload({ code: 39, domain: 7, message: 'unknown procedure: 500' }), 1)
+    await assert.rejects(result, connectionError('E_UNSUPPORTED', false))
+  })
+
+  it('fail only themselves when a reply does not decode', async () => {
+    const { call, reply } = setUp()
+    const results = [call(1), call(2), call(3)]
+    reply(1, hex('0000'))
+    reply(2, hex('00'), 1)
+    reply(3, hex('00000006'))
+    await assert.rejects(results[0] as Promise<number>, connectionError('E_PROTOCOL', true))
+    await assert.rejects(results[1] as Promise<number>, connectionError('E_PROTOCOL', true))
+    assert.equal(await results[2], 6)
+  })
+
+  it('refuse arguments that do not encode, and send nothing', async () => {
+    const { call, sent } = setUp()
+    await assert.rejects(call(0.5), (error) => {
+      return (
+        error instanceof ConnectionError && error.code === 'E_BAD_REQUEST' && error.cause instanceof XdrError
+      )
+    })
+    assert.equal(sent.length, 0)
+  })
+
+  it('keep their slot after a deadline until the late reply, which is dropped', async () => {
+    const { call, calls, clock, reply, values } = setUp()
+    const results = [1, 2, 3, 4].map((value) => call(value, { deadlineMs: 100 }))
+    const ends = Promise.allSettled(results)
+    clock.advance(100)
+    for (const end of await ends) {
+      assert.ok(end.status === 'rejected' && connectionError('E_TIMEOUT', true)(end.reason))
+    }
+    const waiting = call(5)
+    assert.deepEqual(calls.load, { inFlight: 4, abandoned: 4, queued: 1 })
+    assert.deepEqual(values(), [1, 2, 3, 4])
+    reply(2, hex('00000004'))
+    assert.deepEqual(values(), [1, 2, 3, 4, 5])
+    reply(5, hex('0000000a'))
+    assert.equal(await waiting, 10)
+  })
+
+  it('count their time in the queue towards the deadline', async () => {
+    const { call, calls, clock, values } = setUp()
+    const blocked = [1, 2, 3, 4].map((value) => call(value, { deadlineMs: 10_000 }))
+    const queued = assert.rejects(call(5, { deadlineMs: 50 }), connectionError('E_TIMEOUT', false))
+    clock.advance(50)
+    await queued
+    assert.equal(calls.load.queued, 0)
+    assert.deepEqual(values(), [1, 2, 3, 4])
+    const ends = Promise.allSettled(blocked)
+    calls.end(new ConnectionError('E_INTERRUPTED', 'lost'))
+    await ends
+  })
+
+  it('can be cancelled before they begin, in the queue and while they run', async () => {
+    const { call, calls, values } = setUp()
+    await assert.rejects(call(0, { signal: AbortSignal.abort() }), connectionError('E_CANCELLED', false))
+    const controller = new AbortController()
+    const running = [1, 2, 3, 4].map((value) => call(value, { signal: controller.signal }))
+    const queued = call(5, { signal: controller.signal })
+    const ends = Promise.allSettled([...running, queued])
+    controller.abort(new Error('no longer wanted'))
+    const sentOf = (end: PromiseSettledResult<number>) =>
+      end.status === 'rejected' && end.reason.code === 'E_CANCELLED' && end.reason.sent
+    assert.deepEqual((await ends).map(sentOf), [true, true, true, true, false])
+    assert.deepEqual(calls.load, { inFlight: 4, abandoned: 4, queued: 0 })
+    assert.deepEqual(values(), [1, 2, 3, 4])
+  })
+
+  it('hand a late result to the one who must undo it', () => {
+    const { calls, clock, reply } = setUp()
+    const heard: string[] = []
+    const submit = () =>
+      calls.submit({
+        procedure: double,
+        args: { value: 1 },
+        deadlineMs: 10,
+        onResult: () => heard.push('result'),
+        onError: (error) => heard.push(String(error.code)),
+        onLateResult: ({ doubled }) => heard.push(`late ${doubled}`)
+      })
+    submit()
+    submit()
+    clock.advance(10)
+    reply(1, hex('00000002'))
+    reply(2, errorPayload({ code: 1, domain: 0, message: 'failed' }), 1)
+    assert.deepEqual(heard, ['E_TIMEOUT', 'E_TIMEOUT', 'late 2'])
+  })
+
+  it('leave no timer and no listener behind', async () => {
+    const { call, clock, reply } = setUp()
+    const controller = new AbortController()
+    const results = [1, 2].map((value) => call(value, { signal: controller.signal }))
+    reply(1, hex('00000002'))
+    reply(2, hex('00000004'))
+    await Promise.all(results)
+    assert.equal(clock.pending, 0)
+    controller.abort()
+    assert.deepEqual(await Promise.all(results), [2, 4])
+  })
+
+  it('all end with the connection, and know whether they were sent', async () => {
+    const { call, calls } = setUp()
+    const results = [1, 2, 3, 4, 5].map((value) => call(value))
+    const ends = Promise.allSettled(results)
+    calls.end(new ConnectionError('E_INTERRUPTED', 'the socket failed'))
+    const reasons = (await ends).map((end) => (end.status === 'rejected' ? end.reason : null))
+    for (const reason of reasons.slice(0, 4)) assert.ok(connectionError('E_INTERRUPTED', true)(reason))
+    assert.ok(connectionError('E_UNAVAILABLE', false)(reasons[4]))
+    await assert.rejects(call(6), connectionError('E_UNAVAILABLE', false))
+  })
+
+  it('let urgent ones pass the limit, and refuse the rest once that is asked for', async () => {
+    const { call, calls, values, reply } = setUp()
+    const results = [1, 2, 3, 4, 5].map((value) => call(value))
+    const ends = Promise.allSettled(results)
+    calls.refuse(new ConnectionError('E_UNAVAILABLE', 'closing'))
+    const { promise, resolve: onResult, reject: onError } = Promise.withResolvers<{ doubled: number }>()
+    calls.submit({ procedure: double, args: { value: 9 }, deadlineMs: 10, urgent: true, onResult, onError })
+    assert.deepEqual(values(), [1, 2, 3, 4, 9])
+    for (const serial of [1, 2, 3, 4, 6]) reply(serial, hex('00000012'))
+    assert.deepEqual(await promise, { doubled: 18 })
+    const states = (await ends).map((end) => end.status)
+    assert.deepEqual(states, ['fulfilled', 'fulfilled', 'fulfilled', 'fulfilled', 'rejected'])
+    await assert.rejects(call(6), connectionError('E_UNAVAILABLE', false))
+  })
+
+  for (const [name, frame] of [
+    ['of an unknown serial', { program: REMOTE, procedure: 500, serial: 77 }],
+    ['of another procedure', { program: REMOTE, procedure: 501, serial: 1 }],
+    ['of another program', { program: 0x20008087, procedure: 500, serial: 1 }]
+  ] as const) {
+    it(`treat a reply ${name} as a broken connection`, () => {
+      const { calls } = setUp()
+      calls.submit({
+        procedure: double,
+        args: { value: 1 },
+        deadlineMs: 10,
+        onResult: () => {},
+        onError: () => {}
+      })
+      assert.throws(
+        () => calls.receive({ ...frame, type: 1, status: 0, payload: hex('00000002') }),
+        connectionError('E_PROTOCOL', false)
+      )
+    })
+  }
+
+  it('name the program of a QEMU procedure on the wire', () => {
+    const { calls, sent } = setUp()
+    const monitor = procedure(3, struct({ command: string(64) }), nothing, { program: 'qemu' })
+    calls.submit({
+      procedure: monitor,
+      args: { command: 'x' },
+      deadlineMs: 10,
+      onResult: () => {},
+      onError: () => {}
+    })
+    const expected = hex(`
+      00000024 20008087 00000001 00000003
+      00000000  # type: call
+      00000001  # serial
+      00000000  # status
+      00000001 78 000000`)
+    assert.deepEqual(sent[0], expected)
+  })
+})
