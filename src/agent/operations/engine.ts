@@ -1,0 +1,287 @@
+// Carries out one journaled operation: step by step forward, or back again, and on from where it was after a crash.
+
+import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
+import { Backoff } from '../../lib/backoff.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { Journal, JournalEntry } from './journal.ts'
+import type { Operation, Outcome, Step, StepNotes, Verb } from './verb.ts'
+
+/** An operation that was begun so often is what stops the agent: it is undone instead of resumed once more. */
+export const attemptsMax = 5
+/** Tries of one step while the hypervisor comes and goes, within the operation's deadline. */
+export const stepTriesMax = 5
+/** Tries and time of one undo. Longer than a restart of libvirtd, because what is not undone leaks. */
+export const undoTriesMax = 8
+export const undoDeadlineMs = 300_000
+
+/** How long work that was aborted may take to notice. */
+export const abandonAfterMs = 10_000
+
+/** Why operations are aborted when the agent stops. They are left as they are and resumed by the next start. */
+export const agentStops = new HostletError(
+  'E_INTERRUPTED',
+  'the agent stops; the operation goes on when it is back'
+)
+
+/** What the engine asks of the world while it waits. */
+export interface HostReadiness {
+  isReady(): boolean
+  /** Resolves once the hypervisor answers; rejects with the signal's reason. */
+  untilReady(signal: AbortSignal): Promise<void>
+}
+
+export interface StepReport {
+  readonly step: string
+  readonly stepIndex: number
+  readonly steps: number
+  readonly ratio?: number
+  readonly note?: string
+}
+
+export interface Execution<Host> {
+  readonly entry: JournalEntry
+  readonly verb: Verb<Host>
+  /** Arguments that fit the verb's schema. */
+  readonly params: never
+  readonly log: Logger
+  /** Aborted with `agentStops` only. */
+  readonly stop: AbortSignal
+  onProgress(report: StepReport): void
+}
+
+export interface EngineOptions<Host> {
+  readonly host: Host
+  readonly journal: Pick<Journal, 'begin' | 'checkpoint' | 'turnBack'>
+  readonly clock: Clock
+  readonly readiness: HostReadiness
+  readonly random?: () => number
+}
+
+export class Engine<Host> {
+  readonly #options: EngineOptions<Host>
+
+  constructor(options: EngineOptions<Host>) {
+    this.#options = options
+  }
+
+  /**
+   * Runs to the end and tells how it ended. Undefined when the agent stopped meanwhile: then the journal says where to go
+   * on. What a verb throws becomes the outcome; only the journal's own errors are thrown.
+   */
+  async run(execution: Execution<Host>): Promise<Outcome | undefined> {
+    const run = new Run(this.#options, execution)
+    try {
+      return await run.toTheEnd()
+    } catch (error) {
+      if (execution.stop.aborted) return undefined
+      throw error
+    }
+  }
+}
+
+class Run<Host> {
+  readonly #options: EngineOptions<Host>
+  readonly #execution: Execution<Host>
+  readonly #steps: readonly Step[]
+  #index: number
+  #notes: StepNotes
+
+  constructor(options: EngineOptions<Host>, execution: Execution<Host>) {
+    this.#options = options
+    this.#execution = execution
+    this.#steps = execution.verb.steps(execution.params, options.host)
+    this.#index = execution.entry.step
+    this.#notes = { ...execution.entry.notes }
+  }
+
+  async toTheEnd(): Promise<Outcome | undefined> {
+    const { entry, verb } = this.#execution
+    if (entry.failure !== undefined) return await this.#back(entry.failure)
+    const again = entry.attempts > 0
+    this.#options.journal.begin(entry.id)
+    if (again && (verb.afterCrash === 'rollback' || entry.attempts >= attemptsMax))
+      return await this.#turnBack(interrupted(entry.attempts))
+    return await this.#forward()
+  }
+
+  async #forward(): Promise<Outcome | undefined> {
+    const { verb, params, stop } = this.#execution
+    const ms = verb.deadline?.(params) ?? verb.deadlineMs
+    using deadline = startDeadline({ clock: this.#options.clock, ms, what: verb.name, signal: stop })
+    try {
+      while (this.#index < this.#steps.length) await this.#apply(deadline.signal)
+      const value = await this.#retrying(deadline.signal, () =>
+        verb.outcome(params, this.#options.host, this.#operation(deadline.signal, this.#steps.length - 1))
+      )
+      return { outcome: 'done', value: value as Record<string, unknown> }
+    } catch (error) {
+      if (stop.aborted) return undefined
+      return await this.#turnBack(reasonOf(error, deadline.signal))
+    }
+  }
+
+  async #apply(signal: AbortSignal): Promise<void> {
+    const step = this.#stepAt(this.#index)
+    this.#report({})
+    const { log } = this.#execution
+    const startedAt = this.#options.clock.monotonic()
+    const left = await this.#retrying(
+      signal,
+      async () => await step.apply(this.#operation(signal, this.#index))
+    )
+    this.#notes = { ...this.#notes, ...(left ?? {}) }
+    this.#options.journal.checkpoint(this.#execution.entry.id, this.#index + 1, this.#notes)
+    const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
+    log.debug({ step: step.name, durationMs }, 'step done')
+    this.#index++
+  }
+
+  /** Steps are safe to repeat: one that the hypervisor interrupted by going away is tried again once it is back. */
+  async #retrying<Value>(signal: AbortSignal, work: () => Promise<Value>): Promise<Value | undefined> {
+    const { readiness, clock, random } = this.#options
+    const backoff = new Backoff({ baseMs: 500, capMs: 10_000, ...(random && { random }) })
+    for (let tries = 1; ; tries++) {
+      await readiness.untilReady(signal)
+      try {
+        return await this.#settled(work(), signal)
+      } catch (error) {
+        if (signal.aborted || tries >= stepTriesMax || !this.#hypervisorWent(error)) throw error
+        this.#execution.log.warn({ error, tries }, 'step interrupted, trying again')
+        await clock.sleep(backoff.nextMs(), signal)
+      }
+    }
+  }
+
+  /** The work's end. Once aborted it has a while to end by itself, so that its undo does not run beside it. */
+  async #settled<Value>(work: Promise<Value> | undefined, signal: AbortSignal): Promise<Value | undefined> {
+    if (work === undefined) return undefined
+    try {
+      return await untilAborted(work, signal)
+    } catch (error) {
+      if (!signal.aborted) throw error
+      const over = new AbortController()
+      const ended = work.then(noop, noop).finally(() => over.abort())
+      await Promise.race([ended, this.#options.clock.sleep(abandonAfterMs, over.signal).catch(noop)])
+      throw signal.reason
+    }
+  }
+
+  #hypervisorWent(error: unknown): boolean {
+    const { code } = asHostletError(error)
+    return code === 'E_INTERRUPTED' || (code === 'E_UNAVAILABLE' && !this.#options.readiness.isReady())
+  }
+
+  async #turnBack(error: HostletError): Promise<Outcome | undefined> {
+    const { entry, log } = this.#execution
+    log.warn({ error, step: this.#steps[this.#index]?.name }, 'operation failed, undoing it')
+    const failure = error.toReport()
+    this.#options.journal.turnBack(entry.id, failure)
+    return await this.#back(failure)
+  }
+
+  /** All undos run, the newest first, from the step that was under way, whatever happens to any of them. */
+  async #back(failure: ErrorReport): Promise<Outcome | undefined> {
+    const last = Math.min(this.#index, this.#steps.length - 1)
+    const failed: string[] = []
+    for (let index = last; index >= 0; index--) {
+      const step = this.#stepAt(index)
+      if (step.undo !== undefined && !(await this.#undo(step, index))) failed.push(step.name)
+      if (this.#execution.stop.aborted) return undefined
+    }
+    return { outcome: 'failed', error: withLeftovers(failure, failed) }
+  }
+
+  async #undo(step: Step, index: number): Promise<boolean> {
+    const { clock, readiness, random } = this.#options
+    const { stop, log } = this.#execution
+    using deadline = startDeadline({ clock, ms: undoDeadlineMs, what: `undo of ${step.name}`, signal: stop })
+    const backoff = new Backoff({ baseMs: 500, capMs: 30_000, ...(random && { random }) })
+    for (let tries = 1; ; tries++) {
+      try {
+        await readiness.untilReady(deadline.signal)
+        await untilAborted(
+          Promise.resolve(step.undo?.(this.#operation(deadline.signal, index))),
+          deadline.signal
+        )
+        return true
+      } catch (error) {
+        const over = deadline.signal.aborted || tries >= undoTriesMax
+        if (over || !mayPass(error)) {
+          if (!stop.aborted) log.error({ error, step: step.name }, 'undo failed')
+          return false
+        }
+        await clock.sleep(backoff.nextMs(), deadline.signal).catch(() => undefined)
+      }
+    }
+  }
+
+  #operation(signal: AbortSignal, index: number): Operation {
+    const { entry, log } = this.#execution
+    return {
+      id: entry.id,
+      verb: entry.claims.verb,
+      subject: entry.claims.subject,
+      signal,
+      log: log.child({ step: this.#steps[index]?.name }),
+      notes: this.#notes,
+      progress: (update) => this.#report(update)
+    }
+  }
+
+  #report(update: { ratio?: number; note?: string }): void {
+    const step = this.#steps[this.#index]
+    if (step === undefined) return
+    this.#execution.onProgress({
+      step: step.name,
+      stepIndex: this.#index,
+      steps: this.#steps.length,
+      ...update
+    })
+  }
+
+  #stepAt(index: number): Step {
+    const step = this.#steps[index]
+    if (step === undefined)
+      throw new HostletError('E_INTERNAL', `${this.#execution.verb.name} has no step ${index}`)
+    return step
+  }
+}
+
+function noop(): undefined {
+  return undefined
+}
+
+function interrupted(attempts: number): HostletError {
+  return new HostletError(
+    'E_INTERRUPTED',
+    `the agent stopped in the middle of the operation (${attempts} times); what it had begun was undone. Ask anew.`,
+    { details: { attempts } }
+  )
+}
+
+/** A wait that the deadline cut short tells of the deadline, not of how the wait took it. */
+function reasonOf(error: unknown, signal: AbortSignal): HostletError {
+  return asHostletError(signal.aborted ? signal.reason : error)
+}
+
+/** Whether another try of the same undo may end otherwise. */
+function mayPass(error: unknown): boolean {
+  const { advice } = asHostletError(error)
+  return advice === 'retry' || advice === 'look'
+}
+
+function withLeftovers(failure: ErrorReport, failed: readonly string[]): ErrorReport {
+  if (failed.length === 0) return failure
+  const steps = failed.join(', ')
+  return {
+    ...failure,
+    message:
+      `${failure.message} Not everything could be undone (${steps}): tear the VM down to remove the rest.`.slice(
+        0,
+        4_096
+      ),
+    details: { ...failure.details, undoFailed: steps.slice(0, 4_096) }
+  }
+}

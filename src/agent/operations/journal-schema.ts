@@ -1,0 +1,48 @@
+// The tables of the journal, as migrations: each entry takes the database from its index to the next version.
+
+import type { DatabaseSync } from 'node:sqlite'
+import { HostletError } from '../../errors.ts'
+
+const migrations: readonly string[] = [
+  `CREATE TABLE commands (
+     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     digest TEXT NOT NULL,
+     verb TEXT NOT NULL,
+     claims TEXT NOT NULL,
+     expires_at INTEGER NOT NULL,
+     state TEXT NOT NULL CHECK (state IN ('accepted', 'running', 'undoing', 'done', 'failed')),
+     attempts INTEGER NOT NULL DEFAULT 0,
+     step INTEGER NOT NULL DEFAULT 0,
+     notes TEXT NOT NULL DEFAULT '{}',
+     failure TEXT,
+     result TEXT,
+     accepted_at INTEGER NOT NULL,
+     started_at INTEGER,
+     finished_at INTEGER,
+     acknowledged INTEGER NOT NULL DEFAULT 0
+   ) STRICT;
+   CREATE INDEX commands_open ON commands (sequence) WHERE state IN ('accepted', 'running', 'undoing');
+   CREATE INDEX commands_unacknowledged ON commands (sequence) WHERE acknowledged = 0 AND result IS NOT NULL;
+   CREATE INDEX commands_acknowledged ON commands (finished_at) WHERE acknowledged = 1;
+   CREATE TABLE generations (
+     uuid TEXT PRIMARY KEY,
+     name TEXT NOT NULL,
+     generation INTEGER NOT NULL,
+     changed_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`
+]
+
+/** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */
+export function migrate(database: DatabaseSync): void {
+  const version = Number(database.prepare('PRAGMA user_version').get()?.user_version ?? 0)
+  if (version > migrations.length)
+    throw new HostletError(
+      'E_UNSUPPORTED',
+      `the journal has version ${version}, this agent knows ${migrations.length}. Install the newer agent again.`
+    )
+  for (const [index, statements] of migrations.entries()) {
+    if (index < version) continue
+    database.exec(`BEGIN IMMEDIATE; ${statements} PRAGMA user_version = ${index + 1}; COMMIT`)
+  }
+}

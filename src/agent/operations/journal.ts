@@ -1,0 +1,259 @@
+// The truth about commands: what was accepted, how far it is, how it ended. Every method that changes something is on disk when it returns.
+
+import { chmodSync } from 'node:fs'
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite'
+import { type ErrorReport, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
+import { migrate } from './journal-schema.ts'
+import { guarded } from './sqlite-errors.ts'
+import type { StepNotes } from './verb.ts'
+
+/** Notes of one operation, as JSON. */
+export const notesCharactersMax = 256 * 1024
+/** Acknowledged results kept to answer repeated commands; the oldest go first. */
+export const acknowledgedMax = 10_000
+/** Results are resent in pieces of this many. */
+export const resendMax = 256
+/** Longest time between a command's making and its expiry; what is older than this cannot come again. */
+export const commandLifeMsMax = 7 * 24 * 3_600_000
+
+export const journalStates = ['accepted', 'running', 'undoing', 'done', 'failed'] as const
+export type JournalState = (typeof journalStates)[number]
+
+export interface JournalEntry {
+  readonly id: string
+  /** SHA-256 of the signed payload: tells a repeated command from another one under its id. */
+  readonly digest: string
+  /** Emptied of its arguments once the operation has ended: they may hold what nobody needs to keep. */
+  readonly claims: CommandClaims
+  readonly state: JournalState
+  /** How often an agent has begun or resumed it. */
+  readonly attempts: number
+  /** Index of the step that is next, or that was under way. */
+  readonly step: number
+  readonly notes: StepNotes
+  /** Why it is being undone. */
+  readonly failure: ErrorReport | undefined
+  readonly result: CommandResult | undefined
+  readonly startedAt: number | undefined
+}
+
+export class Journal implements Disposable {
+  readonly #database: DatabaseSync
+  readonly #clock: Pick<Clock, 'now'>
+  readonly #statements = new Map<string, StatementSync>()
+
+  /** Opens or makes the file (0600). Throws E_CORRUPT when it is damaged, E_UNSUPPORTED when a newer agent made it. */
+  constructor(path: string, { clock }: { clock: Pick<Clock, 'now'> }) {
+    this.#clock = clock
+    this.#database = guarded('open the journal', () => openDatabase(path))
+  }
+
+  find(id: string): JournalEntry | undefined {
+    const row = this.#get('SELECT * FROM commands WHERE id = ?', id)
+    return row === undefined ? undefined : entryOf(row)
+  }
+
+  /** The greatest generation that any command of this VM had. */
+  generationOf(uuid: string): number | undefined {
+    const row = this.#get('SELECT generation FROM generations WHERE uuid = ?', uuid)
+    return row === undefined ? undefined : Number(row.generation)
+  }
+
+  /**
+   * Records a command and its VM's generation, both or neither. Throws E_STALE when the generation is not newer,
+   * E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded.
+   */
+  accept(claims: CommandClaims, digest: string): JournalEntry {
+    this.#transaction(() => {
+      this.#raiseGeneration(claims)
+      this.#insert(claims, digest)
+    })
+    const entry = this.find(claims.id)
+    if (entry === undefined) throw new HostletError('E_INTERNAL', `command ${claims.id} was not recorded`)
+    return entry
+  }
+
+  begin(id: string): void {
+    this.#run(
+      `UPDATE commands SET state = CASE state WHEN 'accepted' THEN 'running' ELSE state END,
+         attempts = attempts + 1, started_at = coalesce(started_at, ?) WHERE id = ?`,
+      this.#clock.now(),
+      id
+    )
+  }
+
+  /** The step before `step` is applied; `notes` are all that the steps left so far. */
+  checkpoint(id: string, step: number, notes: StepNotes): void {
+    this.#run('UPDATE commands SET step = ?, notes = ? WHERE id = ?', step, boundedNotes(notes), id)
+  }
+
+  /** From here on the operation only goes back. */
+  turnBack(id: string, failure: ErrorReport): void {
+    this.#run("UPDATE commands SET state = 'undoing', failure = ? WHERE id = ?", JSON.stringify(failure), id)
+  }
+
+  /** The arguments are forgotten with it. */
+  finish(result: CommandResult): void {
+    this.#run(
+      `UPDATE commands SET state = ?, result = ?, finished_at = ?, notes = '{}',
+         claims = json_set(claims, '$.arguments', json('{}')) WHERE id = ?`,
+      result.outcome,
+      JSON.stringify(result),
+      result.finishedAt,
+      result.command
+    )
+  }
+
+  /** The scheduler has the result. No effect when there is no such command, or it has not ended. */
+  acknowledge(id: string): void {
+    this.#run('UPDATE commands SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL', id)
+  }
+
+  /** Operations that have not ended, in the order in which they were accepted. */
+  unfinished(): JournalEntry[] {
+    return this.#all(
+      "SELECT * FROM commands WHERE state IN ('accepted', 'running', 'undoing') ORDER BY sequence"
+    ).map(entryOf)
+  }
+
+  /** The oldest results that the scheduler has not acknowledged. */
+  unacknowledged(): CommandResult[] {
+    return this.#all(
+      'SELECT result FROM commands WHERE acknowledged = 0 AND result IS NOT NULL ORDER BY sequence LIMIT ?',
+      resendMax
+    ).map(({ result }) => JSON.parse(String(result)))
+  }
+
+  /** Forgets acknowledged results that cannot be asked for again, and generations of VMs that are not among `living`. */
+  prune(living: ReadonlySet<string>): void {
+    const before = this.#clock.now() - commandLifeMsMax
+    this.#transaction(() => {
+      this.#run(
+        'DELETE FROM commands WHERE acknowledged = 1 AND finished_at < ? AND expires_at < ?',
+        before,
+        before
+      )
+      this.#run(
+        `DELETE FROM commands WHERE acknowledged = 1 AND sequence <=
+           (SELECT sequence FROM commands WHERE acknowledged = 1 ORDER BY sequence DESC LIMIT 1 OFFSET ?)`,
+        acknowledgedMax
+      )
+      for (const { uuid } of this.#all('SELECT uuid FROM generations WHERE changed_at < ?', before))
+        if (!living.has(String(uuid))) this.#run('DELETE FROM generations WHERE uuid = ?', String(uuid))
+    })
+  }
+
+  /** Reads one row: the agent's self-check. Throws what a command would meet. */
+  probe(): void {
+    this.#get('SELECT count(*) AS running FROM commands WHERE state = ?', 'running')
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#database.isOpen) this.#database.close()
+  }
+
+  #raiseGeneration({ subject }: CommandClaims): void {
+    if (subject === undefined) return
+    const known = this.generationOf(subject.uuid)
+    if (known !== undefined && known >= subject.generation) throw staleCommand(subject, known)
+    this.#run(
+      `INSERT INTO generations (uuid, name, generation, changed_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, generation = excluded.generation,
+           changed_at = excluded.changed_at`,
+      subject.uuid,
+      subject.vm,
+      subject.generation,
+      this.#clock.now()
+    )
+  }
+
+  #insert(claims: CommandClaims, digest: string): void {
+    if (this.#get('SELECT 1 FROM commands WHERE id = ?', claims.id) !== undefined)
+      throw new HostletError('E_CONFLICT', `command ${claims.id} is recorded already`)
+    this.#run(
+      `INSERT INTO commands (id, digest, verb, claims, expires_at, state, accepted_at)
+         VALUES (?, ?, ?, ?, ?, 'accepted', ?)`,
+      claims.id,
+      digest,
+      claims.verb,
+      JSON.stringify(claims),
+      claims.expiresAt,
+      this.#clock.now()
+    )
+  }
+
+  #transaction(work: () => void): void {
+    guarded('write to the journal', () => this.#database.exec('BEGIN IMMEDIATE'))
+    try {
+      work()
+      guarded('write to the journal', () => this.#database.exec('COMMIT'))
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  #get(sql: string, ...values: (string | number)[]) {
+    return guarded('read the journal', () => this.#prepared(sql).get(...values))
+  }
+
+  #all(sql: string, ...values: (string | number)[]) {
+    return guarded('read the journal', () => this.#prepared(sql).all(...values))
+  }
+
+  #run(sql: string, ...values: (string | number)[]): void {
+    guarded('write to the journal', () => this.#prepared(sql).run(...values))
+  }
+
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql)
+    if (known !== undefined) return known
+    const statement = this.#database.prepare(sql)
+    this.#statements.set(sql, statement)
+    return statement
+  }
+}
+
+/** The refusal of a command that a newer one has overtaken. */
+export function staleCommand(subject: { vm: string; generation: number }, known: number): HostletError {
+  return new HostletError(
+    'E_STALE',
+    `the command is generation ${subject.generation} of VM ${subject.vm}, generation ${known} was taken already. Look at the VM's state and ask anew.`,
+    { details: { generation: subject.generation, known } }
+  )
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 5_000, allowExtension: false })
+  chmodSync(path, 0o600)
+  // FULL: in WAL mode only this waits for the disk at every commit. secure_delete: arguments that are forgotten are gone.
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON')
+  database.exec('PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -512')
+  const health = database.prepare('PRAGMA quick_check(1)').get()
+  if (health?.quick_check !== 'ok') throw new HostletError('E_CORRUPT', `${path} is damaged`)
+  migrate(database)
+  return database
+}
+
+function boundedNotes(notes: StepNotes): string {
+  const text = JSON.stringify(notes)
+  if (text.length <= notesCharactersMax) return text
+  throw new HostletError('E_INTERNAL', `the notes of a step are longer than ${notesCharactersMax} characters`)
+}
+
+function entryOf(row: Record<string, SQLOutputValue>): JournalEntry {
+  return {
+    id: String(row.id),
+    digest: String(row.digest),
+    claims: JSON.parse(String(row.claims)),
+    state: String(row.state) as JournalState,
+    attempts: Number(row.attempts),
+    step: Number(row.step),
+    notes: JSON.parse(String(row.notes)),
+    failure: row.failure === null ? undefined : JSON.parse(String(row.failure)),
+    result: row.result === null ? undefined : JSON.parse(String(row.result)),
+    startedAt: row.started_at === null ? undefined : Number(row.started_at)
+  }
+}
