@@ -9,7 +9,10 @@ import { event, procedure } from './procedure.ts'
 export const authList = procedure(66, nothing, struct({ types: array(int, AUTH_TYPES_MAX) }), high)
 export const authPolkit = procedure(70, nothing, struct({ complete: int }), high)
 
-/** `name` is the URI without its transport (`qemu:///system`). A second open on a connection is an error. */
+/**
+ * `name` is the URI without its transport (`qemu:///system`). A second open on a connection is an error, and the
+ * server then forgets the first as well.
+ */
 export const connectOpen = procedure(1, struct({ name: optionalText, flags: uint }), nothing, high)
 /** The server replies, then closes the socket. */
 export const connectClose = procedure(2, nothing, nothing, high)

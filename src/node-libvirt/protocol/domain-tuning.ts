@@ -74,8 +74,8 @@ export const domainGetGuestVcpus = procedure(
   struct({ parameters: array(typedParameter, GUEST_VCPU_PARAMETERS_MAX) })
 )
 /**
- * Where each vCPU runs; `state` is one of `vcpuState`, `cpu` the host CPU or `vcpuHostCpu`. `cpuMaps` holds
- * `mapBytes` bytes for each. Only for a running domain.
+ * Where each vCPU runs; `state` is one of `vcpuState`, `cpu` the host CPU or `vcpuHostCpu`. `cpuMaps`
+ * holds `mapBytes` bytes for each of `vcpusMax`. Only for a running domain.
  */
 export const domainGetVcpus = procedure(
   20,
@@ -98,7 +98,7 @@ export const domainPinVcpuFlags = procedure(
   struct({ domain, vcpu: uint, cpuMap: bytes(CPU_MAP_BYTES_MAX), flags: uint }),
   nothing
 )
-/** `cpuMaps` holds `mapBytes` bytes for each of the `count` vCPUs. */
+/** `cpuMaps` holds `mapBytes` bytes for each of `mapsMax` vCPUs; the first `count` have one. */
 export const domainGetVcpuPinInfo = procedure(
   230,
   struct({ domain, mapsMax: int, mapBytes: int, flags: uint }),

@@ -33,7 +33,8 @@ const registered = struct({ callbackId })
 const deregistration = struct({ callbackId })
 const lifecycle = { event: int, detail: int }
 
-// A null object asks for the events of all. `eventId` is the `id` in the tables below.
+// A null object asks for the events of all. `eventId` is the `id` in the tables below. A connection may register an
+// event for the same object, or for all, only once.
 export const connectDomainEventCallbackRegisterAny = procedure(
   316,
   struct({ eventId: int, domain: optional(domain) }),

@@ -94,7 +94,7 @@ export const storageVolLookupByPath = procedure(97, struct({ path: text }), volu
  * `<compat>1.1</compat>`.
  */
 export const storageVolCreateXml = procedure(93, struct({ pool, xml: text, flags: uint }), volumeOnly)
-/** Copies `source` into a new volume, converting the format. */
+/** Copies `source` into a new volume, converting the format. A qcow2 copy has the source's capacity. */
 export const storageVolCreateXmlFrom = procedure(
   125,
   struct({ pool, xml: text, source: volume, flags: uint }),
