@@ -381,3 +381,9 @@ export type KeyList = Static<typeof KeyList>
 /** `text` is the key itself, shown this once. */
 export const CreatedKey = Type.Object({ key: KeyView, text: ApiKeyText }, strict)
 export type CreatedKey = Static<typeof CreatedKey>
+
+// Renewal
+
+/** Body of `POST /v1/renew`, over the certificate that is to be renewed; the answer is an EnrollmentReply. */
+export const RenewalRequest = Type.Object({ certificateRequest: Type.String({ maxLength: 8_192 }) }, strict)
+export type RenewalRequest = Static<typeof RenewalRequest>

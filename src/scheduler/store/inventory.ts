@@ -62,33 +62,44 @@ function dropUnreported(sqlite: Sqlite, host: string): void {
   )
 }
 
-/** A VM of ours that its host has and the scheduler does not, after its store was lost, becomes known again. */
-function adopt(
-  sqlite: Sqlite,
-  { host, summary, at }: { host: string; summary: VmSummary; at: number }
-): 'known' | 'adopted' | 'conflicting' {
+/**
+ * A VM of ours that its host has and the scheduler does not, after its store was lost, becomes known again. One that
+ * stands under a revoked host, after this one lost its identity and enrolled anew, moves over.
+ */
+function adopt(sqlite: Sqlite, found: Found): 'known' | 'adopted' | 'conflicting' {
+  const { host, summary } = found
   const { name, uuid, generation } = summary
-  const holders = sqlite.all<{ name: string; uuid: string; host: string }>(
-    'SELECT name, uuid, host FROM vms WHERE name = :name OR uuid = :uuid',
+  const holders = sqlite.all<{ name: string; uuid: string; host: string; revoked_at: number | null }>(
+    `SELECT name, uuid, host, revoked_at FROM vms JOIN hosts ON hosts.id = vms.host WHERE name = :name OR uuid = :uuid`,
     { name, uuid }
   )
-  const known = holders.length === 1 && holders[0]?.name === name && holders[0].uuid === uuid
-  if (holders.length > 0 && !(known && holders[0]?.host === host)) return 'conflicting'
-  sqlite.run(
-    `INSERT INTO generations (vm, generation) VALUES (:name, :generation)
-     ON CONFLICT (vm) DO UPDATE SET generation = max(generation, excluded.generation)
-     WHERE excluded.generation > generation`,
-    { name, generation }
-  )
-  if (known) return 'known'
-  insertFound(sqlite, { host, summary, at })
-  return 'adopted'
+  const [holder] = holders
+  const isSame = holders.length === 1 && holder?.name === name && holder.uuid === uuid
+  const isOrphan = isSame && holder.host !== host && holder.revoked_at !== null
+  if (holder !== undefined && !(isSame && (holder.host === host || isOrphan))) return 'conflicting'
+  raiseGeneration(sqlite, name, generation)
+  if (isOrphan) sqlite.run('UPDATE vms SET host = :host WHERE name = :name', { host, name })
+  if (holder === undefined) insertFound(sqlite, found)
+  return isSame && !isOrphan ? 'known' : 'adopted'
 }
 
-function insertFound(
-  sqlite: Sqlite,
-  { host, summary, at }: { host: string; summary: VmSummary; at: number }
-): void {
+interface Found {
+  readonly host: string
+  readonly summary: VmSummary
+  readonly at: number
+}
+
+/** The host has seen commands that this store may have forgotten: the next one must be newer. */
+function raiseGeneration(sqlite: Sqlite, name: string, generation: number): void {
+  sqlite.run(
+    `INSERT INTO generations (vm, generation) VALUES (:name, :generation)
+     ON CONFLICT (vm) DO UPDATE SET generation = excluded.generation
+     WHERE excluded.generation > generations.generation`,
+    { name, generation }
+  )
+}
+
+function insertFound(sqlite: Sqlite, { host, summary, at }: Found): void {
   const { name, uuid, wanted, generation, profile, cpus, memoryBytes } = summary
   sqlite.run(
     `INSERT INTO vms (name, uuid, host, wanted, generation, profile, cpus, memory_bytes, created_at)

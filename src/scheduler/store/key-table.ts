@@ -65,6 +65,11 @@ export class KeyTable implements KeyStore {
     })
   }
 
+  /** Drops a key whose text was lost before anyone saw it, even when it is the last. */
+  async forget(id: string): Promise<void> {
+    this.#sqlite.run('DELETE FROM keys WHERE id = :id', { id })
+  }
+
   async count(): Promise<number> {
     return this.#sqlite.get<{ keys: number }>('SELECT count(*) AS keys FROM keys')?.keys ?? 0
   }

@@ -1,0 +1,195 @@
+// The scheduler as a whole: starts its parts in order, stops them in reverse.
+
+import { mkdirSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { join } from 'node:path'
+import { HostletError } from '../errors.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Logger } from '../lib/log.ts'
+import { Commands } from './commands.ts'
+import type { SchedulerConfig } from './config.ts'
+import { Housekeeping } from './housekeeping.ts'
+import { ApiKeys } from './http/api-keys.ts'
+import { createOpenApi } from './http/openapi.ts'
+import type { Services } from './http/route.ts'
+import { routes } from './http/routes.ts'
+import { createServer } from './http/server.ts'
+import { Hub } from './hub/hub.ts'
+import { Authority } from './identity/authority.ts'
+import { CommandSigner } from './identity/command-signer.ts'
+import { writePrivateFile } from './identity/files.ts'
+import { SqliteStore } from './store/sqlite-store.ts'
+import { schedulerVersion } from './version.ts'
+
+export interface SchedulerOptions {
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export interface Scheduler extends AsyncDisposable {
+  /** `https:` address to reach it by, under the first of its names. */
+  readonly url: string
+  /** The port it listens on. */
+  readonly port: number
+  /** Pin of its authority, as `hostlet enroll --ca-hash` wants it. */
+  readonly caHash: string
+  readonly caFile: string
+  /** Holds the first admin key; made together with it, at the first start. */
+  readonly adminKeyFile: string
+  stop(): Promise<void>
+}
+
+/**
+ * Starts a scheduler and resolves when it serves. Throws E_UNAVAILABLE when its directory or address cannot be used,
+ * E_CORRUPT when its keys or its store are damaged. When it throws, nothing is left running.
+ */
+export async function startScheduler(
+  config: SchedulerConfig,
+  { clock, log }: SchedulerOptions
+): Promise<Scheduler> {
+  await using started = new AsyncDisposableStack()
+  const directory = prepareDirectory(config.stateDirectory)
+  const identity = await openIdentity(config, directory, { clock, log })
+  const store = new SqliteStore(directory, config)
+  started.defer(() => store.close())
+  const keys = new ApiKeys({ store: store.keys, clock })
+  const adminKeyFile = join(directory, 'admin.key')
+  await makeFirstKey({ keys, store, path: adminKeyFile, log })
+
+  const hub = new Hub({
+    ...{ store, clock, log, schedulerVersion },
+    ...config.agents,
+    trustDomain: config.trustDomain
+  })
+  const commands = new Commands({
+    ...{ store, clock, log, signer: identity.signer, delivery: hub },
+    expireAfterMs: config.commands.expireAfterMs
+  })
+  const stopping = new AbortController()
+  let port = config.listen.port
+  const services: Services = {
+    ...{ config, store, commands, keys, clock, log, authority: identity.authority, agents: hub },
+    commandKeys: [identity.signer.publicKey],
+    version: schedulerVersion,
+    startedAt: clock.now(),
+    addresses: () => config.advertise ?? [addressOf(config.names[0] ?? 'localhost', port)],
+    openApi: () => createOpenApi(routes, schedulerVersion)
+  }
+  const server = createServer({ services, routes, tls: await identity.tls(), stopping: stopping.signal })
+  started.defer(async () => server.close())
+  hub.attach(server.server)
+  started.defer(() => hub.close())
+  port = await listen(server, config.listen)
+  started.use(
+    new Housekeeping({
+      ...{ store, clock, log },
+      abandonAfterMs: config.commands.abandonAfterMs,
+      renewCertificate: async () => setTls(server.server, await identity.tls())
+    })
+  )
+  started.defer(async () =>
+    stopping.abort(new HostletError('E_UNAVAILABLE', 'the scheduler is stopping. Ask again in a moment.'))
+  )
+  log.info({ address: config.listen.address, port, caHash: identity.authority.caHash }, 'scheduler started')
+
+  const parts = started.move()
+  const stop = async () => {
+    if (parts.disposed) return
+    log.info({}, 'scheduler stopping')
+    await parts.disposeAsync()
+    log.info({}, 'scheduler stopped')
+  }
+  return {
+    url: services.addresses()[0] ?? '',
+    port,
+    caHash: identity.authority.caHash,
+    caFile: join(directory, 'ca.pem'),
+    adminKeyFile,
+    stop,
+    [Symbol.asyncDispose]: stop
+  }
+}
+
+function prepareDirectory(path: string): string {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    return path
+  } catch (cause) {
+    throw new HostletError(
+      'E_UNAVAILABLE',
+      `the state directory ${path} cannot be made. Make it, for the user that runs the scheduler.`,
+      { cause }
+    )
+  }
+}
+
+async function openIdentity(config: SchedulerConfig, directory: string, { clock, log }: SchedulerOptions) {
+  const authority = await Authority.open({
+    ...{ directory, clock, log },
+    trustDomain: config.trustDomain,
+    ...config.certificates
+  })
+  return {
+    authority,
+    signer: await CommandSigner.open(directory),
+    /** The authority's certificate goes along: a host that enrolls checks its pin against it. */
+    tls: async () => {
+      const { certificatePem, keyPem } = await authority.serverCertificate(namesOf(config))
+      const ca = authority.certificatePem
+      return { key: keyPem, cert: `${certificatePem.trim()}\n${ca}`, ca }
+    }
+  }
+}
+
+/** What the certificate names: the configured names, and the hosts of the advertised addresses. */
+function namesOf({ names, advertise = [] }: SchedulerConfig): string[] {
+  const advertised = advertise.map((url) => new URL(url).hostname.replace(/^\[(.*)\]$/, '$1'))
+  return [...new Set([...names, ...advertised])]
+}
+
+/** Somebody must be able to make the other keys. */
+async function makeFirstKey(first: {
+  keys: ApiKeys
+  store: SqliteStore
+  path: string
+  log: Logger
+}): Promise<void> {
+  const { keys, store, path, log } = first
+  if ((await store.keys.count()) > 0) return
+  const { text, record } = await keys.create('admin', 'made at the first start')
+  try {
+    writePrivateFile(path, `${text}\n`)
+  } catch (error) {
+    // A key that nobody knows must not keep the next start from making another.
+    await store.keys.forget(record.id)
+    throw error
+  }
+  log.info({ file: path }, 'first admin key written')
+}
+
+async function listen(
+  server: ReturnType<typeof createServer>,
+  { address, port }: SchedulerConfig['listen']
+): Promise<number> {
+  try {
+    await server.listen({ host: address, port })
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new HostletError(
+      'E_UNAVAILABLE',
+      `the scheduler cannot listen on ${addressOf(address, port)} (${why}). Free the port or change "listen" in its configuration.`,
+      { cause }
+    )
+  }
+  const bound = server.server.address()
+  return typeof bound === 'object' && bound !== null ? bound.port : port
+}
+
+function addressOf(name: string, port: number): string {
+  return `https://${isIP(name) === 6 ? `[${name}]` : name}:${port}`
+}
+
+function setTls(server: object, tls: { key: string; cert: string; ca: string }): void {
+  if ('setSecureContext' in server && typeof server.setSecureContext === 'function')
+    server.setSecureContext({ ...tls, minVersion: 'TLSv1.3' })
+}

@@ -1,0 +1,43 @@
+// The one way from a request to an operation: the same Idempotency-Key first, then a command, then its view.
+
+import type { OperationReply } from '../../protocol/api.ts'
+import type { CommandRequest } from '../commands.ts'
+import type { CommandRecord, HostRecord, Repeatable } from '../store/store.ts'
+import { operationView } from '../views/operation-view.ts'
+import { findHost, findVm } from './lookup.ts'
+import type { Services } from './route.ts'
+
+export type Ask = Omit<CommandRequest, 'host' | 'repeatable'>
+
+/** Asks a host for something, unless the same was asked for before. `prepare` runs only if not. */
+export async function ask(
+  { store, commands }: Services,
+  repeatable: Repeatable | undefined,
+  prepare: () => Promise<Ask & { host: HostRecord }>
+): Promise<OperationReply> {
+  const earlier = repeatable && (await store.commands.repeated(repeatable))
+  const record = earlier ?? (await commands.create({ ...(await prepare()), repeatable }))
+  return { operation: await viewOf(store, record) }
+}
+
+/** Asks the host of a VM to change it. */
+export async function askOfVm(
+  services: Services,
+  call: { params: { name: string }; repeatable: Repeatable | undefined },
+  change: Pick<Ask, 'verb' | 'intent'> & { arguments?: Record<string, unknown> }
+): Promise<OperationReply> {
+  return ask(services, call.repeatable, async () => {
+    const { name, uuid, host } = await findVm(services.store, call.params.name)
+    return {
+      ...change,
+      host: await findHost(services.store, host),
+      vm: { name, uuid },
+      arguments: { vm: name, ...change.arguments }
+    }
+  })
+}
+
+export async function viewOf(store: Services['store'], record: CommandRecord) {
+  const host = await store.hosts.find(record.host)
+  return operationView(record, { hostConnected: host?.report?.state === 'connected' })
+}

@@ -1,0 +1,74 @@
+// Every failure as `{ error: { code, message, details } }` with a status: ours, the framework's, and what the socket says.
+
+import type { Socket } from 'node:net'
+import type { ErrorObject } from 'ajv'
+import { errorCodes, HostletError } from '../../errors.ts'
+import { requestBytesMax } from '../../protocol/api.ts'
+import { describeFault } from '../../protocol/validate.ts'
+
+export interface ErrorAnswer {
+  readonly status: number
+  readonly error: HostletError
+}
+
+interface FrameworkError {
+  readonly code?: unknown
+  readonly statusCode?: unknown
+  readonly validation?: readonly ErrorObject[]
+  readonly validationContext?: string
+}
+
+/** Codes of fastify for what an asker did wrong, in our words. */
+const frameworkMessages: Readonly<Record<string, string>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: `the body is longer than ${requestBytesMax} bytes`,
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'the body must be JSON: send "Content-Type: application/json"',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'the body is not as long as its Content-Length says',
+  FST_ERR_BAD_URL: 'the path is not a valid URL',
+  FST_ERR_MAX_PARAM_LENGTH: 'a part of the path is too long'
+}
+
+export function answerTo(thrown: unknown): ErrorAnswer {
+  if (thrown instanceof HostletError) return { status: statusOf(thrown), error: thrown }
+  const { code, statusCode, validation, validationContext } = thrown as FrameworkError
+  if (validation !== undefined) {
+    const where = validationContext === 'querystring' ? 'query' : (validationContext ?? 'request')
+    return badRequest(400, `${where}: ${describeFault(validation[0])}`)
+  }
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
+    return badRequest(statusCode, frameworkMessages[String(code)] ?? 'the request is not valid')
+  return { status: 500, error: new HostletError('E_INTERNAL', internalMessage, { cause: thrown }) }
+}
+
+/** What is shown of an internal error: nothing that it says itself. */
+const internalMessage = 'the scheduler failed on this request. Its log has the reason.'
+
+/** Right key, wrong tier is HTTP's 403; everything else has the status of its code. */
+function statusOf(error: HostletError): number {
+  return error.details.reason === 'low-tier' ? 403 : errorCodes[error.code].httpStatus
+}
+
+function badRequest(status: number, message: string): ErrorAnswer {
+  return { status, error: new HostletError('E_BAD_REQUEST', message) }
+}
+
+/** What is not even HTTP is answered in the same form, then the connection ends. */
+export function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const { status, message } = socketFaults[error.code ?? ''] ?? {
+    status: 400,
+    message: 'this is not a valid HTTP request'
+  }
+  const body = JSON.stringify({ error: new HostletError('E_BAD_REQUEST', message).toReport() })
+  socket.end(
+    `HTTP/1.1 ${status} Error\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+  )
+}
+
+/** Codes of node:http. */
+const socketFaults: Readonly<Record<string, { status: number; message: string }>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, message: 'the request did not arrive in time' },
+  HPE_HEADER_OVERFLOW: { status: 431, message: 'the headers are too long' }
+}

@@ -1,0 +1,96 @@
+// What a route is: method, path, who may ask, its schemas and its handler. The server and the OpenAPI document are made of these.
+
+import type { Socket } from 'node:net'
+import type { Static, TSchema } from 'typebox'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { ApiTier } from '../../protocol/api.ts'
+import type { CommandKey } from '../../protocol/enrollment.ts'
+import type { Commands } from '../commands.ts'
+import type { SchedulerConfig } from '../config.ts'
+import type { Authority } from '../identity/authority.ts'
+import type { Repeatable, Store } from '../store/store.ts'
+import type { ApiKeys } from './api-keys.ts'
+
+/** What handlers may use. */
+export interface Services {
+  readonly config: SchedulerConfig
+  readonly store: Store
+  readonly commands: Commands
+  readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
+  readonly commandKeys: readonly CommandKey[]
+  readonly agents: { disconnect(host: string, reason: string): void }
+  readonly keys: ApiKeys
+  readonly clock: Clock
+  readonly log: Logger
+  readonly version: string
+  readonly startedAt: number
+  /** `https:` addresses of this scheduler, best first. */
+  addresses(): readonly string[]
+  /** The whole OpenAPI document. */
+  openApi(): Record<string, unknown>
+}
+
+export interface Actor {
+  readonly id: string
+  readonly tier: ApiTier
+}
+
+export interface Call<Params, Query, Body> {
+  readonly params: Params
+  readonly query: Query
+  readonly body: Body
+  /** Undefined only where the route is open to all. */
+  readonly actor: Actor | undefined
+  readonly socket: Socket
+  /** Aborted when the asker goes away or the scheduler stops. */
+  readonly signal: AbortSignal
+  readonly repeatable: Repeatable | undefined
+}
+
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  /** With `{name}` for parameters, as OpenAPI writes them. */
+  readonly path: string
+  /** `open`: without an API key. */
+  readonly tier: ApiTier | 'open'
+  readonly summary: string
+  readonly status: 200 | 201 | 202
+  readonly params: TSchema | undefined
+  readonly query: TSchema | undefined
+  readonly body: TSchema | undefined
+  readonly reply: TSchema
+  handle(call: Call<unknown, unknown, unknown>, services: Services): Promise<unknown>
+}
+
+type StaticOf<Schema> = Schema extends TSchema ? Static<Schema> : undefined
+
+interface RouteOptions<Params, Query, Body, Reply> {
+  readonly tier: Route['tier']
+  readonly summary: string
+  readonly status?: Route['status']
+  readonly params?: Params
+  readonly query?: Query
+  readonly body?: Body
+  readonly reply: Reply
+  handle(
+    call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
+    services: Services
+  ): Promise<StaticOf<Reply>>
+}
+
+/** Declares a route as `GET /v1/hosts/{id}`, with the types of its handler inferred from its schemas. */
+export function defineRoute<
+  Reply extends TSchema,
+  Params extends TSchema | undefined = undefined,
+  Query extends TSchema | undefined = undefined,
+  Body extends TSchema | undefined = undefined
+>(
+  line: `${Route['method']} /${string}`,
+  { handle, params, query, body, status = 200, ...rest }: RouteOptions<Params, Query, Body, Reply>
+): Route {
+  const [method, path] = line.split(' ') as [Route['method'], string]
+  // The server hands over what has passed the schemas, so the types hold.
+  const checked = handle as Route['handle']
+  return { ...rest, method, path, status, params, query, body, handle: checked }
+}

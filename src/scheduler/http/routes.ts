@@ -1,0 +1,22 @@
+// The one list of routes.
+
+import type { Route } from './route.ts'
+import { enrollmentRoutes } from './routes/enrollment.ts'
+import { hostRoutes } from './routes/hosts.ts'
+import { keyRoutes } from './routes/keys.ts'
+import { observationRoutes } from './routes/observations.ts'
+import { operationRoutes } from './routes/operations.ts'
+import { statusRoutes } from './routes/status.ts'
+import { tokenRoutes } from './routes/tokens.ts'
+import { vmRoutes } from './routes/vms.ts'
+
+export const routes: readonly Route[] = [
+  ...statusRoutes,
+  ...hostRoutes,
+  ...vmRoutes,
+  ...operationRoutes,
+  ...observationRoutes,
+  ...tokenRoutes,
+  ...keyRoutes,
+  ...enrollmentRoutes
+]

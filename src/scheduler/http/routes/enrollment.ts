@@ -1,0 +1,85 @@
+// How hosts get their certificates: the first one for a join token, the next ones for the one before.
+
+import { randomBytes } from 'node:crypto'
+import { TLSSocket } from 'node:tls'
+import { HostletError } from '../../../errors.ts'
+import { RenewalRequest } from '../../../protocol/api.ts'
+import { EnrollmentReply, EnrollmentRequest } from '../../../protocol/enrollment.ts'
+import { agentSocketPath } from '../../../protocol/messages.ts'
+import { identifyPeer } from '../../hub/peer.ts'
+import type { Store } from '../../store/store.ts'
+import { secretHash } from '../api-keys.ts'
+import { defineRoute, type Services } from '../route.ts'
+
+/** Longest part of an id that comes from the host's name; a suffix that tells two of one name apart follows it. */
+const nameCharactersMax = 48
+
+export const enrollmentRoutes = [
+  defineRoute('POST /v1/enroll', {
+    tier: 'open',
+    summary: 'Enroll a host with a join token and a certificate request',
+    body: EnrollmentRequest,
+    reply: EnrollmentReply,
+    handle: async ({ body }, services) => {
+      const { store, clock, authority, log } = services
+      const hash = secretHash(body.token)
+      const now = clock.now()
+      // Looked at first, so that only who has a token gets a request parsed; used up last, so that a bad request costs none.
+      await store.tokens.check(hash, now)
+      const id = await chooseId(store, body.hostname)
+      const { certificatePem, expiresAt } = await authority.issueHostCertificate(body.certificateRequest, id)
+      await store.tokens.enroll(hash, {
+        id,
+        hostname: body.hostname,
+        enrolledAt: now,
+        certificateExpiresAt: expiresAt
+      })
+      log.info({ host: id, hostname: body.hostname, agentVersion: body.agentVersion }, 'host enrolled')
+      return replyFor(services, id, certificatePem)
+    }
+  }),
+
+  defineRoute('POST /v1/renew', {
+    tier: 'open',
+    summary: 'Renew the certificate of the host whose present one opened this connection',
+    body: RenewalRequest,
+    reply: EnrollmentReply,
+    handle: async ({ body, socket }, services) => {
+      const { store, clock, authority, config, log } = services
+      if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'renewal needs TLS')
+      const peer = { trustDomain: config.trustDomain, hosts: store.hosts, now: clock.now() }
+      const { id } = await identifyPeer(socket, peer)
+      const { certificatePem, expiresAt } = await authority.issueHostCertificate(body.certificateRequest, id)
+      await store.hosts.renewed(id, expiresAt)
+      log.info({ host: id, expiresAt }, 'host certificate renewed')
+      return replyFor(services, id, certificatePem)
+    }
+  })
+]
+
+function replyFor(
+  { config, authority, commandKeys, addresses }: Services,
+  hostId: string,
+  certificate: string
+): EnrollmentReply {
+  return {
+    hostId,
+    trustDomain: config.trustDomain,
+    certificate,
+    caCertificate: authority.certificatePem,
+    commandKeys: [...commandKeys],
+    schedulerUrls: addresses().map((url) => `${url.replace(/^https:/, 'wss:')}${agentSocketPath}`)
+  }
+}
+
+/** The host's name as far as it fits an id; a random end tells it from a host of that name that enrolled before. */
+async function chooseId(store: Store, hostname: string): Promise<string> {
+  const name = hostname
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .slice(0, nameCharactersMax)
+    .replaceAll(/^-+|-+$/g, '')
+  const id = name === '' ? 'host' : name
+  if ((await store.hosts.find(id)) === undefined) return id
+  return `${id}-${randomBytes(4).toString('hex')}`
+}

@@ -1,0 +1,60 @@
+// API keys: make one, list them, revoke one.
+
+import { Type } from 'typebox'
+import { HostletError } from '../../../errors.ts'
+import {
+  CreatedKey,
+  CreateKeyRequest,
+  KeyList,
+  type KeyView,
+  listItemsMax,
+  Removed
+} from '../../../protocol/api.ts'
+import { strict, Uuid } from '../../../protocol/names.ts'
+import type { KeyRecord } from '../../store/store.ts'
+import { present } from '../../views/operation-view.ts'
+import { defineRoute } from '../route.ts'
+
+const KeyParams = Type.Object({ id: Uuid }, strict)
+
+export const keyRoutes = [
+  defineRoute('POST /v1/keys', {
+    tier: 'admin',
+    summary: 'Make an API key; its text is shown this once',
+    status: 201,
+    body: CreateKeyRequest,
+    reply: CreatedKey,
+    handle: async ({ body }, { keys, log }) => {
+      const { record, text } = await keys.create(body.tier, body.note ?? '')
+      log.info({ key: record.id, tier: record.tier }, 'API key made')
+      return { key: keyView(record), text }
+    }
+  }),
+
+  defineRoute('GET /v1/keys', {
+    tier: 'admin',
+    summary: 'List API keys, without their texts',
+    reply: KeyList,
+    handle: async (_call, { store }) => {
+      const { items, more } = await store.keys.list(listItemsMax)
+      return { keys: items.map(keyView), more }
+    }
+  }),
+
+  defineRoute('DELETE /v1/keys/{id}', {
+    tier: 'admin',
+    summary: 'Revoke an API key; the last admin key stays',
+    params: KeyParams,
+    reply: Removed,
+    handle: async ({ params }, { store, log }) => {
+      if (!(await store.keys.remove(params.id)))
+        throw new HostletError('E_NOT_FOUND', `there is no API key ${params.id}`)
+      log.info({ key: params.id }, 'API key revoked')
+      return { removed: true as const }
+    }
+  })
+]
+
+function keyView({ id, tier, note, createdAt, lastUsedAt }: KeyRecord): KeyView {
+  return { id, tier, note, createdAt, ...present({ lastUsedAt }) }
+}

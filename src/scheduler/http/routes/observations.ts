@@ -1,0 +1,38 @@
+// What was observed across the fleet: the newest figures of everything, and VM events.
+
+import { EventList, EventQuery, LatestMetrics, listItemsMax } from '../../../protocol/api.ts'
+import { hostView } from '../../views/host-view.ts'
+import { present } from '../../views/operation-view.ts'
+import { vmView } from '../../views/vm-view.ts'
+import { listItemsDefault } from '../lookup.ts'
+import { defineRoute } from '../route.ts'
+
+export const observationRoutes = [
+  defineRoute('GET /v1/metrics/latest', {
+    tier: 'read',
+    summary: 'The newest sample of every host and VM',
+    reply: LatestMetrics,
+    handle: async (_call, { store, clock }) => {
+      const hosts = (await store.hosts.list(listItemsMax)).items
+      const vms = (await store.vms.list({}, listItemsMax)).items
+      const [ofHosts, ofVms] = [await store.metrics.latestOfHosts(), await store.metrics.latestOfVms()]
+      return {
+        now: clock.now(),
+        hosts: hosts.map((host) => ({ host: hostView(host), ...present({ ...ofHosts.get(host.id) }) })),
+        vms: vms.map((vm) => ({ vm: vmView(vm), ...present({ ...ofVms.get(vm.name) }) }))
+      }
+    }
+  }),
+
+  defineRoute('GET /v1/events', {
+    tier: 'read',
+    summary: 'VM events after a sequence number, oldest first',
+    query: EventQuery,
+    reply: EventList,
+    handle: async ({ query: { after = 0, vm, limit } }, { store }) => {
+      const filter = vm === undefined ? { after } : { after, vm }
+      const { items, more } = await store.events.list(filter, limit ?? listItemsDefault)
+      return { events: [...items], last: items.at(-1)?.sequence ?? after, more }
+    }
+  })
+]

@@ -1,0 +1,172 @@
+// VMs: list, look, create, and change.
+
+import { randomUUID } from 'node:crypto'
+import { type Static, Type } from 'typebox'
+import { HostletError } from '../../../errors.ts'
+import {
+  CreateVmRequest,
+  EmptyRequest,
+  MetricsQuery,
+  OperationReply,
+  RebootVmRequest,
+  StopVmRequest,
+  VmList,
+  VmMetrics,
+  VmQuery,
+  VmReply
+} from '../../../protocol/api.ts'
+import { strict, VmName } from '../../../protocol/names.ts'
+import { place } from '../../placement.ts'
+import type { HostRecord, Store } from '../../store/store.ts'
+import { vmView } from '../../views/vm-view.ts'
+import { ask, askOfVm } from '../ask.ts'
+import { findHost, findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
+import { defineRoute } from '../route.ts'
+
+const VmParams = Type.Object({ name: VmName }, strict)
+
+export const vmRoutes = [
+  defineRoute('GET /v1/vms', {
+    tier: 'read',
+    summary: 'List VMs',
+    query: VmQuery,
+    reply: VmList,
+    handle: async ({ query: { host, limit } }, { store }) => {
+      const { items, more } = await store.vms.list(
+        host === undefined ? {} : { host },
+        limit ?? listItemsDefault
+      )
+      return { vms: items.map(vmView), more }
+    }
+  }),
+
+  defineRoute('GET /v1/vms/{name}', {
+    tier: 'read',
+    summary: 'Show one VM',
+    params: VmParams,
+    reply: VmReply,
+    handle: async ({ params }, { store }) => ({ vm: vmView(await findVm(store, params.name)) })
+  }),
+
+  defineRoute('GET /v1/vms/{name}/metrics', {
+    tier: 'read',
+    summary: 'The newest samples of a VM, oldest first',
+    params: VmParams,
+    query: MetricsQuery,
+    reply: VmMetrics,
+    handle: async ({ params: { name }, query }, { store }) => {
+      const vm = await findVm(store, name)
+      const range = { since: query.sinceMs ?? 0, limit: query.limit ?? listItemsDefault }
+      return { vm: name, points: [...(await store.metrics.ofVm(vm, range))] }
+    }
+  }),
+
+  defineRoute('POST /v1/vms', {
+    tier: 'manage',
+    summary: 'Provision a VM',
+    status: 202,
+    body: CreateVmRequest,
+    reply: OperationReply,
+    handle: ({ body, repeatable }, services) =>
+      ask(services, repeatable, async () => {
+        const specification = { ...body.specification, uuid: randomUUID() }
+        await assertFree(services.store, specification.name)
+        return {
+          verb: 'vm.provision',
+          host: await hostFor(services.store, body),
+          vm: { name: specification.name, uuid: specification.uuid },
+          arguments: { specification },
+          intent: { kind: 'create', specification }
+        }
+      })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/start', {
+    tier: 'manage',
+    summary: 'Start a VM',
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.start', intent: { kind: 'want', wanted: 'running' } })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/stop', {
+    tier: 'manage',
+    summary: 'Shut a VM down; its power is cut when it takes too long, or at once with `force`',
+    status: 202,
+    params: VmParams,
+    body: StopVmRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, {
+        verb: 'vm.stop',
+        intent: { kind: 'want', wanted: 'stopped' },
+        arguments: call.body
+      })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/reboot', {
+    tier: 'manage',
+    summary: 'Reboot a VM; with `force` as its reset button would',
+    status: 202,
+    params: VmParams,
+    body: RebootVmRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.reboot', intent: { kind: 'none' }, arguments: call.body })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/refresh', {
+    tier: 'manage',
+    summary: "Have a VM's host look at it anew",
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: ({ params, repeatable }, services) =>
+      ask(services, repeatable, async () => {
+        const { name, host } = await findVm(services.store, params.name)
+        return {
+          verb: 'vm.state',
+          host: await findHost(services.store, host),
+          arguments: { vm: name },
+          intent: { kind: 'none' }
+        }
+      })
+  }),
+
+  defineRoute('DELETE /v1/vms/{name}', {
+    tier: 'manage',
+    summary: 'Tear a VM down, with its disks',
+    status: 202,
+    params: VmParams,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.teardown', intent: { kind: 'want', wanted: 'stopped' } })
+  })
+]
+
+async function assertFree(store: Store, name: string): Promise<void> {
+  const taken = await store.vms.find(name)
+  if (taken === undefined) return
+  throw new HostletError(
+    'E_CONFLICT',
+    `a VM named ${name} exists already, on host ${taken.host}. See "hostlet vm show ${name}", or choose another name.`
+  )
+}
+
+/** The host that was asked for, or the one with most room. */
+async function hostFor(store: Store, request: Static<typeof CreateVmRequest>): Promise<HostRecord> {
+  if (request.host !== undefined) return findHost(store, request.host)
+  const { items } = await store.hosts.list(fleetItemsMax)
+  const placed = await store.vms.memoryByHost()
+  const latest = await store.metrics.latestOfHosts()
+  const candidates = items.map((host) => ({
+    host,
+    placedBytes: placed.get(host.id) ?? 0,
+    availableBytes: latest.get(host.id)?.sample.memoryAvailableBytes
+  }))
+  return place(request.specification.memoryBytes, candidates)
+}

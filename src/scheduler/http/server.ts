@@ -1,0 +1,217 @@
+// The HTTPS server: TLS settings, validation, authentication and errors once for all routes.
+
+import { createHash } from 'node:crypto'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { HostletError } from '../../errors.ts'
+import { idempotencyHeader, requestBytesMax } from '../../protocol/api.ts'
+import type { Repeatable } from '../store/store.ts'
+import { assertTier } from './api-keys.ts'
+import { answerBrokenRequest, answerTo } from './errors.ts'
+import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
+import type { Actor, Route, Services } from './route.ts'
+
+/** How long a request may take to arrive, head and body. */
+const requestTimeoutMs = 30_000
+const handshakeTimeoutMs = 10_000
+const headersBytesMax = 16 * 1024
+const pathPartBytesMax = 256
+
+export interface ServerOptions {
+  readonly services: Services
+  readonly routes: readonly Route[]
+  readonly tls: { readonly key: string; readonly cert: string; readonly ca: string }
+  /** Aborted when the scheduler stops: long waits end. */
+  readonly stopping: AbortSignal
+}
+
+/** What a request knows of itself beyond HTTP. */
+interface RequestContext {
+  actor: Actor | undefined
+}
+
+export function createServer(options: ServerOptions): FastifyInstance {
+  const server = createInstance(options.tls)
+  const contexts = new WeakMap<FastifyRequest, RequestContext>()
+  const failures = new FailureLimiter(options.services.clock)
+  acceptJson(server)
+  validateWith(server)
+  server.setNotFoundHandler((request) => {
+    throw new HostletError(
+      'E_NOT_FOUND',
+      `there is no ${request.method} ${pathOf(request)}. See /openapi.json.`
+    )
+  })
+  server.setErrorHandler((error, request, reply) => sendError({ error, request, reply, failures, options }))
+  for (const route of options.routes) addRoute(server, route, contexts, options)
+  return server
+}
+
+/** TLS 1.3 only. Client certificates are asked for; routes and the agent socket decide who needs one. */
+function createInstance(tls: ServerOptions['tls']): FastifyInstance {
+  const instance = fastify({
+    logger: false,
+    bodyLimit: requestBytesMax,
+    exposeHeadRoutes: false,
+    forceCloseConnections: true,
+    requestTimeout: requestTimeoutMs,
+    routerOptions: { maxParamLength: pathPartBytesMax },
+    frameworkErrors: (error, _request, reply) => sendFrameworkError(error, reply as unknown as FastifyReply),
+    clientErrorHandler: answerBrokenRequest,
+    https: {
+      ...tls,
+      minVersion: 'TLSv1.3',
+      requestCert: true,
+      rejectUnauthorized: false,
+      handshakeTimeout: handshakeTimeoutMs,
+      maxHeaderSize: headersBytesMax
+    }
+  })
+  return instance as unknown as FastifyInstance
+}
+
+function sendFrameworkError(thrown: unknown, reply: FastifyReply): void {
+  const { status, error } = answerTo(thrown)
+  void reply.status(status).send({ error: error.toReport() })
+}
+
+/** Only JSON; a body of no bytes is no body. */
+function acceptJson(server: FastifyInstance): void {
+  server.removeAllContentTypeParsers()
+  server.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    async (_request: unknown, text: string) => {
+      if (text === '') return undefined
+      try {
+        return JSON.parse(text) as unknown
+      } catch (cause) {
+        throw new HostletError('E_BAD_REQUEST', 'the body is not JSON', { cause })
+      }
+    }
+  )
+}
+
+/** Unknown keys are refused, nothing is removed; only queries and paths, which are text, are read as numbers. */
+function validateWith(server: FastifyInstance): void {
+  const settings = { strict: true, strictRequired: false, allowUnionTypes: true, useDefaults: true } as const
+  const body = new Ajv2020({ ...settings, discriminator: true })
+  const text = new Ajv2020({ ...settings, coerceTypes: true })
+  server.setValidatorCompiler<object>(({ schema, httpPart }) =>
+    (httpPart === 'body' ? body : text).compile(schema)
+  )
+}
+
+function addRoute(
+  server: FastifyInstance,
+  route: Route,
+  contexts: WeakMap<FastifyRequest, RequestContext>,
+  { services, stopping }: ServerOptions
+): void {
+  const { params, query: querystring = noQuery, body } = route
+  server.route({
+    method: route.method,
+    url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    schema: { querystring, ...(params && { params }), ...(body && { body }) },
+    // Before the body is read: who may not ask costs nothing.
+    onRequest: async (request) => {
+      contexts.set(request, { actor: await authenticate(request, route, services) })
+    },
+    preValidation: async (request) => {
+      if (route.body !== undefined) request.body ??= {}
+    },
+    handler: async (request, reply) => {
+      const actor = contexts.get(request)?.actor
+      const answer = await route.handle(
+        {
+          params: request.params,
+          query: request.query,
+          body: request.body,
+          actor,
+          socket: request.raw.socket,
+          signal: AbortSignal.any([stopping, goneSignal(reply)]),
+          repeatable: repeatableOf(request, actor)
+        },
+        services
+      )
+      return reply.status(route.status).send(answer)
+    },
+    onResponse: async (request, reply) => {
+      const { method, routeOptions } = request
+      const fields = {
+        method,
+        path: routeOptions.url,
+        status: reply.statusCode,
+        key: contexts.get(request)?.actor?.id
+      }
+      if (method === 'GET') services.log.debug(fields, 'request answered')
+      else services.log.info(fields, 'request answered')
+    }
+  })
+}
+
+/** Routes without a query refuse one: a misspelt filter must not look like an answer. */
+const noQuery = { type: 'object', additionalProperties: false }
+
+async function authenticate(
+  request: FastifyRequest,
+  route: Route,
+  { keys }: Services
+): Promise<Actor | undefined> {
+  if (route.tier === 'open') return undefined
+  const actor = await keys.identify(request.headers.authorization)
+  assertTier(actor, route.tier)
+  return actor
+}
+
+function repeatableOf(request: FastifyRequest, actor: Actor | undefined): Repeatable | undefined {
+  const key = request.headers[idempotencyHeader]
+  if (key === undefined || actor === undefined || request.method === 'GET') return undefined
+  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(key))
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      'the Idempotency-Key must be 1 to 128 printable characters without spaces'
+    )
+  const hash = createHash('sha256')
+    .update(`${request.method} ${request.url}\n${JSON.stringify(request.body ?? null)}`)
+    .digest()
+  return { scope: actor.id, key, hash }
+}
+
+function goneSignal(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController()
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished)
+      controller.abort(new HostletError('E_CANCELLED', 'the asker went away before the answer'))
+  })
+  return controller.signal
+}
+
+interface Failure {
+  readonly error: unknown
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
+  readonly failures: FailureLimiter
+  readonly options: ServerOptions
+}
+
+function sendError({ error: thrown, request, reply, failures, options }: Failure): void {
+  const { log } = options.services
+  const { status, error } = answerTo(thrown)
+  if (status === 401 && failures.exceeds(request.ip)) {
+    const wait = new HostletError('E_BUSY', 'too many failed attempts from this address. Wait a minute.')
+    void reply
+      .status(429)
+      .header('retry-after', failureWindowMs / 1000)
+      .send({ error: wait.toReport() })
+    return
+  }
+  const fields = { method: request.method, path: request.routeOptions.url, code: error.code }
+  if (error.code === 'E_INTERNAL') log.error({ ...fields, error: error.cause ?? error }, 'request failed')
+  else if (status === 401) log.warn({ ...fields, remote: request.ip, ...error.details }, 'request refused')
+  void reply.status(status).send({ error: error.toReport() })
+}
+
+function pathOf(request: FastifyRequest): string {
+  return (request.url.split('?')[0] ?? '/').slice(0, pathPartBytesMax)
+}

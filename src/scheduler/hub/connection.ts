@@ -1,0 +1,249 @@
+// One agent's connection: hello first, then its messages in order, commands out, and a watch that notices silence.
+
+import { randomUUID } from 'node:crypto'
+import type { RawData, WebSocket } from 'ws'
+import { asHostletError, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import { type AgentMessageOf, protocolVersion, type SchedulerMessage } from '../../protocol/messages.ts'
+import type { HostRecord, Store } from '../store/store.ts'
+import { deliver } from './delivery.ts'
+import { handleMessage, type Session } from './handlers.ts'
+import { readHello, readMessage } from './hello.ts'
+import { Inbox } from './inbox.ts'
+import { Outgoing } from './outgoing.ts'
+
+/** How long a new connection may take to say hello. */
+export const helloTimeoutMs = 10_000
+/** Heartbeats that may be missed before the host counts as away. */
+export const heartbeatsMissedMax = 3
+/** Messages in a row that could not be understood before the connection is closed. */
+export const badMessagesMax = 5
+
+/** Codes of the close frame (RFC 6455 section 7.4 leaves 4000 to 4999 to applications). */
+export const closeCodes = {
+  stopping: 1001,
+  badMessages: 4000,
+  badHello: 4001,
+  auth: 4003,
+  silent: 4005,
+  replaced: 4008
+} as const
+
+export interface ConnectionOptions {
+  readonly socket: WebSocket
+  readonly host: HostRecord
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Logger
+  readonly schedulerVersion: string
+  readonly heartbeatIntervalMs: number
+  readonly metricsIntervalMs: number
+  /** The agent has said hello: from now on this is the host's connection. */
+  onReady(connection: AgentConnection): void
+  onClosed(connection: AgentConnection): void
+}
+
+export class AgentConnection {
+  readonly host: string
+  readonly #options: ConnectionOptions
+  readonly #id = randomUUID()
+  readonly #inbox: Inbox<{ data: RawData; isBinary: boolean }>
+  readonly #outgoing: Outgoing
+  readonly #session: Session
+  readonly #log: Logger
+  #watch: Disposable
+  /** `ended`: hung up on; what still comes is not looked at. */
+  #state: 'hello' | 'ready' | 'ended' = 'hello'
+  #isOpen = true
+  #badInARow = 0
+  #awayReason: string | undefined
+  readonly #closed = Promise.withResolvers<void>()
+  #delivery: { again: boolean } | undefined
+  /** The last command that was sent over this connection. */
+  #delivered: string | undefined
+  #resendTaken = false
+
+  constructor(options: ConnectionOptions) {
+    const { socket, host, store, clock } = options
+    this.host = host.id
+    this.#options = options
+    this.#log = options.log.child({ host: host.id })
+    this.#outgoing = new Outgoing(socket, () => this.cut('it does not read what is sent to it'))
+    this.#inbox = new Inbox({
+      handle: (item) => this.#receive(item.data, item.isBinary),
+      pause: () => socket.pause(),
+      resume: () => socket.resume()
+    })
+    this.#session = {
+      host: host.id,
+      store,
+      log: this.#log,
+      now: () => clock.now(),
+      send: (message) => this.#outgoing.send(message),
+      wake: () => this.wake()
+    }
+    this.#watch = clock.timer(helloTimeoutMs, () => this.#hangUp('badHello', 'no hello came in time'))
+    socket.on('message', (data, isBinary) => this.#onMessage(data, isBinary))
+    socket.on('error', (error) => this.#onError(error))
+    socket.on('close', (code) => this.#onClose(code))
+  }
+
+  /** Another connection of the same host has said hello. */
+  replace(): void {
+    this.close('replaced', 'a newer connection of the host took over')
+  }
+
+  close(code: keyof typeof closeCodes, reason: string): void {
+    this.#hangUp(code, reason)
+  }
+
+  /** Sends what waits for this host; returns at once. */
+  wake(): void {
+    if (this.#state !== 'ready') return
+    if (this.#delivery !== undefined) this.#delivery.again = true
+    else void this.#deliverAll()
+  }
+
+  /** Ends the connection without a goodbye. */
+  cut(reason: string): void {
+    this.#awayReason ??= reason
+    this.#options.socket.terminate()
+  }
+
+  /** Resolves when the connection has ended, its end is recorded, and what came is handled. */
+  async settled(): Promise<void> {
+    await this.#closed.promise
+    await this.#inbox.settled()
+  }
+
+  #onMessage(data: RawData, isBinary: boolean): void {
+    if (this.#state === 'ready') this.#watchForSilence()
+    this.#inbox.push({ data, isBinary })
+  }
+
+  /** What came before the socket closed is handled even after it: it may be a result. */
+  async #receive(data: RawData, isBinary: boolean): Promise<void> {
+    if (this.#state === 'ended') return
+    try {
+      if (this.#state === 'hello') await this.#hello(readHello(data, isBinary, this.host))
+      else await handleMessage(readMessage(data, isBinary), this.#session)
+      this.#badInARow = 0
+    } catch (thrown) {
+      await this.#answerProblem(asHostletError(thrown))
+    }
+  }
+
+  async #answerProblem(error: HostletError): Promise<void> {
+    const isInternal = error.code === 'E_INTERNAL'
+    if (isInternal) this.#log.error({ error }, 'message could not be handled')
+    else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
+    await this.#outgoing.send({ type: 'problem', error: isInternal ? internalReport : error.toReport() })
+    if (this.#state === 'hello') {
+      this.#hangUp(error.code === 'E_AUTH' ? 'auth' : 'badHello', 'hello was not accepted')
+      return
+    }
+    if (error.advice !== 'refuse') return
+    this.#badInARow++
+    if (this.#badInARow >= badMessagesMax) this.#hangUp('badMessages', 'too many bad messages in a row')
+  }
+
+  async #hello({ agentVersion, instance, verbs }: AgentMessageOf<'hello'>): Promise<void> {
+    const { host, store, clock } = this.#options
+    this.#resendTaken = host.report?.instance !== instance
+    const connectedAt = clock.now()
+    await store.hosts.connected(host.id, { connection: this.#id, connectedAt, agentVersion, instance, verbs })
+    if (this.#state !== 'hello' || !this.#isOpen) {
+      await store.hosts.away(host.id, this.#id, this.#awayReason ?? 'the connection was lost')
+      return
+    }
+    this.#state = 'ready'
+    this.#watchForSilence()
+    this.#log.info({ agentVersion }, 'host connected')
+    await this.#outgoing.send(this.#welcome())
+    this.#options.onReady(this)
+    this.wake()
+  }
+
+  #welcome(): SchedulerMessage {
+    const { schedulerVersion, heartbeatIntervalMs, metricsIntervalMs, clock } = this.#options
+    return {
+      type: 'welcome',
+      protocol: protocolVersion,
+      schedulerVersion,
+      sentAt: clock.now(),
+      heartbeatIntervalMs,
+      metricsIntervalMs
+    }
+  }
+
+  #watchForSilence(): void {
+    const { clock, heartbeatIntervalMs } = this.#options
+    this.#watch[Symbol.dispose]()
+    this.#watch = clock.timer(heartbeatIntervalMs * heartbeatsMissedMax, () =>
+      this.#hangUp('silent', `it missed ${heartbeatsMissedMax} heartbeats`)
+    )
+  }
+
+  async #deliverAll(): Promise<void> {
+    const { store, clock } = this.#options
+    const delivery = { again: true }
+    this.#delivery = delivery
+    try {
+      while (delivery.again && this.#state === 'ready') {
+        delivery.again = false
+        this.#delivered = await deliver({
+          host: this.host,
+          commands: store.commands,
+          now: () => clock.now(),
+          send: (message) => this.#outgoing.send(message),
+          after: this.#delivered,
+          taken: this.#resendTaken
+        })
+      }
+    } catch (error) {
+      this.#log.error(
+        { error: asHostletError(error) },
+        'commands could not be delivered, the next heartbeat tries again'
+      )
+    } finally {
+      this.#delivery = undefined
+    }
+  }
+
+  #onError(error: Error & { code?: string }): void {
+    this.#awayReason ??= `the connection failed (${error.code ?? error.message})`
+    this.#log.warn({ code: error.code ?? error.name }, 'connection failed')
+  }
+
+  #hangUp(code: keyof typeof closeCodes, reason: string): void {
+    if (this.#state === 'ended') return
+    this.#state = 'ended'
+    this.#log.info({ reason }, 'closing the connection')
+    this.#awayReason ??= reason
+    // A silent agent would not answer the close frame either.
+    if (code === 'silent') this.cut(reason)
+    else this.#options.socket.close(closeCodes[code], reason)
+  }
+
+  #onClose(code: number): void {
+    this.#isOpen = false
+    this.#watch[Symbol.dispose]()
+    this.#options.onClosed(this)
+    void this.#recordAway(this.#awayReason ?? `the connection ended (${code})`).then(this.#closed.resolve)
+  }
+
+  async #recordAway(reason: string): Promise<void> {
+    try {
+      await this.#options.store.hosts.away(this.host, this.#id, reason)
+      this.#log.info({ reason }, 'host disconnected')
+    } catch (error) {
+      this.#log.error({ error: asHostletError(error) }, 'the end of a connection could not be recorded')
+    }
+  }
+}
+
+const internalReport = new HostletError(
+  'E_INTERNAL',
+  'the scheduler failed on this message. Its log has the reason.'
+).toReport()

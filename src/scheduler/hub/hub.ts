@@ -1,0 +1,137 @@
+// All agents that are connected to this process: lets them in, keeps one connection a host, wakes delivery.
+
+import type { IncomingMessage, Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
+import { WebSocketServer } from 'ws'
+import { asHostletError, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import type { Store } from '../store/store.ts'
+import { AgentConnection } from './connection.ts'
+import { identifyPeer } from './peer.ts'
+import { refuseUpgrade } from './refuse-upgrade.ts'
+
+/** Connections that this process holds; more are refused. */
+export const connectionsMax = 10_000
+/** How long agents may take to close when the scheduler stops. */
+const closeWaitMs = 2_000
+
+export interface HubOptions {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Logger
+  readonly trustDomain: string
+  readonly schedulerVersion: string
+  readonly heartbeatIntervalMs: number
+  readonly metricsIntervalMs: number
+}
+
+export class Hub {
+  readonly #options: HubOptions
+  readonly #server: WebSocketServer
+  /** By host: the connection that said hello last. */
+  readonly #ready = new Map<string, AgentConnection>()
+  readonly #all = new Set<AgentConnection>()
+  #isOpen = true
+  #onAllClosed: (() => void) | undefined
+
+  constructor(options: HubOptions) {
+    this.#options = options
+    this.#server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      maxPayload: messageBytesMax,
+      perMessageDeflate: false,
+      handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
+    })
+  }
+
+  /** Takes the upgrade requests of an HTTPS server. */
+  attach(server: Pick<Server, 'on'>): void {
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      socket.on('error', () => socket.destroy())
+      void this.#upgrade(request, socket, head)
+    })
+  }
+
+  /** Has the host's connection look for commands, if it is connected to this process. */
+  wake(host: string): void {
+    this.#ready.get(host)?.wake()
+  }
+
+  /** Ends the host's connection, because it may not have one any more. */
+  disconnect(host: string, reason: string): void {
+    this.#ready.get(host)?.close('auth', reason)
+  }
+
+  async close(): Promise<void> {
+    this.#isOpen = false
+    const connections = [...this.#all]
+    for (const connection of connections) connection.close('stopping', 'the scheduler is stopping')
+    await this.#waitForClose()
+    for (const connection of this.#all) connection.cut('the scheduler is stopping')
+    await Promise.all(connections.map((connection) => connection.settled()))
+    this.#server.close()
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    try {
+      const host = await this.#admit(request, socket)
+      this.#server.handleUpgrade(request, socket, head, (webSocket) => {
+        const connection = new AgentConnection({
+          ...this.#options,
+          socket: webSocket,
+          host,
+          onReady: (ready) => this.#onReady(ready),
+          onClosed: (closed) => this.#onClosed(closed)
+        })
+        this.#all.add(connection)
+      })
+    } catch (thrown) {
+      const error = asHostletError(thrown)
+      const fields = { remote: request.socket.remoteAddress, code: error.code, ...error.details }
+      if (error.code === 'E_INTERNAL') this.#options.log.error({ error }, 'agent socket could not be opened')
+      else this.#options.log.warn(fields, 'agent refused')
+      refuseUpgrade(socket, error)
+    }
+  }
+
+  async #admit(request: IncomingMessage, socket: Duplex) {
+    const { store, clock, trustDomain } = this.#options
+    if (request.url?.split('?')[0] !== agentSocketPath)
+      throw new HostletError('E_NOT_FOUND', `there is no socket here, agents connect to ${agentSocketPath}`)
+    if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'agents connect over TLS')
+    const host = await identifyPeer(socket, { trustDomain, hosts: store.hosts, now: clock.now() })
+    const offered = String(request.headers['sec-websocket-protocol'] ?? '').split(/\s*,\s*/)
+    if (!offered.includes(subprotocol))
+      throw new HostletError(
+        'E_UNSUPPORTED',
+        `the agent does not offer the subprotocol ${subprotocol}. Upgrade the older of the two.`
+      )
+    if (!this.#isOpen || this.#all.size >= connectionsMax)
+      throw new HostletError('E_UNAVAILABLE', 'the scheduler takes no more agents now. Try again later.')
+    return host
+  }
+
+  #onReady(connection: AgentConnection): void {
+    this.#ready.get(connection.host)?.replace()
+    this.#ready.set(connection.host, connection)
+  }
+
+  #onClosed(connection: AgentConnection): void {
+    this.#all.delete(connection)
+    if (this.#ready.get(connection.host) === connection) this.#ready.delete(connection.host)
+    this.#onAllClosed?.()
+  }
+
+  /** Until all are closed, or as long as agents may take. */
+  async #waitForClose(): Promise<void> {
+    if (this.#all.size === 0) return
+    const closed = Promise.withResolvers<void>()
+    this.#onAllClosed = () => this.#all.size === 0 && closed.resolve()
+    using _timer = this.#options.clock.timer(closeWaitMs, closed.resolve)
+    await closed.promise
+  }
+}

@@ -1,0 +1,44 @@
+// Where a new VM goes, decided from what is known of all hosts: the connected one with most free memory.
+
+import { HostletError } from '../errors.ts'
+import type { HostRecord } from './store/store.ts'
+
+export interface Candidate {
+  readonly host: HostRecord
+  /** Memory of the VMs that are placed there, running or not. */
+  readonly placedBytes: number
+  /** What the host itself said was left, in its newest sample. */
+  readonly availableBytes: number | undefined
+}
+
+/** Throws E_UNAVAILABLE when no host can be asked, E_CAPACITY when none has so much memory left. */
+export function place(memoryBytes: number, candidates: readonly Candidate[]): HostRecord {
+  const able = candidates.filter(({ host }) => canTake(host))
+  const best = able.toSorted((left, right) => freeBytes(right) - freeBytes(left))[0]
+  if (best === undefined)
+    throw new HostletError(
+      'E_UNAVAILABLE',
+      'no host is connected that could take a VM. See "hostlet host ls", add one with "hostlet host token", or name a host.'
+    )
+  if (freeBytes(best) >= memoryBytes) return best.host
+  throw new HostletError(
+    'E_CAPACITY',
+    `no host has ${gibibytes(memoryBytes)} of memory left: ${best.host.id} has most, ${gibibytes(freeBytes(best))}. Free some with "hostlet vm rm", or name a host to try it anyway.`,
+    { details: { host: best.host.id, freeBytes: freeBytes(best), neededBytes: memoryBytes } }
+  )
+}
+
+function canTake({ revokedAt, report }: HostRecord): boolean {
+  if (revokedAt !== undefined || report?.state !== 'connected' || report.facts === undefined) return false
+  return report.hypervisor !== 'away' && report.verbs.includes('vm.provision')
+}
+
+/** The smaller of what is not promised to VMs yet and what is not used now. */
+function freeBytes({ host, placedBytes, availableBytes }: Candidate): number {
+  const unpromised = (host.report?.facts?.memoryBytes ?? 0) - placedBytes
+  return Math.max(0, Math.min(unpromised, availableBytes ?? unpromised))
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / 1024 ** 3).toFixed(1)} GiB`
+}

@@ -1,0 +1,45 @@
+// A VM as people and programs see it: what was asked for and what its host last said, with a reason for its state.
+
+import type { VmView } from '../../protocol/api.ts'
+import type { VmRecord } from '../store/store.ts'
+import { present } from './operation-view.ts'
+
+export function vmView(record: VmRecord): VmView {
+  const { name, uuid, host, generation, report, specification } = record
+  return {
+    name,
+    uuid,
+    host,
+    ...stateOf(record),
+    wanted: record.wanted,
+    generation: Math.max(generation, report?.generation ?? 0),
+    profile: record.profile,
+    cpus: record.cpus,
+    memoryBytes: record.memoryBytes,
+    ...present({ address: report?.address, macAddress: report?.macAddress, startedAt: report?.startedAt }),
+    createdAt: record.createdAt,
+    ...present({ reportedAt: report?.reportedAt }),
+    fresh: record.hostConnected && report?.present === true,
+    ...present({
+      operation: record.operation,
+      image: specification?.image,
+      rootDiskBytes: specification?.rootDiskBytes,
+      dataDiskBytes: specification?.dataDiskBytes
+    })
+  }
+}
+
+function stateOf({ report, host, name, hostConnected }: VmRecord): Pick<VmView, 'state' | 'reason'> {
+  if (report === undefined)
+    return {
+      state: 'pending',
+      reason: `host ${host} has not reported it yet; see "hostlet op ls --vm ${name}"`
+    }
+  if (!report.present)
+    return {
+      state: 'missing',
+      reason: `host ${host} no longer has it; remove it with "hostlet vm rm ${name}" or look on the host`
+    }
+  if (hostConnected) return { state: report.state, reason: report.reason }
+  return { state: report.state, reason: `${report.reason}; last known, host ${host} is away` }
+}
