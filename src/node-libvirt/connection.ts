@@ -181,7 +181,8 @@ export class Connection implements AsyncDisposable {
   ): Promise<void> {
     const stream = await this.#openStream(procedure, args, { ...options, readable: false, writable: true })
     try {
-      await pipeline(source, stream)
+      // A source that hangs in the middle must not hide that the stream has failed.
+      await Promise.race([pipeline(source, stream), failureOf(stream)])
     } catch (error) {
       // Until libvirtd has seen the abort the volume is in use, and its owner will want to delete it.
       await stream.settled
@@ -236,6 +237,10 @@ function callOn<A extends AnyType, R extends AnyType>(
   return new Promise((onResult, onError) => {
     session.calls.submit({ procedure, args, signal, deadlineMs, onResult, onError })
   })
+}
+
+function failureOf(stream: LibvirtStream): Promise<never> {
+  return new Promise((_, reject) => stream.once('error', reject))
 }
 
 function warn(problem: Error): void {
