@@ -1,5 +1,5 @@
 // Owns the bounds of libvirt's wire types, as remote_protocol.x states them. A value over its bound is
-// refused before it is sent, and a reply over it drops the connection.
+// refused before it is sent, and a reply over it does not decode.
 
 export const UUID_BYTES = 16
 export const STRING_BYTES_MAX = 4_194_304
@@ -37,7 +37,6 @@ export const BLOCK_IO_TUNE_PARAMETERS_MAX = 32
 export const BLOCK_COPY_PARAMETERS_MAX = 16
 export const BLOCK_STATS_PARAMETERS_MAX = 16
 export const CPU_STATS_PARAMETERS_MAX = 2_048
-export const CPU_STATS_CPUS_MAX = 128
 export const JOB_STATS_PARAMETERS_MAX = 64
 export const PERF_EVENTS_MAX = 64
 export const GUEST_VCPU_PARAMETERS_MAX = 64
