@@ -10,6 +10,8 @@ import { programs } from './protocol/procedure.ts'
 /** virkeepaliveprotocol.x */
 const PING = 1
 const PONG = 2
+/** Every stream of the connection may wait for the same drain. */
+const SOCKET_LISTENERS_MAX = 32
 
 export interface KeepAlive {
   /** Silence after which a ping is sent. */
@@ -40,6 +42,7 @@ export class Channel {
     this.#clock = clock
     this.#handlers = handlers
     this.#parser = new FrameParser((frame) => this.#receive(frame))
+    socket.setMaxListeners(SOCKET_LISTENERS_MAX)
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
     socket.on('error', (cause) => this.destroy(lost(`the socket failed (${codeOf(cause)})`, cause)))
     socket.on('close', () => this.destroy(lost('libvirtd closed the connection')))
