@@ -141,7 +141,7 @@ export class Connections {
     const attempt = this.#backoff.attempts
     if (status.state === 'away' && before.state === 'away' && attempt > 0) return
     if (status.state === 'connected') this.#options.log.info({}, 'connected to libvirt')
-    else this.#options.log.warn({ reason: status.reason }, 'libvirt is away')
+    else if (!this.#stop.signal.aborted) this.#options.log.warn({ reason: status.reason }, 'libvirt is away')
     for (const listener of this.#listeners) listener(status)
   }
 }

@@ -1,0 +1,98 @@
+// The host as verbs see it: everything that a step may use, made once from the configuration.
+
+import { chmod, mkdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import { BootRecord } from './boot-record.ts'
+import { Facts } from './facts.ts'
+import type { Hypervisor } from './hypervisor.ts'
+import { ImageSource } from './image-source.ts'
+import { Images } from './images.ts'
+import type { NetworkDefinition } from './network-xml.ts'
+import { Placements } from './placement.ts'
+import type { Probes } from './readiness.ts'
+import { Seeds } from './seed.ts'
+import { Storage } from './storage.ts'
+import { Vms } from './vms.ts'
+
+/** The parts of the agent's configuration that are about the host. */
+export interface HostConfig {
+  readonly stateDirectory: string
+  readonly runtimeDirectory: string
+  readonly network: { readonly profiles: Readonly<Record<string, NetworkDefinition>> }
+  readonly vmUids: { readonly first: number; readonly count: number }
+  readonly images: {
+    readonly allowFileUrls: readonly string[]
+    readonly cacheBytesMax: number
+    readonly ca?: string | undefined
+  }
+  readonly stop: { readonly graceMs: number }
+  readonly readyTimeoutMs: number
+}
+
+export interface HostOptions {
+  readonly config: HostConfig
+  readonly hypervisor: Hypervisor
+  readonly hostId: string
+  readonly agentVersion: string
+  readonly clock: Clock
+  readonly log: Logger
+  readonly bootRecord?: BootRecord
+  /** For tests; real connections otherwise. */
+  readonly probes?: Probes
+}
+
+export interface Host {
+  readonly hypervisor: Hypervisor
+  readonly images: Images
+  readonly storage: Storage
+  readonly seeds: Seeds
+  readonly placements: Placements
+  readonly vms: Vms
+  readonly facts: Facts
+  readonly bootRecord: BootRecord
+  readonly config: HostConfig
+  readonly clock: Clock
+  readonly log: Logger
+  /** Lets go of what was opened here; the hypervisor is its owner's to close. */
+  close(): Promise<void>
+}
+
+export function createHost(options: HostOptions): Host {
+  const { config, hypervisor, clock, log, probes } = options
+  const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
+  const placements = new Placements({ hypervisor, profiles: config.network.profiles, vmUids: config.vmUids })
+  const source = new ImageSource(config.images)
+  const { readyTimeoutMs } = config
+  return {
+    hypervisor,
+    clock,
+    log,
+    config,
+    bootRecord,
+    placements,
+    images: new Images({
+      hypervisor,
+      source,
+      clock,
+      log,
+      directory: join(config.stateDirectory, 'images'),
+      cacheBytesMax: config.images.cacheBytesMax,
+      bootId: bootRecord.bootId
+    }),
+    storage: new Storage({ hypervisor }),
+    seeds: new Seeds({ directory: join(config.runtimeDirectory, 'seeds') }),
+    vms: new Vms({ hypervisor, placements, clock, readyTimeoutMs, ...(probes && { probes }) }),
+    facts: new Facts(options),
+    close: () => source.close()
+  }
+}
+
+/** Makes the runtime directory such that QEMU's users can pass through to their seeds, and nobody can list it. */
+export async function prepareRuntimeDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o711 })
+  const { mode } = await stat(path)
+  if ((mode & 0o001) === 0) await chmod(path, (mode & 0o777) | 0o011)
+  await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
+}

@@ -1,0 +1,70 @@
+// After the host booted: starts the VMs that should run. Within one boot a VM that is off stays off.
+
+import { asHostletError, type ErrorCode, type ErrorReport } from '../../errors.ts'
+import type { Host } from './host.ts'
+import type { VmRecord, Wait } from './hypervisor.ts'
+
+export interface Reconciliation {
+  /** Whether the host has booted since VMs were last started here. */
+  readonly afterBoot: boolean
+  readonly started: readonly string[]
+  readonly failed: readonly { readonly vm: string; readonly error: ErrorReport }[]
+}
+
+const recordName = 'vms-started'
+const startsAtOnceMax = 2
+const wentAway: ReadonlySet<ErrorCode> = new Set(['E_UNAVAILABLE', 'E_INTERRUPTED', 'E_TIMEOUT'])
+
+/**
+ * The rule: `wanted` is changed by commands only, never by what a guest does. At the first connect after a host boot every
+ * VM with `wanted: running` that is off is started, whoever switched it off before: at a host's shutdown guests are shut
+ * down in the same way as they shut themselves down, and the two cannot be told apart. At a later connect, such as
+ * after a restart of the agent or of libvirtd, nothing is started: a VM that went off during this boot did so by itself.
+ * A VM that is being provisioned is `stopped` until its start step, so that it is left to its operation.
+ */
+export async function reconcile(
+  host: Pick<Host, 'hypervisor' | 'vms' | 'bootRecord' | 'log'>,
+  wait: Wait
+): Promise<Reconciliation> {
+  const { hypervisor, bootRecord, log } = host
+  if ((await bootRecord.read(recordName)) === true) return { afterBoot: false, started: [], failed: [] }
+  const off = (await hypervisor.listVms(wait)).filter(shouldStart)
+  const started: string[] = []
+  const failed: { vm: string; error: ErrorReport }[] = []
+  const queue = [...off]
+  const work = async () => {
+    for (let record = queue.shift(); record !== undefined; record = queue.shift()) {
+      const error = await startOne(host, record, wait)
+      if (error === undefined) started.push(record.specification.name)
+      else failed.push({ vm: record.specification.name, error })
+    }
+  }
+  await Promise.all(Array.from({ length: startsAtOnceMax }, work))
+  wait.signal.throwIfAborted()
+  // One that cannot start is told and left, unless libvirt went away meanwhile: then the next connect goes on.
+  if (!failed.some(({ error }) => wentAway.has(error.code))) await bootRecord.write(recordName, true)
+  if (off.length > 0)
+    log.info({ started: started.length, failed: failed.length }, 'VMs started after host boot')
+  return { afterBoot: true, started, failed }
+}
+
+function shouldStart({ wanted, state }: VmRecord): boolean {
+  return wanted === 'running' && (state === 'stopped' || state === 'crashed')
+}
+
+async function startOne(
+  { vms, log }: Pick<Host, 'vms' | 'log'>,
+  record: VmRecord,
+  wait: Wait
+): Promise<ErrorReport | undefined> {
+  const vm = record.specification.name
+  try {
+    await vms.start(record, wait)
+    log.info({ vm }, 'VM started after host boot')
+    return undefined
+  } catch (thrown) {
+    const error = asHostletError(thrown)
+    log.error({ vm, error }, 'VM could not be started after host boot')
+    return error.toReport()
+  }
+}

@@ -1,0 +1,108 @@
+// NoCloud seeds: what cloud-init reads at a VM's first boot, as a CD image on memory-backed storage.
+
+import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { HostletError } from '../../errors.ts'
+import { runProcess } from '../../lib/run-process.ts'
+import type { VmSpecification } from '../../protocol/vm.ts'
+import type { Placement, Wait } from './hypervisor.ts'
+
+/** cloud-init looks for this label (NoCloud). */
+const label = 'CIDATA'
+const processMs = 30_000
+/** Whichever is installed; the first starts ten times as fast. Both take the same arguments. */
+const programs: readonly (readonly [string, ...string[]])[] = [
+  ['genisoimage'],
+  ['xorriso', '-as', 'genisoimage']
+]
+
+export class Seeds {
+  readonly #directory: string
+
+  /** QEMU's users pass through the directory, which must lie on memory-backed storage: seeds may hold secrets. */
+  constructor({ directory }: { directory: string }) {
+    this.#directory = directory
+  }
+
+  /** By UUID, which no guest and no person chooses the characters of. */
+  path(uuid: string): string {
+    return join(this.#directory, `${uuid}.iso`)
+  }
+
+  /** Writes the seed; a second time replaces it. Only its owner may read it until libvirt hands it to the VM's user. */
+  async write(vm: VmSpecification, placement: Placement, wait: Wait): Promise<string> {
+    const work = await this.#workDirectory()
+    try {
+      for (const [name, content] of Object.entries(seedFiles(vm, placement))) {
+        await writeFile(join(work, name), content, { mode: 0o600 })
+      }
+      const image = join(work, 'seed.iso')
+      await makeIso(
+        { image, files: Object.keys(seedFiles(vm, placement)).map((name) => join(work, name)) },
+        wait
+      )
+      await chmod(image, 0o600)
+      await rename(image, this.path(vm.uuid))
+      return this.path(vm.uuid)
+    } finally {
+      await rm(work, { recursive: true, force: true })
+    }
+  }
+
+  /** No effect when there is none. */
+  async remove(uuid: string): Promise<void> {
+    await rm(this.path(uuid), { force: true })
+  }
+
+  async #workDirectory(): Promise<string> {
+    await mkdir(this.#directory, { recursive: true })
+    // Passed through, not listed; against whatever mask the agent runs with.
+    await chmod(this.#directory, 0o711)
+    return await mkdtemp(join(this.#directory, 'work-'))
+  }
+}
+
+/** The files of a seed, by name. YAML comes from a library: no string of the command can end a value early. */
+export function seedFiles(vm: VmSpecification, placement: Placement): Record<string, string> {
+  const hostname = vm.seed?.hostname ?? vm.name
+  const keys = vm.seed?.sshAuthorizedKeys ?? []
+  const userData = { hostname, ...(keys.length > 0 && { ssh_authorized_keys: keys }) }
+  return {
+    'meta-data': yaml({ 'instance-id': vm.uuid, 'local-hostname': hostname }),
+    'user-data': vm.seed?.userData ?? `#cloud-config\n${yaml(userData)}`,
+    'network-config': yaml({
+      version: 2,
+      ethernets: { main: { match: { macaddress: placement.macAddress }, dhcp4: true } }
+    })
+  }
+}
+
+function yaml(value: unknown): string {
+  return stringify(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 })
+}
+
+async function makeIso(
+  { image, files }: { image: string; files: readonly string[] },
+  wait: Wait
+): Promise<void> {
+  const args = ['-quiet', '-output', image, '-volid', label, '-joliet', '-rock', ...files]
+  for (const [program, ...first] of programs) {
+    const result = await runProcess(program, [...first, ...args], { ...wait, deadlineMs: processMs }).catch(
+      (error) => {
+        if (error instanceof HostletError && error.code === 'E_UNAVAILABLE') return undefined
+        throw error
+      }
+    )
+    if (result === undefined) continue
+    if (result.exitCode === 0) return
+    throw new HostletError(
+      'E_INTERNAL',
+      `${program} could not make the seed: ${result.stderr.trim().slice(-512)}`
+    )
+  }
+  throw new HostletError(
+    'E_UNSUPPORTED',
+    'neither genisoimage nor xorriso is installed on this host, and one is needed for seeds. Install one.'
+  )
+}

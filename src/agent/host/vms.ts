@@ -1,0 +1,183 @@
+// VMs as a whole: finding one, starting it with its network, stopping it politely and then not, waiting for it.
+
+import { HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { startDeadline } from '../../lib/deadline.ts'
+import type { VmState, VmSummary } from '../../protocol/vm.ts'
+import type { DomainEvent, Hypervisor, VmRecord, Wait } from './hypervisor.ts'
+import type { Placements } from './placement.ts'
+import { awaitReady, type Probes } from './readiness.ts'
+
+/** How often an event that was missed is made up for by a look. */
+const lookMs = 1_000
+/** A guest that was still booting did not hear the first press. */
+const pressAgainMs = 5_000
+const offStates: ReadonlySet<VmState> = new Set(['stopped', 'crashed'])
+
+export interface VmsOptions {
+  readonly hypervisor: Hypervisor
+  readonly placements: Placements
+  readonly clock: Clock
+  readonly readyTimeoutMs: number
+  readonly probes?: Probes
+}
+
+export interface ProgressWait extends Wait {
+  progress?(update: { note?: string }): void
+}
+
+export class Vms {
+  readonly #options: VmsOptions
+  /** When VMs started, as far as this agent saw it. */
+  readonly #startedAt = new Map<string, number>()
+
+  constructor(options: VmsOptions) {
+    this.#options = options
+    options.hypervisor.onEvent((event) => this.#note(event))
+  }
+
+  /** Throws E_NOT_FOUND, E_CONFLICT when it is somebody else's or of another UUID. */
+  async require(name: string, wait: Wait & { uuid?: string | undefined }): Promise<VmRecord> {
+    const record = await this.#options.hypervisor.findVm(name, wait)
+    if (record === undefined) throw await this.#absent(name, wait)
+    const { uuid } = record.specification
+    if (wait.uuid === undefined || wait.uuid === uuid) return record
+    throw new HostletError(
+      'E_CONFLICT',
+      `the VM ${name} on this host is ${uuid}, the command is about ${wait.uuid}. Nothing was done.`,
+      { details: { vm: name, uuid } }
+    )
+  }
+
+  /** Refuses a name that a domain of somebody else has. Throws E_CONFLICT. */
+  async refuseForeign(name: string, wait: Wait): Promise<void> {
+    const foreign = await this.#options.hypervisor.listForeign(wait)
+    if (!foreign.some((domain) => domain.name === name)) return
+    throw new HostletError(
+      'E_CONFLICT',
+      `domain ${name} exists on this host and is not hostlet's: it is never touched. Choose another name.`,
+      { details: { vm: name } }
+    )
+  }
+
+  summary(record: VmRecord): VmSummary {
+    const { specification: vm, placement, state, reason, wanted, generation } = record
+    const startedAt = this.#startedAt.get(vm.uuid)
+    return {
+      name: vm.name,
+      uuid: vm.uuid,
+      state,
+      reason,
+      wanted,
+      generation,
+      profile: vm.profile,
+      cpus: vm.cpus,
+      memoryBytes: vm.memoryBytes,
+      macAddress: placement.macAddress,
+      address: placement.address,
+      ...(startedAt !== undefined && !offStates.has(state) && { startedAt })
+    }
+  }
+
+  async list(wait: Wait): Promise<VmSummary[]> {
+    return (await this.#options.hypervisor.listVms(wait)).map((record) => this.summary(record))
+  }
+
+  /** Its network and reservation stand before it runs. No effect on one that runs. */
+  async start(record: VmRecord, wait: Wait): Promise<void> {
+    const { hypervisor, placements } = this.#options
+    const { specification: vm, placement } = record
+    await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
+    const { macAddress, address } = placement
+    await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
+    await hypervisor.start(vm.name, wait)
+  }
+
+  /** See awaitReady. */
+  async awaitReady(record: Pick<VmRecord, 'specification' | 'placement'>, wait: ProgressWait): Promise<void> {
+    const { hypervisor, clock, probes, readyTimeoutMs } = this.#options
+    const timeoutMs = record.specification.ready?.timeoutMs ?? readyTimeoutMs
+    const options = { hypervisor, clock, ...(probes && { probes }) }
+    await awaitReady(record, options, { ...wait, timeoutMs })
+  }
+
+  /**
+   * Presses the power button until the guest is off, or the time is over; then cuts the power. Returns whether it had
+   * to. A VM that is gone counts as off.
+   */
+  async stop(name: string, wait: ProgressWait & { graceMs: number }): Promise<{ forced: boolean }> {
+    const { hypervisor } = this.#options
+    if (wait.graceMs > 0 && (await this.#stopsPolitely(name, wait))) return { forced: false }
+    const record = await hypervisor.findVm(name, wait)
+    if (record === undefined || offStates.has(record.state)) return { forced: false }
+    wait.progress?.({ note: 'cutting the power' })
+    await hypervisor.cutPower(name, wait)
+    return { forced: true }
+  }
+
+  /** Asks the guest to reboot and waits until it did. Throws E_TIMEOUT when it does not, E_CONFLICT when it is off. */
+  async reboot(name: string, wait: Wait & { graceMs: number }): Promise<void> {
+    const { hypervisor, clock } = this.#options
+    const rebooted = new AbortController()
+    using _listener = hypervisor.onEvent((event) => {
+      if (event.name === name && event.kind === 'rebooted') rebooted.abort()
+    })
+    await hypervisor.requestReboot(name, wait)
+    await clock.sleep(wait.graceMs, AbortSignal.any([wait.signal, rebooted.signal])).catch(() => undefined)
+    wait.signal.throwIfAborted()
+    if (rebooted.signal.aborted) return
+    throw new HostletError(
+      'E_TIMEOUT',
+      `VM ${name} did not reboot within ${wait.graceMs} ms. Its guest may ignore the request; reboot it with force to reset it.`,
+      { details: { vm: name } }
+    )
+  }
+
+  async #stopsPolitely(name: string, wait: ProgressWait & { graceMs: number }): Promise<boolean> {
+    const { hypervisor, clock } = this.#options
+    using deadline = startDeadline({ clock, ms: wait.graceMs, what: `stopping ${name}`, signal: wait.signal })
+    const { signal } = deadline
+    try {
+      let pressedAt = Number.NEGATIVE_INFINITY
+      for (;;) {
+        const record = await hypervisor.findVm(name, { signal })
+        if (record === undefined || offStates.has(record.state)) return true
+        if (clock.monotonic() - pressedAt >= pressAgainMs) {
+          pressedAt = clock.monotonic()
+          wait.progress?.({ note: 'asked to power off' })
+          await hypervisor.pressPowerButton(name, { signal })
+        }
+        await this.#change(name, signal)
+      }
+    } catch (error) {
+      wait.signal.throwIfAborted()
+      if (signal.aborted) return false
+      throw error
+    }
+  }
+
+  /** Waits for the VM's next event, or a while. */
+  async #change(name: string, signal: AbortSignal): Promise<void> {
+    const { hypervisor, clock } = this.#options
+    const happened = new AbortController()
+    using _listener = hypervisor.onEvent((event) => {
+      if (event.name === name) happened.abort()
+    })
+    await clock.sleep(lookMs, AbortSignal.any([signal, happened.signal])).catch(() => undefined)
+    signal.throwIfAborted()
+  }
+
+  async #absent(name: string, wait: Wait): Promise<HostletError> {
+    await this.refuseForeign(name, wait)
+    return new HostletError(
+      'E_NOT_FOUND',
+      `VM ${name} is not defined on this host. See "hostlet vm ls" for the ones that are.`,
+      { details: { vm: name } }
+    )
+  }
+
+  #note({ uuid, kind, at }: DomainEvent): void {
+    if (kind === 'started') this.#startedAt.set(uuid, at)
+    else if (kind === 'stopped' || kind === 'crashed' || kind === 'undefined') this.#startedAt.delete(uuid)
+  }
+}
