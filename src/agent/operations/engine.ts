@@ -44,7 +44,7 @@ export interface Execution<Host> {
   readonly entry: JournalEntry
   readonly verb: Verb<Host>
   /** Arguments that fit the verb's schema. */
-  readonly params: never
+  readonly params: unknown
   readonly log: Logger
   /** Aborted with `agentStops` only. */
   readonly stop: AbortSignal

@@ -1,0 +1,146 @@
+// A dispatcher on a real journal, with verbs whose steps the test holds in its hands.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Type } from 'typebox'
+import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
+import { Dispatcher, type DispatcherOptions } from '../../../src/agent/operations/dispatch.ts'
+import { Journal } from '../../../src/agent/operations/journal.ts'
+import { defineVerb, type Step } from '../../../src/agent/operations/verb.ts'
+import { silentLogger } from '../../../src/lib/log.ts'
+import type { AgentMessage, AgentMessageOf } from '../../../src/protocol/messages.ts'
+import { VmName } from '../../../src/protocol/names.ts'
+import { FakeClock, settle } from '../../support/fake-clock.ts'
+import { claimsOf, createSigner, hostId, type Signer } from '../../support/signed-commands.ts'
+
+/** What the fake verbs act upon: a list of what was done, and hooks that a test replaces. */
+export class FakeHost {
+  readonly done: string[] = []
+  steps: readonly Step[] = [
+    { name: 'one', apply: async () => this.note('one'), undo: async () => this.note('undo one') },
+    { name: 'two', apply: async () => this.note('two'), undo: async () => this.note('undo two') }
+  ]
+  check: () => Promise<void> = async () => undefined
+  value: unknown = { ok: true }
+
+  note(text: string): undefined {
+    this.done.push(text)
+    return undefined
+  }
+}
+
+const params = Type.Object(
+  { vm: VmName, size: Type.Optional(Type.Integer()) },
+  { additionalProperties: false }
+)
+const common = {
+  summary: 'A verb of the tests.',
+  deadlineMs: 60_000,
+  params,
+  result: Type.Object({ ok: Type.Boolean() }),
+  steps: (_params: unknown, host: FakeHost) => host.steps,
+  check: (_params: unknown, host: FakeHost) => host.check(),
+  outcome: async (_params: unknown, host: FakeHost) => host.value as { ok: boolean }
+}
+const define = defineVerb<FakeHost>()
+export const verbs = [
+  define({ ...common, name: 'test.change', lock: 'vm', changes: true, afterCrash: 'resume' }),
+  define({ ...common, name: 'test.rollback', lock: 'vm', changes: true, afterCrash: 'rollback' }),
+  define({ ...common, name: 'test.look', lock: 'none', changes: false, afterCrash: 'resume' }),
+  define({
+    ...common,
+    name: 'test.prefetch',
+    lock: 'image',
+    changes: false,
+    afterCrash: 'resume',
+    lockKey: () => 'x'
+  })
+]
+
+export class Fixture implements AsyncDisposable {
+  readonly directory = mkdtempSync(join(tmpdir(), 'hostlet-operations-'))
+  readonly clock = new FakeClock()
+  readonly host = new FakeHost()
+  readonly sent: AgentMessage[] = []
+  readonly signer: Signer
+  readonly generations = new Map<string, number>()
+  readonly readiness = {
+    isReady: () => true,
+    untilReady: async (signal: AbortSignal) => signal.throwIfAborted()
+  }
+  journal: Journal
+  dispatcher: Dispatcher<FakeHost>
+  changed = 0
+  #options: Partial<DispatcherOptions<FakeHost>> = {}
+
+  private constructor(signer: Signer) {
+    this.signer = signer
+    this.journal = new Journal(join(this.directory, 'agent.db'), { clock: this.clock })
+    this.dispatcher = this.#createDispatcher()
+  }
+
+  static async create(): Promise<Fixture> {
+    return new Fixture(await createSigner())
+  }
+
+  /** What a new process finds: the same file, nothing in memory. The dispatcher of before is left where it is. */
+  restart(options: Partial<DispatcherOptions<FakeHost>> = {}): void {
+    this.#options = options
+    this.journal[Symbol.dispose]()
+    this.journal = new Journal(join(this.directory, 'agent.db'), { clock: this.clock })
+    this.sent.length = 0
+    this.dispatcher = this.#createDispatcher()
+  }
+
+  claims(changes: Parameters<typeof claimsOf>[1] = {}) {
+    return claimsOf(this.clock.now(), changes)
+  }
+
+  async receive(claims: unknown): Promise<void> {
+    await this.dispatcher.receive(await this.signer.sign(claims))
+    await settle()
+  }
+
+  sentOf<Type extends AgentMessage['type']>(type: Type): AgentMessageOf<Type>[] {
+    return this.sent.filter((message): message is AgentMessageOf<Type> => message.type === type)
+  }
+
+  refusalCode(): string | undefined {
+    return this.sentOf('refusal').at(-1)?.error.code
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const stopped = this.dispatcher.stop(1_000)
+    await this.clock.advance(60_000)
+    await stopped
+    this.journal[Symbol.dispose]()
+    rmSync(this.directory, { recursive: true })
+  }
+
+  #createDispatcher(): Dispatcher<FakeHost> {
+    const { clock, host, journal, readiness } = this
+    return new Dispatcher<FakeHost>({
+      host,
+      verbs,
+      journal,
+      clock,
+      readiness,
+      log: silentLogger,
+      random: () => 0.5,
+      verifier: new CommandVerifier({ hostId, keys: [this.signer.publicKey], clock }),
+      generationOf: async (uuid) => this.generations.get(uuid) ?? 0,
+      emit: (message) => this.sent.push(message),
+      onChanged: () => this.changed++,
+      concurrencyMax: 2,
+      waitingMax: 1,
+      ...this.#options
+    })
+  }
+}
+
+/** A promise and its ends. */
+export function gate(): { readonly promise: Promise<void>; open(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  return { promise, open: resolve }
+}
