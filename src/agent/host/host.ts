@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { BootRecord } from './boot-record.ts'
+import { Consoles } from './consoles.ts'
 import { Facts } from './facts.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { ImageSource } from './image-source.ts'
@@ -48,6 +49,7 @@ export interface Host {
   readonly images: Images
   readonly storage: Storage
   readonly seeds: Seeds
+  readonly consoles: Consoles
   readonly placements: Placements
   readonly vms: Vms
   readonly facts: Facts
@@ -82,6 +84,7 @@ export function createHost(options: HostOptions): Host {
       bootId: bootRecord.bootId
     }),
     storage: new Storage({ hypervisor }),
+    consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
     seeds: new Seeds({ directory: join(config.runtimeDirectory, 'seeds') }),
     vms: new Vms({ hypervisor, placements, clock, readyTimeoutMs, ...(probes && { probes }) }),
     facts: new Facts(options),

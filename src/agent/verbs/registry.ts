@@ -1,0 +1,29 @@
+// The one list of verbs: what is not here does not exist.
+
+import type { Host } from '../host/host.ts'
+import type { Verb } from '../operations/verb.ts'
+import type { VerbDocument } from './document.ts'
+import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
+import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
+import { vmList, document as vmListDocument } from './vm-list.ts'
+import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
+import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
+import { vmStart, document as vmStartDocument } from './vm-start.ts'
+import { vmState, document as vmStateDocument } from './vm-state.ts'
+import { vmStop, document as vmStopDocument } from './vm-stop.ts'
+import { vmTeardown, document as vmTeardownDocument } from './vm-teardown.ts'
+
+/** Each verb with what its page says of it. */
+export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly document: VerbDocument }[] = [
+  { verb: vmProvision, document: vmProvisionDocument },
+  { verb: vmStart, document: vmStartDocument },
+  { verb: vmStop, document: vmStopDocument },
+  { verb: vmReboot, document: vmRebootDocument },
+  { verb: vmTeardown, document: vmTeardownDocument },
+  { verb: vmState, document: vmStateDocument },
+  { verb: vmList, document: vmListDocument },
+  { verb: imagePrefetch, document: imagePrefetchDocument },
+  { verb: hostFacts, document: hostFactsDocument }
+]
+
+export const verbs: readonly Verb<Host>[] = documentedVerbs.map(({ verb }) => verb)
