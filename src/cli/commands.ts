@@ -1,0 +1,78 @@
+// The one list of commands: name, a line of help, and the file that is loaded when the command is used.
+
+import type { Command } from 'commander'
+import type { Cli } from './cli.ts'
+
+/** Declares arguments, options, examples and the action on a command that has its name and summary already. */
+export type Define = (command: Command, cli: Cli) => void
+
+export interface CommandEntry {
+  readonly words: readonly [string] | readonly [string, string]
+  readonly summary: string
+  readonly load: () => Promise<{ define: Define }>
+}
+
+/** Summaries of the groups, in the order in which help shows them. */
+export const groups: Readonly<Record<string, string>> = {
+  config: 'configuration files',
+  host: 'hosts of the fleet',
+  vm: 'virtual machines',
+  op: 'operations: what became of each command',
+  key: 'API keys',
+  image: 'images on hosts'
+}
+
+export const commands: readonly CommandEntry[] = [
+  { words: ['agent'], summary: 'run the agent on this host', load: () => import('./commands/agent.ts') },
+  { words: ['scheduler'], summary: 'run the scheduler', load: () => import('./commands/scheduler.ts') },
+  {
+    words: ['enroll'],
+    summary: 'let this host join a scheduler',
+    load: () => import('./commands/enroll.ts')
+  },
+  {
+    words: ['config', 'check'],
+    summary: 'check a configuration file of agent or scheduler',
+    load: () => import('./commands/config-check.ts')
+  },
+  { words: ['host', 'ls'], summary: 'list hosts', load: () => import('./commands/host-ls.ts') },
+  { words: ['host', 'show'], summary: 'show one host', load: () => import('./commands/host-show.ts') },
+  {
+    words: ['host', 'token'],
+    summary: 'make, list or revoke the tokens with which hosts join',
+    load: () => import('./commands/host-token.ts')
+  },
+  { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
+  { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
+  {
+    words: ['vm', 'create'],
+    summary: 'provision a VM from an image',
+    load: () => import('./commands/vm-create.ts')
+  },
+  { words: ['vm', 'start'], summary: 'start a VM', load: () => import('./commands/vm-start.ts') },
+  { words: ['vm', 'stop'], summary: 'shut a VM down', load: () => import('./commands/vm-stop.ts') },
+  { words: ['vm', 'reboot'], summary: 'reboot a VM', load: () => import('./commands/vm-reboot.ts') },
+  {
+    words: ['vm', 'rm'],
+    summary: 'tear a VM down, with its disks',
+    load: () => import('./commands/vm-rm.ts')
+  },
+  { words: ['op', 'ls'], summary: 'list operations', load: () => import('./commands/op-ls.ts') },
+  { words: ['op', 'show'], summary: 'show one operation', load: () => import('./commands/op-show.ts') },
+  {
+    words: ['op', 'wait'],
+    summary: 'follow an operation to its end',
+    load: () => import('./commands/op-wait.ts')
+  },
+  { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
+  { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },
+  { words: ['key', 'rm'], summary: 'revoke an API key', load: () => import('./commands/key-rm.ts') },
+  { words: ['events'], summary: 'show what happened to VMs', load: () => import('./commands/events.ts') },
+  {
+    words: ['image', 'prefetch'],
+    summary: 'have a host fetch an image before it is needed',
+    load: () => import('./commands/image-prefetch.ts')
+  },
+  { words: ['top'], summary: 'live table of hosts and VMs', load: () => import('./commands/top.ts') },
+  { words: ['version'], summary: 'print versions', load: () => import('./commands/version.ts') }
+]

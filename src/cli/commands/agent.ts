@@ -1,0 +1,22 @@
+// hostlet agent: runs the agent of this host in the foreground, as its systemd unit does.
+
+import { examples } from '../client-command.ts'
+import type { Define } from '../commands.ts'
+import { loadOrExit, runUntilSignal } from '../daemon.ts'
+
+const configDefault = '/etc/hostlet/agent.yaml'
+
+export const define: Define = (command) => {
+  command.option('--config <file>', 'configuration of the agent', configDefault)
+  examples(command, 'hostlet agent --config /etc/hostlet/agent.yaml')
+  command.addHelpText(
+    'after',
+    '\nBefore its first start the host joins with "hostlet enroll". Status 78: bad configuration.'
+  )
+  command.action(async (options: { config: string }) => {
+    const { loadAgentConfig } = await import('../../agent/config.ts')
+    const config = loadOrExit(() => loadAgentConfig(options.config))
+    const { startAgent } = await import('../../agent/app.ts')
+    await runUntilSignal(() => startAgent({ config }))
+  })
+}

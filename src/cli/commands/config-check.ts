@@ -1,0 +1,74 @@
+// hostlet config check FILE: every fault with its line, or the configuration as it takes effect.
+
+import { readFileSync } from 'node:fs'
+import { type AgentConfig, AgentConfigSchema, loadAgentConfig } from '../../agent/config.ts'
+import { HostletError } from '../../errors.ts'
+import { loadSchedulerConfig, type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
+import { type OutputFormat, outputFormats } from '../cli.ts'
+import { examples } from '../client-command.ts'
+import type { Define } from '../commands.ts'
+import { configExitCode } from '../exit-codes.ts'
+import { ExitStatus } from '../exit-status.ts'
+
+const kinds = ['agent', 'scheduler'] as const
+type Kind = (typeof kinds)[number]
+
+interface Options {
+  readonly as?: Kind
+  readonly output: OutputFormat
+}
+
+const loaders: Readonly<Record<Kind, (path: string) => AgentConfig | SchedulerConfig>> = {
+  // Without the environment: the file is what is being checked.
+  agent: (path) => loadAgentConfig(path, {}),
+  scheduler: (path) => loadSchedulerConfig(path)
+}
+
+export const define: Define = (command, cli) => {
+  command
+    .argument('<file>', 'configuration of an agent or a scheduler')
+    .addOption(command.createOption('--as <kind>', 'what it is for, where that is not plain').choices(kinds))
+    .addOption(
+      command
+        .createOption('-o, --output <format>', 'json prints the configuration with its defaults')
+        .choices(outputFormats)
+        .default('table')
+    )
+  examples(
+    command,
+    'hostlet config check /etc/hostlet/agent.yaml',
+    'hostlet config check scheduler.yaml -o json'
+  )
+  command.action((file: string, options: Options) => {
+    cli.format = options.output
+    const kind = options.as ?? kindOf(file)
+    const config = check(() => loaders[kind](file))
+    cli.show({ file, kind, config }, () => [`${file}: a valid configuration of the ${kind}.`])
+  })
+}
+
+/** By the keys of its first level: whichever schema knows more of them. Faults are then told by that schema. */
+function kindOf(file: string): Kind {
+  const keys = [...readText(file).matchAll(/^([A-Za-z]+)\s*:/gm)].map((match) => match[1] ?? '')
+  const known = (properties: object) => keys.filter((key) => Object.hasOwn(properties, key)).length
+  return known(SchedulerConfigSchema.properties) > known(AgentConfigSchema.properties) ? 'scheduler' : 'agent'
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    // The loader finds the same, and says it better.
+    return ''
+  }
+}
+
+function check<Config>(load: () => Config): Config {
+  try {
+    return load()
+  } catch (error) {
+    if (error instanceof HostletError && error.code === 'E_BAD_REQUEST')
+      throw new ExitStatus(configExitCode, error)
+    throw error
+  }
+}

@@ -1,0 +1,60 @@
+// hostlet enroll: this host joins a scheduler with a token that works once.
+
+import { readFileSync } from 'node:fs'
+import { HostletError } from '../../errors.ts'
+import { examples } from '../client-command.ts'
+import type { Define } from '../commands.ts'
+import { loadOrExit } from '../daemon.ts'
+
+interface Options {
+  readonly scheduler: string
+  readonly token?: string
+  readonly tokenFile?: string
+  readonly caHash: string
+  readonly config: string
+}
+
+export const define: Define = (command, cli) => {
+  command
+    .requiredOption('--scheduler <url>', 'address of the scheduler, https://HOST:7443')
+    .option('--token <token>', 'the token (or HOSTLET_TOKEN: arguments can be seen by other users)')
+    .option('--token-file <file>', 'file with the token; "-" is standard input')
+    .requiredOption('--ca-hash <hash>', 'what the scheduler’s CA must hash to: sha256:…')
+    .option('--config <file>', 'configuration of the agent', '/etc/hostlet/agent.yaml')
+  examples(
+    command,
+    'hostlet enroll --scheduler https://sched-1:7443 --token-file /root/token --ca-hash sha256:5f…',
+    'hostlet host token   (on the scheduler’s side: prints the whole line)'
+  )
+  command.action(async (options: Options) => {
+    const token = tokenOf(options, cli.environment.HOSTLET_TOKEN)
+    const { loadAgentConfig } = await import('../../agent/config.ts')
+    const config = loadOrExit(() => loadAgentConfig(options.config))
+    const { enroll } = await import('../../agent/identity/enroll.ts')
+    const { scheduler: schedulerUrl, caHash } = options
+    const identity = await cli.interruptible((signal) =>
+      enroll({ schedulerUrl, token, caHash, stateDirectory: config.stateDirectory, signal })
+    )
+    cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
+  })
+}
+
+function tokenOf(options: Options, fromEnvironment: string | undefined): string {
+  const text =
+    options.token ?? (options.tokenFile === undefined ? fromEnvironment : readToken(options.tokenFile))
+  const token = text?.trim() ?? ''
+  if (token !== '') return token
+  throw new HostletError(
+    'E_BAD_REQUEST',
+    'no host joins without a token. Make one with "hostlet host token" and give --token-file, --token or HOSTLET_TOKEN.'
+  )
+}
+
+function readToken(path: string): string {
+  try {
+    return readFileSync(path === '-' ? 0 : path, 'utf8')
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new HostletError('E_BAD_REQUEST', `${path}: the token cannot be read (${code}).`, { cause })
+  }
+}

@@ -1,0 +1,77 @@
+// hostlet host show HOST
+
+import type { HostView } from '../../protocol/api.ts'
+import { apiPath } from '../api-client.ts'
+import { clientCommand, examples } from '../client-command.ts'
+import { stateColumn } from '../columns.ts'
+import type { Define } from '../commands.ts'
+import { formatBytes, formatTime } from '../quantities.ts'
+import { renderFields, renderTable } from '../table.ts'
+
+export const define: Define = (command, cli) => {
+  examples(command.argument('<host>', 'id of the host'), 'hostlet host show kvm-1')
+  clientCommand<object, readonly [string]>(command, cli, async ({ client, signal }, given) => {
+    const path = apiPath('hosts', given.arguments[0])
+    const answer = await client.ask({ method: 'GET', path, signal }, 'HostDetail')
+    cli.show(answer, () => [
+      ...renderFields(fields(answer.host), cli.colour),
+      ...section('Conditions', answer.host.conditions.length, () =>
+        renderTable(
+          [
+            { title: 'SEVERITY', cell: ({ severity }) => severity },
+            { title: 'SINCE', cell: ({ since }) => formatTime(since) },
+            { title: 'CONDITION', cell: ({ id, message }) => `${id}: ${message}` }
+          ],
+          answer.host.conditions,
+          { colour: cli.colour }
+        )
+      ),
+      ...section('Domains that are not ours, never touched', answer.foreign.length, () =>
+        renderTable(
+          [
+            { title: 'DOMAIN', cell: ({ name }) => name },
+            stateColumn(),
+            { title: 'UUID', cell: ({ uuid }) => uuid }
+          ],
+          answer.foreign,
+          {
+            width: cli.width,
+            colour: cli.colour
+          }
+        )
+      )
+    ])
+  })
+}
+
+function fields(host: HostView): readonly (readonly [string, string | undefined])[] {
+  const { facts } = host
+  return [
+    ['host', host.id],
+    ['name', host.hostname],
+    ['state', `${host.state} (${host.reason})`],
+    ['libvirt', host.hypervisor],
+    ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],
+    ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],
+    ['enrolled', formatTime(host.enrolledAt)],
+    ['last seen', host.lastSeenAt === undefined ? 'never' : formatTime(host.lastSeenAt)],
+    ['certificate until', formatTime(host.certificateExpiresAt)],
+    ['agent', host.agentVersion],
+    ['system', facts && `${facts.operatingSystem}, Linux ${facts.kernel}, ${facts.architecture}`],
+    ['CPU', facts && `${facts.cpus} × ${facts.cpuModel}`],
+    ['memory', facts && formatBytes(facts.memoryBytes)],
+    [
+      'pool',
+      facts && `${formatBytes(facts.poolAvailableBytes)} free of ${formatBytes(facts.poolCapacityBytes)}`
+    ],
+    [
+      'hypervisor',
+      facts && `libvirt ${facts.libvirtVersion}, QEMU ${facts.hypervisorVersion}, ${facts.accelerator}`
+    ],
+    ['booted', facts && formatTime(facts.bootedAt)]
+  ]
+}
+
+function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {
+  return count === 0 ? [] : ['', `${title}:`, ...lines()]
+}

@@ -1,0 +1,34 @@
+// hostlet op ls
+
+import { clientCommand, examples } from '../client-command.ts'
+import { operationColumns } from '../columns.ts'
+import type { Define } from '../commands.ts'
+import { listing } from '../listing.ts'
+import { parseInteger } from '../quantities.ts'
+
+interface Options {
+  readonly vm?: string
+  readonly host?: string
+  readonly state?: string
+  readonly limit: string
+}
+
+export const define: Define = (command, cli) => {
+  command
+    .option('--vm <vm>', 'only those on one VM')
+    .option('--host <host>', 'only those on one host')
+    .option('--state <state>', 'only those that are waiting, sent, running, done, failed or expired')
+    .option('--limit <count>', 'at most so many', '50')
+  examples(command, 'hostlet op ls', 'hostlet op ls --vm web-1', 'hostlet op ls --state running')
+  clientCommand<Options>(command, cli, async ({ client, signal }, { options }) => {
+    const limit = parseInteger(options.limit, { what: '--limit', minimum: 1, maximum: 1_000 })
+    const query = { vm: options.vm, host: options.host, state: options.state, limit }
+    const answer = await client.ask({ method: 'GET', path: '/v1/operations', query, signal }, 'OperationList')
+    cli.show(answer, () =>
+      listing(cli, operationColumns(cli.clock.now()), answer.operations, {
+        none: 'There are no such operations.',
+        more: answer.more
+      })
+    )
+  })
+}

@@ -1,0 +1,24 @@
+// hostlet version: this program's, and the scheduler's where one is known.
+
+import { examples } from '../client-command.ts'
+import type { Define } from '../commands.ts'
+import { programVersion } from '../program-version.ts'
+
+export const define: Define = (command, cli) => {
+  command.addOption(
+    command
+      .createOption('-o, --output <format>', 'table for people, json for programs')
+      .choices(['table', 'json'])
+      .default('table')
+  )
+  examples(command, 'hostlet version')
+  command.action((options: { output: 'table' | 'json' }) => {
+    cli.format = options.output
+    const versions = {
+      hostlet: programVersion(),
+      node: process.versions.node,
+      platform: `${process.platform} ${process.arch}`
+    }
+    cli.show(versions, () => [`hostlet ${versions.hostlet} (Node ${versions.node}, ${versions.platform})`])
+  })
+}

@@ -1,0 +1,186 @@
+// hostlet vm create NAME: the specification of a VM from options, and the way to its running guest.
+
+import { readFileSync } from 'node:fs'
+import { type Command, InvalidArgumentError } from 'commander'
+import { HostletError } from '../../errors.ts'
+import type { CreateVmRequest, OperationView, VmSpecificationRequest } from '../../protocol/api.ts'
+import { clientCommand, examples, type Given } from '../client-command.ts'
+import type { Define } from '../commands.ts'
+import { digestOf } from '../digest.ts'
+import { follow } from '../follow.ts'
+import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
+
+interface Options {
+  readonly image: string
+  readonly sha256: string
+  readonly format: 'qcow2' | 'raw'
+  readonly host?: string
+  readonly profile: string
+  readonly cpus: string
+  readonly cpuLimit?: string
+  readonly memory: string
+  readonly disk: string
+  readonly dataDisk?: string
+  readonly hostname?: string
+  readonly sshKeyFile?: readonly string[]
+  readonly userData?: string
+  readonly readyPort?: string
+  readonly readyHttp?: string
+  readonly readyTimeout?: string
+  readonly consoleLog?: boolean
+  readonly dryRun?: boolean
+  readonly wait: boolean
+}
+
+export const define: Define = (command, cli) => {
+  declare(command)
+  clientCommand<Options, readonly [string]>(
+    command,
+    cli,
+    async (session, given) => {
+      const request = {
+        method: 'POST',
+        path: '/v1/vms',
+        body: bodyOf(given),
+        signal: session.signal
+      } as const
+      const { operation } = await session.client.ask(request, 'OperationReply')
+      await follow(session, operation, { wait: given.options.wait, done: ready })
+    },
+    (given) => {
+      const body = bodyOf(given)
+      if (given.options.dryRun) cli.print(JSON.stringify(body, null, 2))
+      return given.options.dryRun === true
+    }
+  )
+}
+
+/** Throws E_BAD_REQUEST for what cannot be read; names and limits are the scheduler's to judge. */
+function bodyOf({ options, arguments: [name] }: Given<Options, readonly [string]>): CreateVmRequest {
+  const specification = specificationOf(name, options)
+  return options.host === undefined ? { specification } : { specification, host: options.host }
+}
+
+function declare(command: Command): void {
+  command
+    .argument('<vm>', 'name: small letters, digits and dashes')
+    .requiredOption('--image <url>', 'https: or file: address of the image (file: on the host)')
+    .requiredOption('--sha256 <digest>', 'SHA-256 that the image must have, in hex')
+    .option('--format <format>', 'qcow2 or raw', oneOf('qcow2', 'raw'), 'qcow2')
+    .option('--host <host>', 'host to put it on (default: the one with most free memory)')
+    .option('--profile <profile>', 'isolation profile of the host’s configuration', 'starter')
+    .option('--cpus <count>', 'virtual CPUs', '1')
+    .option('--cpu-limit <percent>', 'most CPU time it may use, in percent of one core')
+    .option('--memory <size>', 'memory', '512MiB')
+    .option('--disk <size>', 'size of the root disk', '4GiB')
+    .option('--data-disk <size>', 'size of a data disk')
+    .option('--hostname <name>', 'host name in the guest (default: the VM’s name)')
+    .option('--ssh-key-file <file>', 'file with public SSH keys for the guest; may be repeated', collect)
+    .option('--user-data <file>', 'cloud-init user data, in place of what would be written from the keys')
+    .option('--ready-port <port>', 'ready when this TCP port of the guest answers')
+    .option('--ready-http <port/path>', 'ready when this HTTP path answers, such as 80/health')
+    .option('--ready-timeout <duration>', 'how long it may take to become ready')
+    .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
+    .option('--dry-run', 'print the request and send nothing')
+    .option('--no-wait', 'do not follow the operation')
+  examples(
+    command,
+    'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',
+    'hostlet vm create db-1 --image file:///srv/images/db.qcow2 --sha256 77d0… --cpus 2 --data-disk 50GiB --ready-port 5432',
+    'hostlet vm create web-2 --image URL --sha256 DIGEST --ssh-key-file ~/.ssh/id_ed25519.pub --no-wait'
+  )
+}
+
+function specificationOf(name: string, options: Options): VmSpecificationRequest {
+  const seed = seedOf(options)
+  const ready = readinessOf(options)
+  return {
+    name,
+    profile: options.profile,
+    image: { url: options.image, sha256: digestOf(options.sha256), format: options.format },
+    cpus: parseInteger(options.cpus, { what: '--cpus', minimum: 1, maximum: 256 }),
+    ...(options.cpuLimit === undefined
+      ? {}
+      : {
+          cpuLimitPercent: parseInteger(options.cpuLimit, {
+            what: '--cpu-limit',
+            minimum: 5,
+            maximum: 25_600
+          })
+        }),
+    memoryBytes: parseBytes(options.memory),
+    rootDiskBytes: parseBytes(options.disk),
+    ...(options.dataDisk === undefined ? {} : { dataDiskBytes: parseBytes(options.dataDisk) }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(ready === undefined ? {} : { ready }),
+    ...(options.consoleLog ? { consoleLog: true } : {})
+  }
+}
+
+function seedOf(options: Options): VmSpecificationRequest['seed'] {
+  const keys = (options.sshKeyFile ?? []).flatMap((path) =>
+    readText(path, 'SSH key file')
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '' && !line.startsWith('#'))
+  )
+  const privateKey = keys.find((line) => line.startsWith('-----'))
+  if (privateKey !== undefined)
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      'an --ssh-key-file holds a private key. Give the public one, which ends in .pub.'
+    )
+  const userData = options.userData === undefined ? undefined : readText(options.userData, 'user data')
+  const seed = {
+    ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+    ...(keys.length === 0 ? {} : { sshAuthorizedKeys: keys }),
+    ...(userData === undefined ? {} : { userData })
+  }
+  return Object.keys(seed).length === 0 ? undefined : seed
+}
+
+function readinessOf(options: Options): VmSpecificationRequest['ready'] {
+  const ready = {
+    ...(options.readyPort === undefined ? {} : { tcpPort: portOf(options.readyPort, '--ready-port') }),
+    ...(options.readyHttp === undefined ? {} : { http: httpOf(options.readyHttp) }),
+    ...(options.readyTimeout === undefined ? {} : { timeoutMs: parseDuration(options.readyTimeout) })
+  }
+  return Object.keys(ready).length === 0 ? undefined : ready
+}
+
+function httpOf(text: string): { port: number; path: string } {
+  const slash = text.indexOf('/')
+  const [port, path] = slash < 0 ? [text, '/'] : [text.slice(0, slash), text.slice(slash)]
+  return { port: portOf(port, '--ready-http'), path }
+}
+
+function portOf(text: string, what: string): number {
+  return parseInteger(text, { what, minimum: 1, maximum: 65_535 })
+}
+
+function ready(operation: OperationView): string {
+  const address = operation.value?.address
+  const where = typeof address === 'string' ? ` at ${address}` : ''
+  const took = (operation.finishedAt ?? operation.createdAt) - operation.createdAt
+  return `VM ${operation.vm ?? ''} runs on host ${operation.host}${where} (${formatDuration(took)}).`
+}
+
+function readText(path: string, what: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new HostletError('E_BAD_REQUEST', `${path}: the ${what} cannot be read (${code}).`, { cause })
+  }
+}
+
+function collect(path: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), path]
+}
+
+function oneOf(...words: readonly string[]): (given: string) => string {
+  return (given) => {
+    if (words.includes(given)) return given
+    throw new InvalidArgumentError(`Take one of ${words.join(', ')}.`)
+  }
+}

@@ -1,0 +1,67 @@
+// hostlet vm show NAME
+
+import type { VmView } from '../../protocol/api.ts'
+import { apiPath } from '../api-client.ts'
+import { clientCommand, examples, type Session } from '../client-command.ts'
+import { eventColumns, shownState, since } from '../columns.ts'
+import type { Define } from '../commands.ts'
+import { formatBytes, formatTime } from '../quantities.ts'
+import { renderFields, renderTable } from '../table.ts'
+
+const eventsShown = 10
+
+export const define: Define = (command, cli) => {
+  examples(
+    command.argument('<vm>', 'name of the VM'),
+    'hostlet vm show web-1',
+    'hostlet vm show web-1 -o json'
+  )
+  clientCommand<object, readonly [string]>(command, cli, async (session, given) => {
+    const { client, signal } = session
+    const answer = await client.ask(
+      { method: 'GET', path: apiPath('vms', given.arguments[0]), signal },
+      'VmReply'
+    )
+    if (cli.format === 'json') return cli.show(answer, () => [])
+    cli.print(
+      ...renderFields(fields(answer.vm, cli.clock.now()), cli.colour),
+      ...(await recentEvents(session, answer.vm))
+    )
+  })
+}
+
+function fields(vm: VmView, nowMs: number): readonly (readonly [string, string | undefined])[] {
+  return [
+    ['VM', vm.name],
+    ['UUID', vm.uuid],
+    ['host', vm.host],
+    ['state', `${shownState(vm)} (${vm.reason})`],
+    ['wanted', vm.wanted],
+    ['address', vm.address],
+    ['MAC address', vm.macAddress],
+    ['up', vm.state === 'running' ? since(vm.startedAt, nowMs) : undefined],
+    ['profile', vm.profile],
+    ['CPUs', String(vm.cpus)],
+    ['memory', formatBytes(vm.memoryBytes)],
+    ['root disk', vm.rootDiskBytes === undefined ? undefined : formatBytes(vm.rootDiskBytes)],
+    ['data disk', vm.dataDiskBytes === undefined ? undefined : formatBytes(vm.dataDiskBytes)],
+    ['image', vm.image && `${vm.image.url} (${vm.image.format}, sha256:${vm.image.sha256})`],
+    ['generation', String(vm.generation)],
+    ['created', formatTime(vm.createdAt)],
+    ['reported', vm.reportedAt === undefined ? 'never' : formatTime(vm.reportedAt)],
+    ['last operation', vm.operation]
+  ]
+}
+
+/** The newest ones, as a person wants to see them beside the state. */
+async function recentEvents({ cli, client, signal }: Session, vm: VmView): Promise<readonly string[]> {
+  const query = { vm: vm.name, limit: 1_000 }
+  const { events } = await client.ask({ method: 'GET', path: '/v1/events', query, signal }, 'EventList')
+  if (events.length === 0) return []
+  const newest = events.slice(-eventsShown)
+  return [
+    '',
+    'Recent events:',
+    ...renderTable(eventColumns, newest, { width: cli.width, colour: cli.colour })
+  ]
+}

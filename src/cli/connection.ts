@@ -1,0 +1,117 @@
+// Where the scheduler is and how to show that one may ask it: options first, then the environment, then the user's file.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { HostletError } from '../errors.ts'
+import { type Cli, type OutputFormat, outputFormats } from './cli.ts'
+
+export interface ConnectionOptions {
+  readonly scheduler?: string
+  readonly apiKeyFile?: string
+  readonly caFile?: string
+  readonly output?: OutputFormat
+}
+
+export interface Connection {
+  readonly url: URL
+  readonly apiKey: string
+  /** PEM of the CA that signed the scheduler's certificate; undefined for the public ones. */
+  readonly ca: string | undefined
+  /** Where the CA was read from, for messages. */
+  readonly caFile: string | undefined
+}
+
+const fileBytesMax = 64 * 1024
+
+/** Adds the options of every command that talks to the scheduler. */
+export function connectionOptions(command: Command): Command {
+  return command
+    .option('--scheduler <url>', 'address of the scheduler (HOSTLET_SCHEDULER)')
+    .option(
+      '--api-key-file <file>',
+      'file with the API key (HOSTLET_API_KEY_FILE, or HOSTLET_API_KEY itself)'
+    )
+    .option('--ca-file <file>', 'PEM file of the scheduler’s CA (HOSTLET_CA_FILE)')
+    .addOption(
+      command
+        .createOption('-o, --output <format>', 'table for people, json for programs')
+        .choices([...outputFormats])
+        .default('table')
+    )
+}
+
+/** Throws E_BAD_REQUEST naming what is missing and where it may be said. */
+export async function findConnection(cli: Cli, options: ConnectionOptions): Promise<Connection> {
+  const file = await readUserFile(cli)
+  const address = options.scheduler || cli.environment.HOSTLET_SCHEDULER || file.scheduler
+  if (address === undefined)
+    throw missing('the scheduler’s address', '--scheduler https://HOST:7443', 'HOSTLET_SCHEDULER', cli)
+  const caFile = options.caFile || cli.environment.HOSTLET_CA_FILE || file.caFile
+  return {
+    url: schedulerUrl(address),
+    apiKey: findKey(cli, options, file),
+    ca: caFile === undefined ? undefined : readSmall(caFile, 'CA certificate'),
+    caFile
+  }
+}
+
+export function userFilePath(environment: Readonly<Record<string, string | undefined>>): string {
+  const base = environment.XDG_CONFIG_HOME || join(environment.HOME ?? homedir(), '.config')
+  return join(base, 'hostlet', 'cli.yaml')
+}
+
+interface UserFile {
+  scheduler?: string
+  apiKeyFile?: string
+  caFile?: string
+}
+
+async function readUserFile(cli: Cli): Promise<UserFile> {
+  const path = userFilePath(cli.environment)
+  if (!existsSync(path)) return {}
+  const { loadUserFile } = await import('./user-file.ts')
+  return loadUserFile(path)
+}
+
+function findKey(cli: Cli, options: ConnectionOptions, file: UserFile): string {
+  const { HOSTLET_API_KEY: text, HOSTLET_API_KEY_FILE: fromEnvironment } = cli.environment
+  // An option is nearer to the hand than the environment, whichever form either takes.
+  const path = options.apiKeyFile || (text ? undefined : fromEnvironment || file.apiKeyFile)
+  const key = (path === undefined ? text : readSmall(path, 'API key'))?.trim()
+  if (key === undefined || key === '')
+    throw missing('an API key', '--api-key-file FILE', 'HOSTLET_API_KEY_FILE', cli)
+  if (!/^hlk_[A-Za-z0-9_-]+$/.test(key))
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `${path ?? 'HOSTLET_API_KEY'} holds no API key: one begins with "hlk_".`
+    )
+  return key
+}
+
+function schedulerUrl(address: string): URL {
+  const url = URL.parse(address)
+  if (url === null || url.protocol !== 'https:' || url.username !== '' || url.password !== '')
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `"${address}" is not an address of a scheduler. Write it as https://HOST:7443.`
+    )
+  return url
+}
+
+function missing(what: string, option: string, variable: string, cli: Cli): HostletError {
+  return new HostletError(
+    'E_BAD_REQUEST',
+    `no command goes without ${what}. Give ${option}, set ${variable}, or write it into ${userFilePath(cli.environment)}.`
+  )
+}
+
+function readSmall(path: string, what: string): string {
+  try {
+    return readFileSync(resolve(path), 'utf8').slice(0, fileBytesMax)
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new HostletError('E_BAD_REQUEST', `${path}: the ${what} cannot be read (${code}).`, { cause })
+  }
+}

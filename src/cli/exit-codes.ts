@@ -1,0 +1,31 @@
+// Exit statuses: those of the error codes, and the few that are no error's. Printed by `hostlet --help`.
+
+import { type ErrorCode, errorCodes } from '../errors.ts'
+
+/** Ctrl-C or SIGTERM, as a shell would count it. */
+export const interruptedExitCode = 130
+/** EX_CONFIG of sysexits: the unit of agent and scheduler does not restart after it. */
+export const configExitCode = 78
+
+const meanings: Readonly<Record<number, string>> = {
+  0: 'done',
+  1: 'failed on the host, or a bug',
+  2: 'bad request: wrong usage, or not supported',
+  4: 'not found',
+  5: 'conflict with what exists, or stale',
+  6: 'not allowed: key, token or certificate',
+  7: 'try again later: busy, unreachable or full',
+  8: 'outcome unknown: timed out, interrupted or cancelled; look first',
+  [configExitCode]: 'bad configuration of agent or scheduler',
+  [interruptedExitCode]: 'Ctrl-C: detached, what was begun goes on'
+}
+
+export function exitCodeHelp(): string {
+  const lines = Object.entries(meanings).map(([status, meaning]) => {
+    const codes = Object.entries(errorCodes)
+      .filter(([, entry]) => entry.exitCode === Number(status))
+      .map(([code]) => code as ErrorCode)
+    return `  ${status.padStart(3)}  ${meaning}${codes.length === 0 ? '' : ` (${codes.join(' ')})`}`
+  })
+  return ['Exit status:', ...lines].join('\n')
+}

@@ -1,0 +1,144 @@
+// Follows an operation to its end, telling how far it is; Ctrl-C detaches and says how to attach again.
+
+import { type ErrorCode, HostletError } from '../errors.ts'
+import type { OperationView } from '../protocol/api.ts'
+import { apiPath } from './api-client.ts'
+import type { Session } from './client-command.ts'
+import { LiveBlock } from './live-block.ts'
+import { formatDuration, formatRatio } from './quantities.ts'
+import { cut, plain } from './table.ts'
+
+/** How long one question waits for the end: short enough that progress looks alive. */
+const pollMs = 1_000
+const ended: readonly string[] = ['done', 'failed', 'expired']
+
+export interface FollowOptions {
+  /** False with `--no-wait`: say what was begun, and how to follow it. */
+  readonly wait: boolean
+  /** The line for people when it is done. */
+  readonly done: (operation: OperationView) => string
+}
+
+/**
+ * Prints the operation when it has ended. Throws what it failed with, E_UNAVAILABLE when its host never took it, and the
+ * signal's reason on Ctrl-C, which leaves the operation alone.
+ */
+export async function follow(session: Session, begun: OperationView, options: FollowOptions): Promise<void> {
+  const { cli } = session
+  if (!options.wait) {
+    cli.show({ operation: begun }, () => [
+      `${title(begun)}: begun. Follow it with: hostlet op wait ${begun.id}`
+    ])
+    return
+  }
+  const operation = await untilEnded(session, begun)
+  cli.show({ operation }, () => (operation.state === 'done' ? [plain(options.done(operation))] : []))
+  const failure = failureOf(operation)
+  if (failure !== undefined) throw failure
+}
+
+/** The error of an operation that did not get done; undefined for one that did, or has not ended. */
+export function failureOf(operation: OperationView): HostletError | undefined {
+  const { error } = operation
+  if (operation.state === 'expired')
+    return new HostletError(
+      (error?.code ?? 'E_UNAVAILABLE') as ErrorCode,
+      error?.message ?? `host ${operation.host} did not take ${title(operation)} in time. ${operation.next}`
+    )
+  if (operation.state !== 'failed') return undefined
+  return error === undefined
+    ? new HostletError('E_INTERNAL', `${title(operation)} failed without saying why.`)
+    : new HostletError(
+        error.code,
+        error.message,
+        error.details === undefined ? {} : { details: error.details }
+      )
+}
+
+export function title(operation: OperationView): string {
+  return operation.vm === undefined ? operation.verb : `${operation.verb} ${operation.vm}`
+}
+
+async function untilEnded(session: Session, begun: OperationView): Promise<OperationView> {
+  const { cli, client, signal } = session
+  const teller = cli.noteTerminal ? new LineTeller(session) : new StepTeller(session)
+  let operation = begun
+  try {
+    while (!ended.includes(operation.state)) {
+      teller.tell(operation)
+      const path = `${apiPath('operations', operation.id)}/wait`
+      const request = { method: 'GET', path, query: { timeoutMs: pollMs }, waitMs: pollMs, signal } as const
+      operation = (await client.ask(request, 'OperationReply')).operation
+    }
+    return operation
+  } catch (error) {
+    teller.end()
+    if (signal.aborted)
+      cli.note(`detached: ${title(operation)} goes on. Attach again with: hostlet op wait ${operation.id}`)
+    else
+      cli.note(
+        `lost sight of ${title(operation)}, which goes on. Attach again with: hostlet op wait ${operation.id}`
+      )
+    throw error
+  } finally {
+    teller.end()
+  }
+}
+
+/** `2/7 fetch image, 43 %`, or why it has not begun. */
+export function progressText(operation: OperationView): string {
+  if (operation.step === undefined) return operation.state === 'running' ? 'running' : operation.next
+  const place = operation.steps === undefined ? '' : `${(operation.stepIndex ?? 0) + 1}/${operation.steps} `
+  const ratio = operation.ratio === undefined ? '' : `, ${formatRatio(operation.ratio)}`
+  const note = operation.note === undefined ? '' : `, ${operation.note}`
+  return plain(`${place}${operation.step}${ratio}${note}`)
+}
+
+/** One line, drawn again. */
+class LineTeller {
+  readonly #session: Session
+  readonly #block: LiveBlock
+  readonly #startedMs: number
+
+  constructor(session: Session) {
+    this.#session = session
+    this.#startedMs = session.cli.clock.monotonic()
+    this.#block = new LiveBlock((text) => session.cli.writeNote(text))
+  }
+
+  tell(operation: OperationView): void {
+    const { cli } = this.#session
+    const elapsed = formatDuration(cli.clock.monotonic() - this.#startedMs)
+    this.#block.draw(
+      [cut(`${title(operation)}  ${progressText(operation)}  ${elapsed}`, cli.noteWidth - 1)],
+      1
+    )
+  }
+
+  end(): void {
+    this.#block.clear()
+  }
+}
+
+/** A line a step, for logs. */
+class StepTeller {
+  readonly #session: Session
+  #told = ''
+
+  constructor(session: Session) {
+    this.#session = session
+  }
+
+  tell(operation: OperationView): void {
+    const key = `${operation.state} ${operation.stepIndex ?? ''} ${operation.step ?? ''}`
+    if (key === this.#told) return
+    this.#told = key
+    // A ratio or note at the first sight of a step would be there by accident.
+    const { ratio: _ratio, note: _note, ...step } = operation
+    this.#session.cli.note(`${title(operation)}: ${progressText(step)}`)
+  }
+
+  end(): void {
+    this.#told = ''
+  }
+}
