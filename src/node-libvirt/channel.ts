@@ -1,5 +1,5 @@
 /** Channel: one socket to libvirtd as a sequence of frames, with keepalive, back-pressure and one end. */
-import type { Buffer } from 'node:buffer'
+import { Buffer } from 'node:buffer'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import type { Clock } from './clock.ts'
@@ -12,12 +12,19 @@ const PING = 1
 const PONG = 2
 /** Every stream of the connection may wait for the same drain. */
 const SOCKET_LISTENERS_MAX = 32
+const READ_BYTES = 131_072
 
 export interface KeepAlive {
   /** Silence after which a ping is sent. */
   readonly intervalMs: number
   /** Pings without any answer after which the connection is given up. */
   readonly unansweredMax: number
+}
+
+/** A connected socket, and who takes what it receives: bytes in memory that the next read overwrites. */
+export interface Wire {
+  readonly socket: Socket
+  onData: (chunk: Buffer) => void
 }
 
 export interface ChannelHandlers {
@@ -37,13 +44,14 @@ export class Channel {
   #unanswered = 0
   #closed = false
 
-  constructor(socket: Socket, { clock, handlers }: { clock: Clock; handlers: ChannelHandlers }) {
+  constructor(wire: Wire, { clock, handlers }: { clock: Clock; handlers: ChannelHandlers }) {
+    const { socket } = wire
     this.#socket = socket
     this.#clock = clock
     this.#handlers = handlers
     this.#parser = new FrameParser((frame) => this.#receive(frame))
     socket.setMaxListeners(SOCKET_LISTENERS_MAX)
-    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    wire.onData = (chunk) => this.#read(chunk)
     socket.on('error', (cause) => this.destroy(lost(`the socket failed (${codeOf(cause)})`, cause)))
     socket.on('close', () => this.destroy(lost('libvirtd closed the connection')))
   }
@@ -138,15 +146,15 @@ export class Channel {
  * Opens the first of the sockets that exists. Throws `E_UNAVAILABLE` if none answers, `E_AUTH` if one may not be
  * opened, `E_CANCELLED` when the signal is aborted.
  */
-export async function openSocket(socketPaths: readonly string[], signal: AbortSignal): Promise<Socket> {
+export async function openSocket(socketPaths: readonly string[], signal: AbortSignal): Promise<Wire> {
   const failures: string[] = []
   for (const path of socketPaths) {
-    const socket = connect({ path })
+    const wire = wireTo(path)
     try {
-      await once(socket, 'connect', { signal })
-      return socket
+      await once(wire.socket, 'connect', { signal })
+      return wire
     } catch (cause) {
-      socket.destroy()
+      wire.socket.destroy()
       if (signal.aborted)
         throw new ConnectionError('E_CANCELLED', `connecting to ${path} was given up`, { cause })
       if (codeOf(cause) === 'EACCES') throw forbidden(path, cause)
@@ -155,6 +163,17 @@ export async function openSocket(socketPaths: readonly string[], signal: AbortSi
   }
   const tried = failures.join(', ')
   throw new ConnectionError('E_UNAVAILABLE', `no libvirt daemon answers at ${tried}. Is libvirtd running?`)
+}
+
+/** One buffer for all reads: a new one for each would cost more than a short reply's decoding. */
+function wireTo(path: string): Wire {
+  const buffer = Buffer.allocUnsafe(READ_BYTES)
+  const callback = (bytes: number) => {
+    wire.onData(buffer.subarray(0, bytes))
+    return true
+  }
+  const wire: Wire = { socket: connect({ path, onread: { buffer, callback } }), onData: () => {} }
+  return wire
 }
 
 function keepAliveFrame(procedure: number): Buffer {

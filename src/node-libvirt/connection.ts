@@ -1,10 +1,9 @@
 /** Connection: one session with libvirtd: calls, events and streams over one socket, from open to close. */
-import type { Socket } from 'node:net'
 import { homedir } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { CallOptions } from './calls.ts'
-import { type KeepAlive, openSocket } from './channel.ts'
+import { type KeepAlive, openSocket, type Wire } from './channel.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { ConnectionError } from './errors.ts'
 import type { EventDeclaration } from './event-kinds.ts'
@@ -61,8 +60,8 @@ export async function connect(uri: string, options: ConnectOptions = {}): Promis
   const cancelTimer = clock.after(deadlineMs, () => late.abort())
   const signal = options.signal ? AbortSignal.any([options.signal, late.signal]) : late.signal
   try {
-    const socket = await openSocket(target.socketPaths, signal)
-    return await Connection.open(socket, {
+    const wire = await openSocket(target.socketPaths, signal)
+    return await Connection.open(wire, {
       ...options,
       name: target.name,
       readOnly,
@@ -103,9 +102,9 @@ export class Connection implements AsyncDisposable {
   }
 
   /** Takes over a connected socket. Use `connect` instead. */
-  static async open(socket: Socket, options: OpenOptions): Promise<Connection> {
+  static async open(wire: Wire, options: OpenOptions): Promise<Connection> {
     const { clock, signal, deadlineMs, callDeadlineMs = CALL_DEADLINE_MS, onProblem = warn } = options
-    const session = new Session(socket, { clock, callDeadlineMs, onProblem })
+    const session = new Session(wire, { clock, callDeadlineMs, onProblem })
     const call: HandshakeCall = (procedure, args) => callOn(session, procedure, args, { signal, deadlineMs })
     const keepAlive = options.keepAlive ?? KEEP_ALIVE
     try {

@@ -40,7 +40,7 @@ export interface FrameHeader {
 }
 
 export interface Frame extends FrameHeader {
-  /** Shares memory with what arrived beside it: copy what is kept for long. */
+  /** Valid until the handler returns: the next read may overwrite it. Copy what is kept. */
   readonly payload: Buffer
 }
 

@@ -1,7 +1,6 @@
 /** Session: wires channel, calls, events and streams of one socket together and ends them together. */
-import type { Socket } from 'node:net'
 import { Calls } from './calls.ts'
-import { Channel } from './channel.ts'
+import { Channel, type Wire } from './channel.ts'
 import type { Clock } from './clock.ts'
 import { ConnectionError } from './errors.ts'
 import { Events } from './events.ts'
@@ -23,8 +22,8 @@ export class Session {
   readonly #closed = Promise.withResolvers<ConnectionError | null>()
   #closing: Promise<void> | null = null
 
-  constructor(socket: Socket, { clock, callDeadlineMs, onProblem }: SessionOptions) {
-    this.channel = new Channel(socket, {
+  constructor(wire: Wire, { clock, callDeadlineMs, onProblem }: SessionOptions) {
+    this.channel = new Channel(wire, {
       clock,
       handlers: {
         onFrame: (frame) => this.#receive(frame),

@@ -81,7 +81,7 @@ export class LibvirtStream extends Duplex {
     else if (this.#state === 'aborting') return
     else if (frame.type === messageTypes.hole) this.#receiveHole(frame)
     else if (frame.payload.length === 0) this.#finish()
-    else this.#give(frame.payload)
+    else this.#give(Buffer.from(frame.payload))
   }
 
   /** The connection is gone. */

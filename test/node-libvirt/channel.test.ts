@@ -69,7 +69,7 @@ describe('the choice of a socket', () => {
 
   it('takes the first that answers', async () => {
     await using server = await FakeLibvirtd.start()
-    const socket = await openSocket(['/nonexistent/libvirt-sock', server.socketPath], never)
+    const { socket } = await openSocket(['/nonexistent/libvirt-sock', server.socketPath], never)
     assert.equal(socket.destroyed, false)
     socket.destroy()
   })
