@@ -1,0 +1,130 @@
+// The units: as systemd reads them, as its own analysis rates them, and the settings that promises depend on.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+
+const EXPOSURE_MAX = 3.0
+const units = ['hostlet.service', 'hostlet-scheduler.service'] as const
+
+const analyze = {
+  skip: spawnSync('systemd-analyze', ['--version']).status === 0 ? false : 'systemd is not installed'
+}
+const asRoot = { skip: analyze.skip || (process.getuid?.() === 0 ? false : 'chown needs root') }
+
+for (const unit of units) {
+  test(`${unit}: systemd rates its exposure ${EXPOSURE_MAX} at most`, analyze, () => {
+    const { stdout } = run('systemd-analyze', ['security', '--offline=true', '--no-pager', `systemd/${unit}`])
+    const exposure = /Overall exposure level for \S+: ([\d.]+)/.exec(stdout)?.[1]
+    assert.ok(exposure, stdout)
+    assert.ok(Number(exposure) <= EXPOSURE_MAX, `exposure ${exposure}`)
+  })
+
+  test(`${unit}: systemd finds nothing wrong`, analyze, (t) => {
+    const directory = temporary(t)
+    // The program is not installed where the tests run, and a program that is absent would be all that is reported.
+    const text = readFileSync(`systemd/${unit}`, 'utf8').replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true')
+    writeFileSync(join(directory, unit), text)
+    const { stdout, stderr, status } = run('systemd-analyze', [
+      'verify',
+      '--man=no',
+      '--recursive-errors=no',
+      join(directory, unit)
+    ])
+    assert.equal(stdout + stderr, '')
+    assert.equal(status, 0)
+  })
+
+  test(`${unit}: is watched, restarts for ever, and not after a wrong configuration`, () => {
+    const settings = readUnit(unit)
+    assert.deepEqual(settings.get('Type'), ['notify'])
+    assert.ok(Number(settings.get('WatchdogSec')?.[0]) >= 30)
+    assert.deepEqual(settings.get('Restart'), ['always'])
+    assert.deepEqual(settings.get('StartLimitIntervalSec'), ['0'])
+    assert.deepEqual(settings.get('RestartPreventExitStatus'), ['78'])
+    assert.deepEqual(settings.get('ExecReload'), ['/bin/kill -HUP $MAINPID'])
+    // The messages come from a program that the service starts.
+    assert.deepEqual(settings.get('NotifyAccess'), ['all'])
+  })
+
+  test(`${unit}: has no capability, and no way to get one`, () => {
+    const settings = readUnit(unit)
+    assert.deepEqual(settings.get('CapabilityBoundingSet'), [''])
+    assert.deepEqual(settings.get('NoNewPrivileges'), ['yes'])
+    assert.notEqual(settings.get('User')?.[0], 'root')
+    assert.equal(settings.has('MemoryDenyWriteExecute'), false, 'V8 could not compile')
+    assert.equal(settings.has('ProcSubset'), false, '/proc/stat and meminfo would be hidden')
+  })
+}
+
+test('the agent: ending it can end no VM, and takes no seed away', () => {
+  const settings = readUnit('hostlet.service')
+  for (const dependency of [
+    'Requires',
+    'BindsTo',
+    'PartOf',
+    'PropagatesStopTo',
+    'Conflicts',
+    'ExecStop',
+    'ExecStopPost',
+    'Slice'
+  ]) {
+    assert.equal(settings.has(dependency), false, dependency)
+  }
+  assert.deepEqual(settings.get('KillMode'), ['mixed'])
+  assert.deepEqual(settings.get('RuntimeDirectoryPreserve'), ['yes'])
+})
+
+test('the agent: QEMU may pass through the run-time directory, nobody into the state directory', () => {
+  const settings = readUnit('hostlet.service')
+  assert.deepEqual(settings.get('RuntimeDirectory'), ['hostlet'])
+  assert.deepEqual(settings.get('RuntimeDirectoryMode'), ['0711'])
+  assert.deepEqual(settings.get('StateDirectory'), ['hostlet'])
+  assert.deepEqual(settings.get('StateDirectoryMode'), ['0700'])
+  assert.deepEqual(settings.get('SupplementaryGroups'), ['libvirt libvirt-qemu'])
+})
+
+test('users and directories are made as the units need them', asRoot, (t) => {
+  const root = temporary(t)
+  for (const directory of ['etc/hostlet', 'usr/lib/sysusers.d', 'usr/lib/tmpfiles.d', 'var/lib']) {
+    mkdirSync(join(root, directory), { recursive: true })
+  }
+  cpSync('systemd/sysusers.d/hostlet.conf', join(root, 'usr/lib/sysusers.d/hostlet.conf'))
+  cpSync('systemd/tmpfiles.d/hostlet.conf', join(root, 'usr/lib/tmpfiles.d/hostlet.conf'))
+  writeFileSync(join(root, 'etc/hostlet/agent.yaml'), '', { mode: 0o666 })
+  for (const tool of ['systemd-sysusers', 'systemd-tmpfiles --create']) {
+    const [command = '', ...args] = tool.split(' ')
+    const { stderr, status } = run(command, [...args, `--root=${root}`, 'hostlet.conf'])
+    assert.equal(status, 0, stderr)
+  }
+  const users = readFileSync(join(root, 'etc/passwd'), 'utf8')
+  for (const unit of units) {
+    const name = readUnit(unit).get('User')?.[0] ?? ''
+    const [, , uid, gid] = new RegExp(`^${name}:.*$`, 'm').exec(users)?.[0].split(':') ?? []
+    const state = statSync(join(root, 'var/lib', name))
+    assert.deepEqual([state.uid, state.gid, state.mode & 0o777], [Number(uid), Number(gid), 0o700])
+  }
+  assert.equal(statSync(join(root, 'etc/hostlet/agent.yaml')).mode & 0o777, 0o640)
+})
+
+function readUnit(unit: string): Map<string, string[]> {
+  const settings = new Map<string, string[]>()
+  for (const [, name = '', value = ''] of readFileSync(`systemd/${unit}`, 'utf8').matchAll(
+    /^(\w+)=(.*)$/gm
+  )) {
+    settings.set(name, [...(settings.get(name) ?? []), value])
+  }
+  return settings
+}
+
+function temporary(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'hostlet-systemd-'))
+  t.after(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+function run(command: string, args: readonly string[]) {
+  return spawnSync(command, args, { encoding: 'utf8', env: { PATH: process.env.PATH, LC_ALL: 'C.UTF-8' } })
+}
