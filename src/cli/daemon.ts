@@ -9,6 +9,14 @@ export interface Running {
   stop(): Promise<void>
 }
 
+export interface Lifecycle<Service extends Running> {
+  readonly start: () => Promise<Service>
+  /** Once it runs, until it is told to end; disposed before it is stopped. */
+  readonly whileRunning?: (service: Service) => AsyncDisposable
+  /** At SIGHUP. Without it SIGHUP does nothing: its default would end the process. */
+  readonly reload?: (service: Service) => void
+}
+
 /** Loads a configuration; what is wrong with it ends the program with status 78, which its unit does not restart. */
 export function loadOrExit<Config>(load: () => Config): Config {
   try {
@@ -18,17 +26,25 @@ export function loadOrExit<Config>(load: () => Config): Config {
   }
 }
 
-/** Starts, waits for SIGTERM or SIGINT, stops. A second signal ends the process at once, as if nobody listened. */
-export async function runUntilSignal(start: () => Promise<Running>): Promise<void> {
+/** Starts, waits for SIGTERM or SIGINT, stops. A second such signal ends the process at once, as if nobody listened. */
+export async function runUntilSignal<Service extends Running>(lifecycle: Lifecycle<Service>): Promise<void> {
   const { promise: told, resolve: tell } = Promise.withResolvers<void>()
-  const listener = () => {
-    process.off('SIGTERM', listener)
-    process.off('SIGINT', listener)
+  let service: Service | undefined
+  const end = () => {
+    process.off('SIGTERM', end)
+    process.off('SIGINT', end)
     tell()
   }
-  process.on('SIGTERM', listener)
-  process.on('SIGINT', listener)
-  const running = await start()
-  await told
-  await running.stop()
+  const reload = () => {
+    if (service !== undefined) lifecycle.reload?.(service)
+  }
+  process.on('SIGTERM', end)
+  process.on('SIGINT', end)
+  process.on('SIGHUP', reload)
+  service = await lifecycle.start()
+  {
+    await using _meanwhile = lifecycle.whileRunning?.(service)
+    await told
+  }
+  await service.stop()
 }

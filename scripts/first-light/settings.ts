@@ -1,0 +1,74 @@
+// Every name, path and figure of one first light. All that it makes carries its name, so that nothing else is touched.
+
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+
+export interface Settings {
+  readonly name: string
+  readonly vm: string
+  /** Root of the repository. */
+  readonly root: string
+  readonly node: string
+  readonly main: string
+  readonly image: string
+  readonly imageDigest: string
+  readonly directory: string
+  readonly runtimeDirectory: string
+  readonly poolDirectory: string
+  readonly logDirectory: string
+  readonly lockFile: string
+  readonly envFile: string
+  readonly schedulerConfig: string
+  readonly schedulerState: string
+  readonly agentConfig: string
+  readonly agentState: string
+  readonly pool: string
+  readonly network: string
+  readonly bridge: string
+}
+
+/** Bridge names have at most 15 characters, and three go to the prefix. */
+const nameCharactersMax = 12
+
+/** Throws where the name could not be part of a file's, a network's and a device's name. */
+export function createSettings(name: string): Settings {
+  if (!/^[a-z][a-z0-9-]*$/.test(name) || name.length > nameCharactersMax)
+    throw new Error(`--name takes up to ${nameCharactersMax} small letters, digits and dashes, not "${name}"`)
+  const root = join(import.meta.dirname, '../..')
+  const full = `hostlet-${name}`
+  const directory = join('/var/lib', full)
+  const image = join(root, '.cache/guest/hostlet-guest.qcow2')
+  return {
+    name,
+    vm: name,
+    root,
+    node: process.execPath,
+    main: join(root, 'src/main.ts'),
+    image,
+    imageDigest: `${image}.sha256`,
+    directory,
+    runtimeDirectory: join('/run', full),
+    poolDirectory: join('/var/lib/libvirt/images', full),
+    logDirectory: join(root, '.cache', `${name}-logs`),
+    lockFile: join('/run', `${full}.lock`),
+    envFile: join(directory, 'env'),
+    schedulerConfig: join(directory, 'scheduler.yaml'),
+    schedulerState: join(directory, 'scheduler'),
+    agentConfig: join(directory, 'agent.yaml'),
+    agentState: join(directory, 'agent'),
+    pool: full,
+    network: full,
+    bridge: `hl-${name}`
+  }
+}
+
+/** A /24 that no interface of this machine lies in; libvirt refuses one that is in use. */
+export function freeSubnet(): string {
+  const used = new Set(
+    Object.values(networkInterfaces())
+      .flat()
+      .map((address) => address?.address.split('.').slice(0, 3).join('.'))
+  )
+  for (let third = 200; third < 250; third += 1) if (!used.has(`10.83.${third}`)) return `10.83.${third}.0/24`
+  throw new Error('no free network between 10.83.200.0/24 and 10.83.249.0/24. Remove one that is not needed')
+}

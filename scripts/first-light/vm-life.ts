@@ -1,0 +1,170 @@
+// The life of a VM as steps: enroll, provision, answer, metrics; then stop, start, remove.
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import { get } from 'node:http'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { apiPath } from '../../src/cli/api-client.ts'
+import { formatBytes, formatRatio } from '../../src/cli/quantities.ts'
+import type { CreatedToken, OperationReply } from '../../src/protocol/api.ts'
+import type { Fleet } from './fleet.ts'
+import type { Story } from './story.ts'
+import { virshNames } from './virsh.ts'
+
+const guestPort = 80
+const guestTimeoutMs = 5_000
+
+/** What the guest of scripts/guest says of itself. */
+interface GuestPage {
+  readonly hostname: string
+  readonly bootId: string
+  readonly boots: number
+  readonly dataBoots: number | null
+}
+
+/** Ends with a running VM whose guest answers and whose figures have arrived. */
+export async function firstSteps(fleet: Fleet, story: Story): Promise<void> {
+  const { vm } = fleet.settings
+  await story.step('scheduler', () => fleet.startScheduler())
+  await story.step('enroll', () => enroll(fleet))
+  await story.step('agent', () => startAgent(fleet))
+  await story.step('provision', async () => `VM ${vm} is ready at ${await provision(fleet)}`)
+  await story.step('guest answers', async () => describe(await guestPage(fleet)))
+  await story.step('metrics', () => metrics(fleet))
+}
+
+/** From there to no VM at all. */
+export async function restOfLife(fleet: Fleet, story: Story): Promise<void> {
+  const { vm } = fleet.settings
+  const before = await guestPage(fleet)
+  await story.step('stop', async () => {
+    const { operation } = (await fleet.hostlet(['vm', 'stop', vm])) as OperationReply
+    await assertDomain(fleet, ['--state-shutoff'])
+    return operation.value?.forced === true ? 'its power was cut' : 'the guest shut itself down'
+  })
+  await story.step('start', async () => {
+    await fleet.hostlet(['vm', 'start', vm])
+    const page = await guestPage(fleet)
+    if (page.bootId === before.bootId || page.boots !== before.boots + 1 || page.dataBoots !== page.boots)
+      throw new Error(
+        `the guest did not boot anew from the same disks: before ${JSON.stringify(before)}, now ${JSON.stringify(page)}`
+      )
+    return describe(page)
+  })
+  await story.step('remove', async () => {
+    const { operation } = (await fleet.hostlet(['vm', 'rm', vm, '--yes'])) as OperationReply
+    const removed = operation.value?.removed
+    return `VM ${vm} is gone: ${Array.isArray(removed) ? removed.join(', ') : 'all of it'}`
+  })
+}
+
+async function enroll(fleet: Fleet): Promise<string> {
+  const { settings } = fleet
+  const created = (await fleet.hostlet([
+    'host',
+    'token',
+    '--ttl',
+    '5m',
+    '--note',
+    settings.name
+  ])) as CreatedToken
+  const tokenFile = join(settings.directory, 'token')
+  writeFileSync(tokenFile, created.token, { mode: 0o600 })
+  const words = ['enroll', '--scheduler', created.url, '--token-file', tokenFile, '--ca-hash', created.caHash]
+  await fleet.hostlet([...words, '--config', settings.agentConfig], { json: false })
+  const { hosts } = await fleet.client.ask(
+    { method: 'GET', path: '/v1/hosts', signal: fleet.signal },
+    'HostList'
+  )
+  return `this machine is host ${hosts[0]?.id ?? '?'}, certificate and key made`
+}
+
+async function startAgent(fleet: Fleet): Promise<string> {
+  fleet.startAgent()
+  let facts = ''
+  await fleet.until(async () => {
+    const { hosts } = await fleet.client.ask(
+      { method: 'GET', path: '/v1/hosts', signal: fleet.signal },
+      'HostList'
+    )
+    const host = hosts[0]
+    if (host?.state !== 'connected' || host.hypervisor !== 'connected' || host.facts === undefined)
+      return false
+    facts = `libvirt ${host.facts.libvirtVersion}, QEMU ${host.facts.hypervisorVersion}, ${host.facts.accelerator}`
+    return true
+  }, 'the agent to connect to scheduler and libvirt')
+  return `connected by mutual TLS; ${facts}`
+}
+
+async function provision(fleet: Fleet): Promise<string> {
+  const { image, imageDigest, vm } = fleet.settings
+  const digest = readFileSync(imageDigest, 'utf8').trim()
+  const source = ['--image', pathToFileURL(image).href, '--sha256', digest]
+  const size = ['--cpus', '1', '--memory', '128MiB', '--disk', '256MiB', '--data-disk', '64MiB']
+  const words = ['vm', 'create', vm, ...source, ...size, '--ready-port', String(guestPort)]
+  const { operation } = (await fleet.hostlet(words)) as OperationReply
+  await assertDomain(fleet, ['--state-running'])
+  const address = operation.value?.address
+  if (typeof address !== 'string')
+    throw new Error('the VM is ready, but its operation does not tell its address')
+  return address
+}
+
+async function metrics(fleet: Fleet): Promise<string> {
+  let said = ''
+  await fleet.until(async () => {
+    const { client, signal } = fleet
+    const latest = await client.ask({ method: 'GET', path: '/v1/metrics/latest', signal }, 'LatestMetrics')
+    const host = latest.hosts[0]?.sample
+    const sample = latest.vms[0]?.sample
+    if (host === undefined || sample?.cpuCoresUsed === undefined) return false
+    const memory =
+      sample.memoryResidentBytes === undefined ? '' : `, ${formatBytes(sample.memoryResidentBytes)} of memory`
+    said = `host ${formatRatio(host.cpuUsedRatio)} CPU; VM ${formatRatio(sample.cpuCoresUsed)} of a core${memory}`
+    return true
+  }, 'metrics of host and VM')
+  return said
+}
+
+/** From the guest's own web server, so that network, disk and boot are proven at once. */
+async function guestPage(fleet: Fleet): Promise<GuestPage> {
+  const { vm } = fleet.settings
+  let page: GuestPage | undefined
+  await fleet.until(async () => {
+    const request = { method: 'GET', path: apiPath('vms', vm), signal: fleet.signal } as const
+    const { address } = (await fleet.client.ask(request, 'VmReply')).vm
+    page = address === undefined ? undefined : await fetchPage(address, fleet.signal)
+    return page !== undefined
+  }, 'the guest to answer on its port')
+  if (page?.hostname !== vm)
+    throw new Error(`the guest calls itself ${page?.hostname}, not ${vm}: its seed was not read`)
+  return page
+}
+
+function describe(page: GuestPage): string {
+  return `http on port ${guestPort}: ${page.hostname}, boot ${page.boots}`
+}
+
+/** Undefined while nothing answers. */
+function fetchPage(host: string, signal: AbortSignal): Promise<GuestPage | undefined> {
+  return new Promise((resolve) => {
+    const request = get({ host, port: guestPort, path: '/', signal, timeout: guestTimeoutMs }, (answer) => {
+      let text = ''
+      answer.setEncoding('utf8')
+      answer.on('data', (part: string) => {
+        text += part
+      })
+      answer.on('error', () => resolve(undefined))
+      answer.on('end', () => resolve(answer.statusCode === 200 ? (JSON.parse(text) as GuestPage) : undefined))
+    })
+    request.on('timeout', () => request.destroy())
+    request.on('error', () => resolve(undefined))
+  })
+}
+
+/** libvirt's own view, so that not only our word stands for it. */
+async function assertDomain(fleet: Fleet, state: readonly string[]): Promise<void> {
+  const names = await virshNames('list', '--name', '--all', ...state)
+  if (!names.includes(fleet.settings.vm))
+    throw new Error(`virsh list ${state.join(' ')} does not show ${fleet.settings.vm}`)
+}
