@@ -263,9 +263,22 @@ describe("a command's way", { timeout: 60_000 }, () => {
     assert.equal((await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm.state, 'stopped')
     agent.sendInventory()
     await agent.sync()
+    assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
+  })
+
+  it('made a VM that its host has lost since: it is missing, and can be removed', async () => {
+    await connectWithFacts()
+    await provisioned()
+    agent.sendInventory()
+    await agent.sync()
     const { vm } = await scheduler.api.get<VmReply>('/v1/vms/web-1')
     assert.equal(vm.state, 'missing')
     assert.match(vm.reason, /hostlet vm rm web-1/)
+    await scheduler.api.delete('/v1/vms/web-1')
+    const { claims } = await agent.nextCommand()
+    agent.finish(claims.id, { vm: 'web-1', removed: [] })
+    await agent.sync()
+    assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
   })
 
   it('is stored before its result is acknowledged, and survives a restart', async () => {

@@ -48,11 +48,16 @@ function recordHost(sqlite: Sqlite, { host, inventory, at }: Merge): void {
   )
 }
 
-/** Reports of VMs that nobody asked for and nobody reports; and the VMs that were known from such reports only. */
+/**
+ * VMs that were known from reports only, or whose provision failed, and that nobody reports any more; and reports that
+ * belong to no VM. One that was asked for and made stays: a person should see that it is missing.
+ */
 function dropUnreported(sqlite: Sqlite, host: string): void {
   sqlite.run(
-    `DELETE FROM vms WHERE host = :host AND specification IS NULL AND NOT EXISTS
-       (SELECT 1 FROM vm_reports WHERE vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid AND present = 1)`,
+    `DELETE FROM vms WHERE host = :host AND NOT EXISTS
+       (SELECT 1 FROM vm_reports WHERE vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid AND present = 1)
+     AND (specification IS NULL OR operation IN
+       (SELECT id FROM commands WHERE verb = 'vm.provision' AND state = 'failed'))`,
     { host }
   )
   sqlite.run(
