@@ -1,0 +1,109 @@
+// What waits to be sent: bounded, in the order that the scheduler needs, and of it only metrics may be lost.
+
+import type { CommandResult } from '../../protocol/command.ts'
+import {
+  type AgentMessage,
+  type AgentMessageOf,
+  messageBytesMax,
+  type VmEvent
+} from '../../protocol/messages.ts'
+import type { MetricsSample } from '../../protocol/metrics.ts'
+
+/** Events kept one by one; beyond, only the latest of each VM. */
+export const eventsMax = 1_024
+/** Bytes that the socket may hold before metrics and events wait. */
+export const socketBytesMax = 2 * messageBytesMax
+
+/** The part of a connection that sends. */
+export interface Wire {
+  send(message: AgentMessage): void
+  /** Bytes handed over that the kernel has not taken. */
+  readonly bufferedBytes: number
+}
+
+export interface OutboxSources {
+  /** Results that the scheduler has not acknowledged; a bounded number. */
+  results(): readonly CommandResult[]
+  readonly metrics: { take(): MetricsSample[] }
+}
+
+export class Outbox {
+  readonly #sources: OutboxSources
+  #wire: Wire | undefined
+  #inventory: AgentMessageOf<'inventory'> | undefined
+  #events: VmEvent[] = []
+
+  constructor(sources: OutboxSources) {
+    this.#sources = sources
+  }
+
+  /** Events that wait. */
+  get waiting(): number {
+    return this.#events.length
+  }
+
+  /** The connection is up: everything that waits goes out. */
+  attach(wire: Wire): void {
+    this.#wire = wire
+    this.resend()
+  }
+
+  detach(): void {
+    this.#wire = undefined
+  }
+
+  /**
+   * Sends, or keeps what must not be lost. Answers to commands are bound to the connection that brought the command: where
+   * it is gone they are dropped, because the scheduler sends the command again and is answered anew; results come from
+   * the journal.
+   */
+  post(message: AgentMessage): void {
+    if (message.type === 'inventory') this.#inventory = message
+    else if (message.type === 'event') this.#keep(message)
+    else this.#wire?.send(message)
+    this.pump()
+  }
+
+  /** Sends results once more, then whatever waits. */
+  resend(): void {
+    for (const result of this.#wire === undefined ? [] : this.#sources.results())
+      this.#wire?.send({ type: 'result', result })
+    this.pump()
+  }
+
+  /** Sends what waits while the socket takes it: the inventory, then events, then metrics. */
+  pump(): void {
+    const wire = this.#wire
+    if (wire === undefined) return
+    if (this.#inventory !== undefined) wire.send(this.#inventory)
+    this.#inventory = undefined
+    while (this.#events.length > 0 && wire.bufferedBytes < socketBytesMax) {
+      const event = this.#events.shift()
+      if (event !== undefined) wire.send(event)
+    }
+    this.#pumpMetrics(wire)
+  }
+
+  #pumpMetrics(wire: Wire): void {
+    while (wire.bufferedBytes < socketBytesMax) {
+      const samples = this.#sources.metrics.take()
+      if (samples.length === 0) return
+      wire.send({ type: 'metrics', samples })
+    }
+  }
+
+  #keep(event: VmEvent): void {
+    this.#events.push(event)
+    if (this.#events.length > eventsMax) this.#events = latestOfEach(this.#events)
+  }
+}
+
+/** The bound is then the number of VMs. What was left out is in the inventory that each connection begins with. */
+function latestOfEach(events: readonly VmEvent[]): VmEvent[] {
+  const latest = new Map<string, VmEvent>()
+  for (const event of events) {
+    latest.delete(event.uuid)
+    latest.set(event.uuid, event)
+  }
+  return [...latest.values()]
+}

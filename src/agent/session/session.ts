@@ -1,0 +1,243 @@
+// Drives the session machine: timers, the socket, and messages in both directions.
+
+import { asHostletError, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import type {
+  AgentMessage,
+  AgentMessageOf,
+  SchedulerMessage,
+  SchedulerMessageOf
+} from '../../protocol/messages.ts'
+import { parseSchedulerMessage } from '../../protocol/validate.ts'
+import {
+  closeCodes,
+  firstState,
+  type Intervals,
+  type SessionEffect,
+  type SessionEvent,
+  step,
+  type TimerName
+} from './machine.ts'
+import type { Outbox } from './outbox.ts'
+import type { SchedulerSocket, SocketHandlers } from './socket.ts'
+
+export interface SessionOptions {
+  /** Addresses of the scheduler in order of preference; at least one. */
+  readonly urls: readonly string[]
+  /** Throws when it cannot even begin, such as for an expired certificate of our own. */
+  connect(url: string, handlers: SocketHandlers): SchedulerSocket
+  readonly outbox: Outbox
+  readonly clock: Clock
+  readonly log: Logger
+  readonly random?: () => number
+  hello(): AgentMessageOf<'hello'>
+  heartbeat(): AgentMessageOf<'heartbeat'>
+  onCommand(jws: string): void
+  onResultAcknowledged(command: string): void
+  onIntervals(intervals: Intervals): void
+  /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
+  onWelcome(sentAt: number): void
+  onStatus?(status: SessionStatus): void
+}
+
+export type SessionStatus =
+  | { readonly state: 'online'; readonly url: string }
+  | { readonly state: 'offline'; readonly reason: string }
+
+type EffectOf<Name extends SessionEffect['do']> = Extract<SessionEffect, { do: Name }>
+type EffectHandlers = { readonly [Name in SessionEffect['do']]: (effect: EffectOf<Name>) => void }
+type MessageHandlers = {
+  readonly [Name in SchedulerMessage['type']]: (message: SchedulerMessageOf<Name>) => void
+}
+
+/** Ends after which another try soon is no use. */
+const refusedCloses: ReadonlySet<number> = new Set([
+  closeCodes.auth,
+  closeCodes.badRequest,
+  closeCodes.replaced
+])
+const stopWaitMs = 2_000
+
+export class Session {
+  readonly #options: SessionOptions
+  readonly #timers = new Map<TimerName, Disposable>()
+  readonly #effects: EffectHandlers = {
+    connect: () => this.#connect(),
+    hello: () => this.#socket?.send(this.#options.hello()),
+    heartbeat: () => this.#socket?.send(this.#options.heartbeat()),
+    ping: () => this.#socket?.ping(),
+    problem: () => this.#socket?.send(problem(this.#fault)),
+    resend: () => this.#options.outbox.resend(),
+    online: (intervals) => this.#goOnline(intervals),
+    intervals: (intervals) => this.#options.onIntervals(intervals),
+    offline: ({ reason, retryMs }) => this.#goOffline(reason, retryMs),
+    close: ({ code, reason }) => this.#socket?.close(code, reason),
+    terminate: ({ reason }) => this.#socket?.terminate(reason),
+    'set-timer': ({ name, ms }) => this.#setTimer(name, ms),
+    'clear-timer': ({ name }) => this.#clearTimer(name)
+  }
+  readonly #messages: MessageHandlers = {
+    welcome: (message) => {
+      this.#options.onWelcome(message.sentAt)
+      this.#handle(message)
+    },
+    settings: (message) => this.#handle(message),
+    command: ({ jws }) => this.#options.onCommand(jws),
+    'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
+    problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
+  }
+  #state = firstState
+  #socket: SchedulerSocket | undefined
+  #fault: HostletError | undefined
+  #lastReason = ''
+  #ended = Promise.withResolvers<void>()
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    if (options.urls.length === 0)
+      throw new HostletError(
+        'E_BAD_REQUEST',
+        'there is no address of a scheduler: enroll the host, or set schedulerUrls'
+      )
+  }
+
+  get isOnline(): boolean {
+    return this.#state.phase === 'online'
+  }
+
+  start(): void {
+    this.#handle({ type: 'start' })
+  }
+
+  /** Says goodbye and waits a moment for the answer. */
+  async stop(): Promise<void> {
+    this.#options.outbox.detach()
+    this.#handle({ type: 'stop' })
+    if (this.#socket === undefined) return
+    using _late = this.#options.clock.timer(stopWaitMs, () => {
+      this.#socket?.terminate('the agent stops')
+      this.#ended.resolve()
+    })
+    await this.#ended.promise
+  }
+
+  #handle(event: SessionEvent): void {
+    const { state, effects } = step(this.#state, event, this.#options.urls.length)
+    this.#state = state
+    for (const effect of effects) this.#perform(effect)
+  }
+
+  #perform<Name extends SessionEffect['do']>(effect: EffectOf<Name>): void {
+    const perform: (effect: EffectOf<Name>) => void = this.#effects[effect.do as Name]
+    perform(effect)
+  }
+
+  get #url(): string {
+    return this.#options.urls[this.#state.urlIndex] ?? ''
+  }
+
+  #connect(): void {
+    const url = this.#url
+    this.#ended = Promise.withResolvers()
+    try {
+      const socket = this.#options.connect(url, {
+        opened: () => this.#handle({ type: 'opened' }),
+        message: (text) => this.#receive(text),
+        pong: () => this.#handle({ type: 'heard' }),
+        closed: ({ code, reason, error }) =>
+          this.#closed(error ?? closeFault(url, code, reason), refusedCloses.has(code))
+      })
+      this.#socket = socket
+    } catch (error) {
+      // In the next turn: the machine is in the middle of an effect.
+      queueMicrotask(() => this.#closed(asHostletError(error), true))
+    }
+  }
+
+  #closed(error: HostletError, refusedClose: boolean): void {
+    this.#socket = undefined
+    this.#options.outbox.detach()
+    this.#ended.resolve()
+    const random = this.#options.random ?? Math.random
+    const refused = refusedClose || error.advice === 'refuse'
+    this.#handle({ type: 'closed', reason: error.message, refused, jitter: random() })
+  }
+
+  #goOnline(intervals: Intervals): void {
+    const { log, outbox, onStatus, onIntervals } = this.#options
+    log.info({ url: this.#url }, 'connected to scheduler')
+    this.#lastReason = ''
+    onIntervals(intervals)
+    if (this.#socket !== undefined) outbox.attach(this.#socket)
+    onStatus?.({ state: 'online', url: this.#url })
+  }
+
+  /** Says a reason once, however often it comes again. */
+  #goOffline(reason: string, retryMs: number): void {
+    const { log, onStatus } = this.#options
+    const fields = { reason, retryMs }
+    if (reason === this.#lastReason) log.debug(fields, 'scheduler still away')
+    else log.warn(fields, 'scheduler away, trying again')
+    this.#lastReason = reason
+    onStatus?.({ state: 'offline', reason })
+  }
+
+  #receive(text: string | undefined): void {
+    try {
+      if (text === undefined)
+        throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: a binary frame, expected text')
+      this.#dispatch(parseSchedulerMessage(text))
+    } catch (error) {
+      this.#fault = asHostletError(error)
+      this.#options.log.warn({ error: this.#fault }, 'unreadable message of the scheduler')
+      this.#handle({ type: 'bad-message' })
+    }
+  }
+
+  #dispatch(message: SchedulerMessage): void {
+    const { phase } = this.#state
+    if (phase !== 'online' && message.type !== 'welcome' && message.type !== 'problem')
+      throw new HostletError('E_BAD_REQUEST', `message of the scheduler: ${message.type} before welcome`)
+    if (phase === 'online' && message.type === 'welcome')
+      throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: welcome twice')
+    this.#handle({ type: 'heard' })
+    this.#take(message)
+  }
+
+  #take<Name extends SchedulerMessage['type']>(message: SchedulerMessageOf<Name>): void {
+    const take: (message: SchedulerMessageOf<Name>) => void = this.#messages[message.type as Name]
+    take(message)
+  }
+
+  #setTimer(name: TimerName, ms: number): void {
+    this.#clearTimer(name)
+    const timer = this.#options.clock.timer(ms, () => {
+      this.#timers.delete(name)
+      this.#handle({ type: 'timer', name })
+    })
+    this.#timers.set(name, timer)
+  }
+
+  #clearTimer(name: TimerName): void {
+    this.#timers.get(name)?.[Symbol.dispose]()
+    this.#timers.delete(name)
+  }
+}
+
+function problem(fault: HostletError | undefined): AgentMessage {
+  const error = fault ?? new HostletError('E_BAD_REQUEST', 'message of the scheduler: not expected now')
+  return { type: 'problem', error: error.toReport() }
+}
+
+function closeFault(url: string, code: number, reason: string): HostletError {
+  const why = reason === '' ? `close code ${code}` : `${reason} (close code ${code})`
+  if (code === closeCodes.replaced)
+    return new HostletError(
+      'E_CONFLICT',
+      `scheduler ${url}: another agent connected as this host. Is a second one running, or was the state directory copied?`
+    )
+  if (code === closeCodes.auth)
+    return new HostletError('E_AUTH', `scheduler ${url} does not accept this host: ${why}`)
+  return new HostletError('E_UNAVAILABLE', `scheduler ${url} ended the connection: ${why}`)
+}

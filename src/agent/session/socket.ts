@@ -1,0 +1,117 @@
+// One WebSocket to the scheduler: TLS 1.3 both ways, text frames, and every failure with its reason.
+
+import type { IncomingMessage } from 'node:http'
+import type { ConnectionOptions } from 'node:tls'
+import WebSocket, { type ClientOptions } from 'ws'
+import { asHostletError, HostletError, isErrorCode } from '../../errors.ts'
+import { type AgentMessage, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import { connectionFault } from '../identity/connection-fault.ts'
+import { connectTimeoutMs } from './machine.ts'
+import type { Wire } from './outbox.ts'
+
+export interface SocketHandlers {
+  opened(): void
+  /** A text frame; undefined for a binary one. */
+  message(text: string | undefined): void
+  pong(): void
+  /** Once, at the end. `error` tells why, where the other side did not just close. */
+  closed(end: {
+    readonly code: number
+    readonly reason: string
+    readonly error: HostletError | undefined
+  }): void
+}
+
+export interface SchedulerSocket extends Wire {
+  ping(): void
+  close(code: number, reason: string): void
+  terminate(reason: string): void
+}
+
+export type TlsSettings = Required<
+  Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>
+>
+
+/** Longest body of a refused upgrade that is read for its reason. */
+const refusalBytesMax = 16_384
+
+/** Connects at once; everything else comes through the handlers. */
+export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandlers): SchedulerSocket {
+  const socket = new WebSocket(url, [subprotocol], {
+    // Passed on to node:tls, whose type of checkServerIdentity is the true one.
+    ...(tls as unknown as ClientOptions),
+    perMessageDeflate: false,
+    maxPayload: messageBytesMax,
+    handshakeTimeout: connectTimeoutMs,
+    followRedirects: false
+  })
+  let failure: HostletError | undefined
+  const fail = (error: HostletError) => {
+    failure ??= error
+  }
+  socket.on('open', () => handlers.opened())
+  socket.on('message', (data: Buffer, isBinary: boolean) =>
+    handlers.message(isBinary ? undefined : data.toString('utf8'))
+  )
+  socket.on('pong', () => handlers.pong())
+  socket.on('error', (error) => fail(connectionFault(error, url)))
+  socket.on('unexpected-response', (request, response) => {
+    void refusalOf(response, url).then((error) => {
+      fail(error)
+      request.destroy()
+      socket.terminate()
+    })
+  })
+  socket.on('close', (code, reason) =>
+    handlers.closed({ code, reason: reason.toString('utf8').slice(0, 256), error: failure })
+  )
+  return {
+    get bufferedBytes() {
+      return socket.bufferedAmount
+    },
+    send: (message: AgentMessage) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message))
+    },
+    ping: () => {
+      if (socket.readyState === WebSocket.OPEN) socket.ping()
+    },
+    close: (code, reason) => socket.close(code, reason),
+    terminate: (reason) => {
+      fail(new HostletError('E_TIMEOUT', `${url}: ${reason}`))
+      socket.terminate()
+    }
+  }
+}
+
+/** The scheduler says in the body why it does not open a socket. */
+async function refusalOf(response: IncomingMessage, url: string): Promise<HostletError> {
+  const status = response.statusCode ?? 0
+  try {
+    const { error } = JSON.parse(await bodyOf(response))
+    if (isErrorCode(error?.code) && typeof error.message === 'string')
+      return new HostletError(error.code, error.message.slice(0, 4_096), {
+        details: { status, reason: String(error.details?.reason ?? 'refused').slice(0, 256) }
+      })
+  } catch (cause) {
+    return new HostletError(
+      'E_UNAVAILABLE',
+      `${url} answered with status ${status}, not as a scheduler does`,
+      {
+        cause: asHostletError(cause),
+        details: { status }
+      }
+    )
+  }
+  return new HostletError('E_UNAVAILABLE', `${url} answered with status ${status}`, { details: { status } })
+}
+
+async function bodyOf(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of response) {
+    bytes += chunk.length
+    if (bytes > refusalBytesMax) break
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
