@@ -21,7 +21,11 @@ import { Vms } from './vms.ts'
 export interface HostConfig {
   readonly stateDirectory: string
   readonly runtimeDirectory: string
-  readonly network: { readonly profiles: Readonly<Record<string, NetworkDefinition>> }
+  readonly network: {
+    readonly profiles: Readonly<
+      Record<string, { readonly network: string; readonly bridge: string; readonly subnet: string }>
+    >
+  }
   readonly vmUids: { readonly first: number; readonly count: number }
   readonly images: {
     readonly allowFileUrls: readonly string[]
@@ -57,6 +61,8 @@ export interface Host {
   readonly config: HostConfig
   readonly clock: Clock
   readonly log: Logger
+  /** Makes the directories, and removes what a killed agent left in them. Before the first operation. */
+  prepare(): Promise<void>
   /** Lets go of what was opened here; the hypervisor is its owner's to close. */
   close(): Promise<void>
 }
@@ -64,9 +70,19 @@ export interface Host {
 export function createHost(options: HostOptions): Host {
   const { config, hypervisor, clock, log, probes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
-  const placements = new Placements({ hypervisor, profiles: config.network.profiles, vmUids: config.vmUids })
+  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
   const source = new ImageSource(config.images)
   const { readyTimeoutMs } = config
+  const seeds = new Seeds({ directory: join(config.runtimeDirectory, 'seeds') })
+  const images = new Images({
+    hypervisor,
+    source,
+    clock,
+    log,
+    directory: join(config.stateDirectory, 'images'),
+    cacheBytesMax: config.images.cacheBytesMax,
+    bootId: bootRecord.bootId
+  })
   return {
     hypervisor,
     clock,
@@ -74,26 +90,29 @@ export function createHost(options: HostOptions): Host {
     config,
     bootRecord,
     placements,
-    images: new Images({
-      hypervisor,
-      source,
-      clock,
-      log,
-      directory: join(config.stateDirectory, 'images'),
-      cacheBytesMax: config.images.cacheBytesMax,
-      bootId: bootRecord.bootId
-    }),
+    images,
+    seeds,
     storage: new Storage({ hypervisor }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
-    seeds: new Seeds({ directory: join(config.runtimeDirectory, 'seeds') }),
     vms: new Vms({ hypervisor, placements, clock, readyTimeoutMs, ...(probes && { probes }) }),
     facts: new Facts(options),
+    prepare: async () => {
+      await prepareRuntimeDirectory(config.runtimeDirectory)
+      await Promise.all([images.prepare(), seeds.prepare()])
+    },
     close: () => source.close()
   }
 }
 
+function networksOf({ network }: HostConfig): Record<string, NetworkDefinition> {
+  const definitions = Object.entries(network.profiles).map(
+    ([profile, { network: name, bridge, subnet }]) => [profile, { name, bridge, subnet }] as const
+  )
+  return Object.fromEntries(definitions)
+}
+
 /** Makes the runtime directory such that QEMU's users can pass through to their seeds, and nobody can list it. */
-export async function prepareRuntimeDirectory(path: string): Promise<void> {
+async function prepareRuntimeDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o711 })
   const { mode } = await stat(path)
   if ((mode & 0o001) === 0) await chmod(path, (mode & 0o777) | 0o011)

@@ -59,6 +59,15 @@ export class Images {
     this.#records = new ImageRecords({ path: join(options.directory, 'images.json') })
   }
 
+  /** Removes, once, what a killed agent left of its downloads. */
+  prepare(): Promise<void> {
+    this.#ready ??= prepareDirectory(this.#options.directory)
+    this.#ready.catch(() => {
+      this.#ready = undefined
+    })
+    return this.#ready
+  }
+
   /**
    * Makes sure that the image is in the pool, whole and with its digest. Who asks for the same one meanwhile waits for
    * the same fetch. Throws E_BAD_REQUEST, E_AUTH, E_NOT_FOUND, E_UNAVAILABLE, E_CAPACITY, E_CORRUPT; nothing is left
@@ -67,9 +76,9 @@ export class Images {
   async ensure(image: ImageReference, wait: ImageWait): Promise<StoredImage> {
     const volume = baseVolumeName(image)
     await using _held = await this.#locks.acquire(volume, wait.signal)
+    await this.prepare()
     const stored = await this.#stored(image, volume, wait)
     if (stored !== undefined) return stored
-    await this.#prepared()
     const path = join(this.#options.directory, `${image.sha256}.${randomUUID()}${partSuffix}`)
     try {
       return await this.#fetch(image, { volume, path }, wait)
@@ -190,15 +199,6 @@ export class Images {
     const made = new Set(volumes.map((volume) => volume.name))
     const using = vms.filter((vm) => !startedOnly || made.has(vm.placement.rootVolume))
     return new Set(using.map((vm) => vm.specification.image.sha256))
-  }
-
-  /** What a killed agent left of its downloads is removed once, before the first download of this one. */
-  #prepared(): Promise<void> {
-    this.#ready ??= prepareDirectory(this.#options.directory)
-    this.#ready.catch(() => {
-      this.#ready = undefined
-    })
-    return this.#ready
   }
 }
 

@@ -1,6 +1,6 @@
 // NoCloud seeds: what cloud-init reads at a VM's first boot, as a CD image on memory-backed storage.
 
-import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { HostletError } from '../../errors.ts'
@@ -11,6 +11,7 @@ import type { Placement, Wait } from './hypervisor.ts'
 /** cloud-init looks for this label (NoCloud). */
 const label = 'CIDATA'
 const processMs = 30_000
+const workPrefix = 'work-'
 /** Whichever is installed; the first starts ten times as fast. Both take the same arguments. */
 const programs: readonly (readonly [string, ...string[]])[] = [
   ['genisoimage'],
@@ -25,6 +26,14 @@ export class Seeds {
     this.#directory = directory
   }
 
+  /** Makes the directory, and removes what a killed agent left half-made in it. */
+  async prepare(): Promise<void> {
+    await this.#makeDirectory()
+    for (const name of await readdir(this.#directory)) {
+      if (name.startsWith(workPrefix)) await rm(join(this.#directory, name), { recursive: true, force: true })
+    }
+  }
+
   /** By UUID, which no guest and no person chooses the characters of. */
   path(uuid: string): string {
     return join(this.#directory, `${uuid}.iso`)
@@ -32,7 +41,8 @@ export class Seeds {
 
   /** Writes the seed; a second time replaces it. Only its owner may read it until libvirt hands it to the VM's user. */
   async write(vm: VmSpecification, placement: Placement, wait: Wait): Promise<string> {
-    const work = await this.#workDirectory()
+    await this.#makeDirectory()
+    const work = await mkdtemp(join(this.#directory, workPrefix))
     try {
       for (const [name, content] of Object.entries(seedFiles(vm, placement))) {
         await writeFile(join(work, name), content, { mode: 0o600 })
@@ -55,11 +65,10 @@ export class Seeds {
     await rm(this.path(uuid), { force: true })
   }
 
-  async #workDirectory(): Promise<string> {
+  async #makeDirectory(): Promise<void> {
     await mkdir(this.#directory, { recursive: true })
     // Passed through, not listed; against whatever mask the agent runs with.
     await chmod(this.#directory, 0o711)
-    return await mkdtemp(join(this.#directory, 'work-'))
   }
 }
 

@@ -1,0 +1,376 @@
+// vm.provision on the hypervisor in memory: what it makes, what it refuses, and that a failure or a crash leaves nothing.
+
+import assert from 'node:assert/strict'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
+import type { ErrorCode } from '../../../src/errors.ts'
+import { HostletError } from '../../../src/errors.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
+import type { VmSpecification } from '../../../src/protocol/vm.ts'
+import { type Bench, begin, carry, makeBench, succeed } from './bench.ts'
+
+const wait = () => ({ signal: AbortSignal.timeout(30_000) })
+
+describe('vm.provision', () => {
+  it('makes a VM that runs, with its disks, address and nothing of its seed left', async () => {
+    await using bench = await makeBench()
+    const specification = bench.specification({
+      dataDiskBytes: 1024 ** 2,
+      seed: { userData: '#cloud-config\npassword: hunter2\n' },
+      ready: { tcpPort: 22 }
+    })
+    const value = await succeed(bench.host, 'vm.provision', { specification })
+    const [record] = await bench.hypervisor.listVms(wait())
+    assert.equal(record?.state, 'running')
+    assert.equal(record?.wanted, 'running')
+    assert.equal(value.address, record?.placement.address)
+    assert.equal((value.vm as { state: string }).state, 'running')
+    assert.deepEqual(await bench.leftovers(), [
+      'vm web-1',
+      'volume web-1.0b54e6f2.root.qcow2',
+      'volume web-1.0b54e6f2.data.qcow2',
+      `reservation ${record?.placement.address}`
+    ])
+    assert.ok(bench.hypervisor.calls.includes('ejectSeed web-1'))
+  })
+
+  it('keeps user data out of what libvirt keeps', async () => {
+    await using bench = await makeBench()
+    const specification = bench.specification({ seed: { hostname: 'kept', userData: 'password: hunter2' } })
+    await succeed(bench.host, 'vm.provision', { specification })
+    const [record] = await bench.hypervisor.listVms(wait())
+    assert.deepEqual(record?.specification.seed, { hostname: 'kept' })
+  })
+
+  it('gives VMs that are made at the same time users, addresses and MACs of their own', async () => {
+    await using bench = await makeBench()
+    const made = Array.from({ length: 8 }, (_, index) =>
+      bench.specification({ name: `vm-${index}`, uuid: `0b54e6f2-6b53-4a3e-9d1c-00000000000${index}` })
+    )
+    await Promise.all(made.map((specification) => succeed(bench.host, 'vm.provision', { specification })))
+    const placements = (await bench.hypervisor.listVms(wait())).map((vm) => vm.placement)
+    for (const key of ['uid', 'address', 'macAddress', 'rootVolume'] as const)
+      assert.equal(new Set(placements.map((placement) => placement[key])).size, made.length, key)
+    const uploads = bench.hypervisor.calls.filter((call) => call.startsWith('uploadBase'))
+    assert.equal(uploads.length, 1, 'one image is fetched once')
+  })
+
+  it('refuses more VMs than there are users, and leaves nothing of the one too many', async () => {
+    await using bench = await makeBench({ config: { vmUids: { first: 1_900_000_000, count: 1 } } })
+    await succeed(bench.host, 'vm.provision', { specification: bench.specification() })
+    const before = await bench.leftovers()
+    const specification = bench.specification({ name: 'web-2', uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' })
+    await failsWith('E_CAPACITY', bench, specification)
+    assert.deepEqual(await bench.leftovers(), before)
+  })
+})
+
+describe('vm.provision refuses', () => {
+  const hostile = [
+    '<vm>',
+    'a&b',
+    '"quoted"',
+    "it's",
+    ']]>',
+    '../../etc/passwd',
+    'a/b',
+    '..',
+    '',
+    'UPPER',
+    'a b',
+    'a\u0000b',
+    'a\nb',
+    '-a',
+    'ä',
+    'A'.repeat(64)
+  ]
+
+  it('every name that is not a plain one', async () => {
+    await using bench = await makeBench()
+    for (const name of hostile) await failsWith('E_BAD_REQUEST', bench, bench.specification({ name }), name)
+    assert.deepEqual(await bench.leftovers(), [])
+    assert.deepEqual(
+      bench.hypervisor.calls.filter((call) => call.startsWith('define')),
+      []
+    )
+  })
+
+  it('metacharacters and path tricks in every other string', async () => {
+    await using bench = await makeBench()
+    const { image } = bench
+    for (const text of hostile) {
+      await failsWith('E_BAD_REQUEST', bench, bench.specification({ uuid: text }), `uuid ${text}`)
+      await failsWith('E_BAD_REQUEST', bench, bench.specification({ profile: text }), `profile ${text}`)
+      await failsWith(
+        'E_BAD_REQUEST',
+        bench,
+        bench.specification({ image: { ...image, sha256: text } }),
+        text
+      )
+      await failsWith(
+        'E_BAD_REQUEST',
+        bench,
+        bench.specification({ image: { ...image, format: text as 'raw' } }),
+        text
+      )
+      await failsWith('E_BAD_REQUEST', bench, bench.specification({ image: { ...image, url: text } }), text)
+      await failsWith('E_BAD_REQUEST', bench, bench.specification({ seed: { hostname: text } }), text)
+    }
+    for (const key of [
+      '',
+      'ssh-rsa',
+      'ssh-rsa AAAA\nroot: x',
+      'ssh-rsa AAAA\u0000',
+      'ssh-rsa A"A',
+      '<b> AAAA'
+    ])
+      await failsWith(
+        'E_BAD_REQUEST',
+        bench,
+        bench.specification({ seed: { sshAuthorizedKeys: [key] } }),
+        key
+      )
+    assert.deepEqual(await bench.leftovers(), [])
+  })
+
+  it('keys that it does not know', async () => {
+    await using bench = await makeBench()
+    const specification = { ...bench.specification(), nested: { virtualisation: true } }
+    await failsWith('E_BAD_REQUEST', bench, specification)
+  })
+
+  it('a profile that the host does not have', async () => {
+    await using bench = await makeBench()
+    for (const profile of ['premium', 'constructor', 'tostring'])
+      await failsWith('E_BAD_REQUEST', bench, bench.specification({ profile }), profile)
+  })
+
+  it('a name that exists: the same VM, another one, or a domain of somebody else', async () => {
+    await using bench = await makeBench()
+    await succeed(bench.host, 'vm.provision', { specification: bench.specification() })
+    const before = await bench.leftovers()
+    await failsWith('E_CONFLICT', bench, bench.specification())
+    await failsWith(
+      'E_CONFLICT',
+      bench,
+      bench.specification({ uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' })
+    )
+    bench.hypervisor.foreign.push({
+      name: 'theirs',
+      uuid: '22222222-6b53-4a3e-9d1c-0123456789ab',
+      state: 'running'
+    })
+    await failsWith(
+      'E_CONFLICT',
+      bench,
+      bench.specification({ name: 'theirs', uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' })
+    )
+    assert.deepEqual(await bench.leftovers(), before)
+    assert.equal((await bench.hypervisor.listVms(wait()))[0]?.state, 'running')
+  })
+
+  it('the same VM asked for twice before the first is made', async () => {
+    await using bench = await makeBench()
+    const specification = bench.specification()
+    const outcomes = await Promise.all([
+      carry(bench.host, 'vm.provision', { specification }),
+      carry(bench.host, 'vm.provision', { specification })
+    ])
+    const failed = outcomes.filter((outcome) => outcome.outcome === 'failed')
+    assert.equal(failed.length, 1)
+    assert.equal(failed[0]?.error.code, 'E_CONFLICT')
+    assert.equal((await bench.hypervisor.listVms(wait()))[0]?.state, 'running')
+  })
+})
+
+describe('vm.provision leaves nothing behind after', () => {
+  it('a wrong digest', async () => {
+    await using bench = await makeBench()
+    const image = { ...bench.image, sha256: 'a'.repeat(64) }
+    const message = await failsWith('E_CORRUPT', bench, bench.specification({ image }))
+    assert.match(message, new RegExp(bench.image.sha256), 'says what the digest is')
+    assert.deepEqual(await bench.leftovers(), [])
+    assert.deepEqual(await bench.hypervisor.listVolumes(wait()), [])
+  })
+
+  it('an image that is not there, not a file, or outside of what is allowed', async () => {
+    await using bench = await makeBench()
+    const images = join(bench.directory, 'images')
+    const secret = join(bench.directory, 'secret.img')
+    await writeFile(secret, await readFile(bench.imagePath))
+    await mkdir(join(images, 'directory'))
+    await symlink(secret, join(images, 'link.img'))
+    const cases: [ErrorCode, string][] = [
+      ['E_NOT_FOUND', `file://${images}/none.img`],
+      ['E_BAD_REQUEST', `file://${images}/directory`],
+      ['E_AUTH', `file://${images}`],
+      ['E_AUTH', `file://${secret}`],
+      ['E_AUTH', `file://${images}/../secret.img`],
+      ['E_AUTH', `file://${images}/%2e%2e/secret.img`],
+      ['E_AUTH', `file://${images}/link.img`],
+      ['E_AUTH', 'file:///etc/passwd'],
+      ['E_AUTH', 'file:///dev/zero'],
+      ['E_BAD_REQUEST', `file://otherhost${images}/small.img`],
+      ['E_BAD_REQUEST', `file://${images}/a%2fb.img`]
+    ]
+    for (const [code, url] of cases)
+      await failsWith(code, bench, bench.specification({ image: { ...bench.image, url } }), url)
+    assert.deepEqual(await bench.leftovers(), [])
+    assert.deepEqual(await bench.hypervisor.listVolumes(wait()), [])
+  })
+
+  it('an image that is larger than the root disk', async () => {
+    await using bench = await makeBench()
+    await writeFile(bench.imagePath, Buffer.alloc(2 * 1024 ** 2))
+    const sha256 = '5647f05ec18958947d32874eeb788fa396a05d0bab7c1b71f112ceb7e9b31eee'
+    await failsWith('E_BAD_REQUEST', bench, bench.specification({ image: { ...bench.image, sha256 } }))
+    assert.deepEqual(await bench.leftovers(), [])
+  })
+
+  it('a pool that is full', async () => {
+    await using bench = await makeBench({ poolBytes: 100 * 1024 })
+    await failsWith('E_CAPACITY', bench, bench.specification())
+    assert.deepEqual(await bench.leftovers(), [])
+  })
+
+  it('a guest that never gets ready, or powers itself off', async () => {
+    await using bench = await makeBench()
+    bench.hypervisor.guests.takesLease = false
+    await failsWith('E_TIMEOUT', bench, bench.specification({ ready: { timeoutMs: 50 } }))
+    assert.deepEqual(await bench.leftovers(), [])
+    bench.hypervisor.onEvent(({ kind, name }) => {
+      if (kind === 'started') bench.hypervisor.shutDownGuest(name)
+    })
+    await failsWith('E_CONFLICT', bench, bench.specification())
+    assert.deepEqual(await bench.leftovers(), [])
+  })
+
+  it('an error of any single call to libvirt', async () => {
+    const calls = await countCalls()
+    for (let at = 1; at <= calls; at++) {
+      await using bench = await makeBench()
+      const hypervisor = interposed(bench.hypervisor, at, async (call) => {
+        if (at % 2 === 0) await call()
+        throw new HostletError('E_LIBVIRT', `call ${at} failed`)
+      })
+      const outcome = await carry(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
+      assert.equal(outcome.outcome, 'failed', `call ${at}`)
+      assert.deepEqual(await bench.leftovers(), [], `after an error of call ${at}`)
+    }
+  })
+})
+
+describe('vm.provision after a crash', () => {
+  for (const when of ['before', 'after'] as const) {
+    it(`ends with the VM running, wherever the agent was killed (${when} the effect of a call)`, async () => {
+      const calls = await countCalls()
+      assert.ok(calls > 20)
+      for (let at = 1; at <= calls; at++) await crashAndResume(at, when)
+    })
+  }
+
+  it('undoes what a crash left when the rest then fails', async () => {
+    const calls = await countCalls()
+    for (let at = 1; at <= calls; at += 3) {
+      await using bench = await makeBench()
+      const journal = await killedAt(bench, at, 'after')
+      if (journal === undefined) continue
+      bench.hypervisor.failNext('start', new HostletError('E_LIBVIRT', 'no memory'))
+      bench.hypervisor.failNext('ejectSeed', new HostletError('E_LIBVIRT', 'tray locked'))
+      const specification = full(bench)
+      const { outcome } = await begin(bench.restarted(), 'vm.provision', { specification }, { from: journal })
+        .outcome
+      if (outcome === 'failed') assert.deepEqual(await bench.leftovers(), [], `killed at call ${at}`)
+      else assert.ok((await bench.leftovers()).includes('vm web-1'))
+    }
+  })
+})
+
+/** With everything that a VM can have, so that every step has something to do. */
+function full(bench: Bench): VmSpecification {
+  return bench.specification({
+    dataDiskBytes: 1024 ** 2,
+    seed: { hostname: 'web-1' },
+    ready: { tcpPort: 22 }
+  })
+}
+
+async function countCalls(): Promise<number> {
+  await using bench = await makeBench()
+  let calls = 0
+  const hypervisor = interposed(
+    bench.hypervisor,
+    Number.POSITIVE_INFINITY,
+    (call) => call(),
+    () => calls++
+  )
+  await succeed(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
+  return calls
+}
+
+async function crashAndResume(at: number, when: 'before' | 'after'): Promise<void> {
+  await using bench = await makeBench()
+  const journal = await killedAt(bench, at, when)
+  if (journal === undefined) return
+  const specification = full(bench)
+  const outcome = await begin(bench.restarted(), 'vm.provision', { specification }, { from: journal }).outcome
+  assert.equal(outcome.outcome, 'done', `killed ${when} call ${at}: ${JSON.stringify(outcome)}`)
+  const [record] = await bench.hypervisor.listVms(wait())
+  assert.equal(record?.state, 'running')
+  assert.deepEqual(await bench.leftovers(), [
+    'vm web-1',
+    ...['root', 'data'].map((disk) => `volume web-1.0b54e6f2.${disk}.qcow2`),
+    `reservation ${record?.placement.address}`
+  ])
+}
+
+/** Runs a provision whose nth call never comes back. Its journal; undefined when it was killed before it was accepted. */
+async function killedAt(bench: Bench, at: number, when: 'before' | 'after') {
+  const killed = Promise.withResolvers<void>()
+  const hypervisor = interposed(bench.hypervisor, at, async (call) => {
+    if (when === 'after') await call()
+    killed.resolve()
+    return await new Promise(() => undefined)
+  })
+  const run = begin(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
+  await Promise.race([killed.promise, run.outcome])
+  return run.journal.entry.attempts === 0 ? undefined : run.journal
+}
+
+/** The hypervisor with its nth call replaced. */
+function interposed(
+  hypervisor: Hypervisor,
+  at: number,
+  instead: (call: () => Promise<unknown>) => Promise<unknown>,
+  onCall: () => void = () => undefined
+): Hypervisor {
+  const notCalls = new Set<PropertyKey>(['open', 'close', 'status', 'onStatus', 'onEvent'])
+  let calls = 0
+  return new Proxy(hypervisor, {
+    get: (target, name) => {
+      const value = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      if (notCalls.has(name)) return value.bind(target)
+      return (...args: unknown[]) => {
+        onCall()
+        const call = () => Reflect.apply(value, target, args) as Promise<unknown>
+        return ++calls === at ? instead(call) : call()
+      }
+    }
+  })
+}
+
+async function failsWith(code: ErrorCode, bench: Bench, specification: unknown, about = ''): Promise<string> {
+  const started = systemClock.monotonic()
+  const outcome = await carry(bench.host, 'vm.provision', { specification })
+  assert.equal(outcome.outcome, 'failed', about)
+  if (outcome.outcome !== 'failed') return ''
+  assert.equal(
+    outcome.error.code,
+    code,
+    `${about}: ${outcome.error.message} (${systemClock.monotonic() - started} ms)`
+  )
+  return outcome.error.message
+}
