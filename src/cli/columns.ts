@@ -80,7 +80,7 @@ export function vmColumns(nowMs: number): readonly Column<VmView>[] {
 
 /** With a question mark where the host is away and the state is the last known. */
 export function shownState({ state, fresh }: VmView): string {
-  return fresh ? state : `${state}?`
+  return fresh || state === 'pending' ? state : `${state}?`
 }
 
 export function operationColumns(nowMs: number): readonly Column<OperationView>[] {

@@ -5,6 +5,7 @@ import { HostletError } from '../../errors.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
 import { loadOrExit } from '../daemon.ts'
+import { programVersion } from '../program-version.ts'
 
 interface Options {
   readonly scheduler: string
@@ -12,6 +13,7 @@ interface Options {
   readonly tokenFile?: string
   readonly caHash: string
   readonly config: string
+  readonly force?: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -21,6 +23,7 @@ export const define: Define = (command, cli) => {
     .option('--token-file <file>', 'file with the token; "-" is standard input')
     .requiredOption('--ca-hash <hash>', 'what the scheduler’s CA must hash to: sha256:…')
     .option('--config <file>', 'configuration of the agent', '/etc/hostlet/agent.yaml')
+    .option('--force', 'replace the identity that this host has already')
   examples(
     command,
     'hostlet enroll --scheduler https://sched-1:7443 --token-file /root/token --ca-hash sha256:5f…',
@@ -30,10 +33,11 @@ export const define: Define = (command, cli) => {
     const token = tokenOf(options, cli.environment.HOSTLET_TOKEN)
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const config = loadOrExit(() => loadAgentConfig(options.config))
-    const { enroll } = await import('../../agent/identity/enroll.ts')
-    const { scheduler: schedulerUrl, caHash } = options
+    const { enroll } = await import('../../agent/identity/enrollment.ts')
+    const { scheduler, caHash, force = false } = options
+    const { stateDirectory } = config
     const identity = await cli.interruptible((signal) =>
-      enroll({ schedulerUrl, token, caHash, stateDirectory: config.stateDirectory, signal })
+      enroll({ scheduler, token, caHash, stateDirectory, agentVersion: programVersion(), force, signal })
     )
     cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
   })

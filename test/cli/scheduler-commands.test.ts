@@ -1,0 +1,243 @@
+// Commands against a real scheduler: what they print, in both forms, and how they end.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { after, before, describe, it } from 'node:test'
+import { KeyList, LatestMetrics, OperationReply, VmList } from '../../src/protocol/api.ts'
+import { compile } from '../../src/protocol/validate.ts'
+import { metricsSample, vmSample, vmSummary } from '../scheduler/support/samples.ts'
+import { TestFleet } from './fleet.ts'
+import { environment, hostlet, mainPath } from './program.ts'
+
+const digest = 'a'.repeat(64)
+const create = (name: string) => [
+  'vm',
+  'create',
+  name,
+  '--image',
+  'https://images.example.org/a.qcow2',
+  '--sha256',
+  digest
+]
+const readOperation = compile(OperationReply, 'operation')
+
+let fleet: TestFleet
+/** Of web-1, as the scheduler chose it. */
+let uuid = ''
+before(async () => {
+  fleet = await TestFleet.start()
+})
+after(async () => {
+  await fleet[Symbol.asyncDispose]()
+})
+
+describe('lists', () => {
+  it('are tables for people and the API’s own answer for programs', async () => {
+    const table = await fleet.hostlet('host', 'ls')
+    assert.equal(table.status, 0)
+    assert.match(table.stdout, /^HOST .*STATE.*\n\S+ .* connected /)
+    const { stdout } = await fleet.hostlet('vm', 'ls', '-o', 'json')
+    assert.deepEqual(compile(VmList, 'list')(JSON.parse(stdout)), { vms: [], more: false })
+  })
+
+  it('leave standard output empty when there is nothing, and say what to do', async () => {
+    const { status, stdout, stderr } = await fleet.hostlet('vm', 'ls')
+    assert.deepEqual([status, stdout], [0, ''])
+    assert.match(stderr, /There are no VMs/)
+  })
+})
+
+describe('operations', () => {
+  it('are followed step by step to their end', async () => {
+    const running = begin(...create('web-1'), '--host', fleet.agent.id)
+    const { claims } = await fleet.agent.nextCommand()
+    assert.equal(claims.verb, 'vm.provision')
+    uuid = claims.subject?.uuid ?? ''
+    fleet.agent.acknowledge(claims.id)
+    const step = { type: 'progress', command: claims.id, at: Date.now(), steps: 2 } as const
+    fleet.agent.send({ ...step, step: 'fetch image', stepIndex: 0, ratio: 0.5 })
+    await running.says('fetch image')
+    fleet.agent.finish(claims.id, { vm: vmSummary({ name: 'web-1' }), address: '10.83.0.10' })
+    const { status, stdout, stderr } = await running.ended
+    assert.equal(status, 0, stderr)
+    assert.match(stderr, /^vm\.provision web-1: 1\/2 fetch image$/m)
+    assert.match(stdout, /^VM web-1 runs on host \S+ at 10\.83\.0\.10 \(.*\)\.\n$/)
+  })
+
+  it('end with the status of their error', async () => {
+    const ended = fleet.hostlet(...create('web-2'))
+    const { claims } = await fleet.agent.nextCommand()
+    fleet.agent.acknowledge(claims.id)
+    fleet.agent.fail(claims.id, { code: 'E_TIMEOUT', message: 'VM web-2 did not become ready' })
+    const { status, stdout, stderr } = await ended
+    assert.equal(status, 8)
+    assert.equal(stdout, '')
+    assert.match(stderr, /^error E_TIMEOUT: VM web-2 did not become ready\nnext: look before trying again/m)
+    const waited = await fleet.hostlet('op', 'wait', claims.id, '-o', 'json')
+    assert.equal(waited.status, 8)
+    assert.equal(readOperation(JSON.parse(waited.stdout)).operation.state, 'failed')
+    assert.equal(JSON.parse(waited.stderr).error.code, 'E_TIMEOUT')
+  })
+
+  it('are begun and left alone with --no-wait', async () => {
+    const { status, stdout } = await fleet.hostlet('vm', 'stop', 'web-1', '--grace', '30s', '--no-wait')
+    assert.equal(status, 0)
+    const { claims } = await fleet.agent.nextCommand()
+    assert.deepEqual(claims.arguments, { vm: 'web-1', graceMs: 30_000 })
+    assert.match(stdout, new RegExp(`hostlet op wait ${claims.id}`))
+    fleet.agent.acknowledge(claims.id)
+    fleet.agent.finish(claims.id, { forced: false })
+    const shown = await fleet.hostlet('op', 'show', claims.id)
+    assert.match(shown.stdout, /^verb: +vm\.stop$/m)
+  })
+
+  it('go on when Ctrl-C detaches from them', async () => {
+    const running = begin('vm', 'start', 'web-1')
+    const { claims } = await fleet.agent.nextCommand()
+    fleet.agent.acknowledge(claims.id)
+    await running.says('vm.start web-1')
+    running.interrupt()
+    const { status, stderr } = await running.ended
+    assert.equal(status, 130)
+    assert.match(stderr, new RegExp(`detached: vm.start web-1 goes on. .*hostlet op wait ${claims.id}`))
+    fleet.agent.finish(claims.id)
+    const waited = await fleet.hostlet('op', 'wait', claims.id)
+    assert.deepEqual([waited.status, waited.stdout], [0, 'vm.start web-1: done.\n'])
+  })
+})
+
+describe('figures', () => {
+  it('are shown host by host with their VMs below', async () => {
+    const { agent } = fleet
+    agent.sendInventory({ vms: [vmSummary({ uuid, startedAt: Date.now() - 61_000 })] })
+    const sample = vmSample({ uuid, cpuCoresUsed: 0.25, memoryResidentBytes: 64 * 1024 ** 2 })
+    agent.send({ type: 'metrics', samples: [metricsSample(Date.now(), [sample])] })
+    await agent.sync()
+    const { status, stdout } = await fleet.hostlet('top')
+    assert.equal(status, 0)
+    assert.match(stdout, new RegExp(`^${agent.id} +connected +10 % +8G/16G`, 'm'))
+    assert.match(stdout, /^ {2}web-1 +running +25 % +64M\/512M .* 1m\d+s +10\.83\.0\.10$/m)
+    assert.equal(stdout.includes('\x1b'), false)
+    const json = await fleet.hostlet('top', '--once', '-o', 'json')
+    assert.equal(compile(LatestMetrics, 'figures')(JSON.parse(json.stdout)).vms.length, 1)
+  })
+})
+
+describe('keys and tokens', () => {
+  it('are shown once, as the only thing on standard output', async () => {
+    const { stdout, stderr } = await fleet.hostlet('key', 'create', 'read', '--note', 'dashboard')
+    assert.match(stdout, /^hlk_[A-Za-z0-9_-]{43}\n$/)
+    assert.match(stderr, /shown this once/)
+    const { keys } = compile(
+      KeyList,
+      'keys'
+    )(JSON.parse((await fleet.hostlet('key', 'ls', '-o', 'json')).stdout))
+    const made = keys.find(({ note }) => note === 'dashboard')
+    const refused = await hostlet(create('no'), {
+      ...fleet.environment,
+      HOSTLET_API_KEY_FILE: '',
+      HOSTLET_API_KEY: stdout.trim()
+    })
+    assert.equal(refused.status, 6)
+    assert.match(refused.stderr, /^error E_AUTH: /)
+    const removed = await fleet.hostlet('key', 'rm', made?.id ?? '')
+    assert.equal(removed.status, 0)
+    const gone = await hostlet(['vm', 'ls'], {
+      ...fleet.environment,
+      HOSTLET_API_KEY_FILE: '',
+      HOSTLET_API_KEY: stdout.trim()
+    })
+    assert.equal(gone.status, 6)
+  })
+
+  it('print the one line to run on the new host', async () => {
+    const { stdout } = await fleet.hostlet('host', 'token', '--ttl', '5m')
+    assert.match(stdout, /^hostlet enroll --scheduler https:\S+ --token \S+ --ca-hash sha256:[0-9a-f]{64}\n$/)
+    const listed = await fleet.hostlet('host', 'token', '--list')
+    const id = /^(\S+) +open/m.exec(listed.stdout)?.[1] ?? ''
+    assert.equal((await fleet.hostlet('host', 'token', '--revoke', id)).status, 0)
+  })
+})
+
+describe('what goes wrong', () => {
+  it('is told with the code of the table', async () => {
+    const cases = [
+      [['vm', 'show', 'nope'], 4, /E_NOT_FOUND/],
+      [['host', 'show', 'nope'], 4, /E_NOT_FOUND/],
+      [['op', 'show', '11111111-1111-4111-8111-111111111111'], 4, /E_NOT_FOUND/],
+      [['vm', 'show', 'Not/A<Name>'], 2, /E_BAD_REQUEST/],
+      [create('web-1'), 5, /E_CONFLICT/]
+    ] as const
+    for (const [words, expected, text] of cases) {
+      const { status, stderr } = await fleet.hostlet(...words)
+      assert.equal(status, expected, stderr)
+      assert.match(stderr, text)
+    }
+  })
+
+  it('refuses a scheduler whose CA is not the pinned one, and says which', async () => {
+    const unpinned = await hostlet(['vm', 'ls'], { ...fleet.environment, HOSTLET_CA_FILE: '' })
+    assert.equal(unpinned.status, 6)
+    assert.match(unpinned.stderr, /not signed by a CA that this machine trusts\. Give the scheduler’s CA/)
+    await using other = await TestFleet.start()
+    const wrong = await hostlet(['vm', 'ls'], {
+      ...fleet.environment,
+      HOSTLET_CA_FILE: other.scheduler.caFile
+    })
+    assert.equal(wrong.status, 6)
+    assert.match(wrong.stderr, /not signed by the CA in /)
+  })
+
+  it('refuses a name that the certificate does not have', async () => {
+    const url = fleet.scheduler.url.replace('localhost', '127.0.0.1').replace('127.0.0.1', '0.0.0.0')
+    const { status, stderr } = await hostlet(['vm', 'ls'], { ...fleet.environment, HOSTLET_SCHEDULER: url })
+    assert.equal(status, 6, stderr)
+    assert.match(stderr, /is for other names than 0\.0\.0\.0/)
+  })
+
+  it('goes past every proxy of the environment', async () => {
+    const proxy = {
+      HTTPS_PROXY: 'http://127.0.0.1:1',
+      https_proxy: 'http://127.0.0.1:1',
+      NODE_USE_ENV_PROXY: '1'
+    }
+    const { status, stderr } = await hostlet(['host', 'ls'], { ...fleet.environment, ...proxy })
+    assert.equal(status, 0, stderr)
+  })
+
+  it('ends quietly when its reader has seen enough', async () => {
+    const script = `"${process.execPath}" "${mainPath}" top --once -o json | head -c 1; echo "\${PIPESTATUS[0]}"`
+    const child = spawn('bash', ['-c', script], {
+      env: environment(fleet.environment),
+      stdio: ['ignore', 'pipe', 'pipe']
+    })
+    let text = ''
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (part: string) => {
+        text += part
+      })
+    await once(child, 'close')
+    assert.equal(text, '{0\n')
+  })
+})
+
+/** A command that goes on while the test does something. */
+function begin(...words: readonly string[]) {
+  const child = spawn(process.execPath, [mainPath, ...words], {
+    env: environment(fleet.environment),
+    stdio: ['ignore', 'pipe', 'pipe']
+  })
+  const texts = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      texts[name] += text
+    })
+  return {
+    ended: once(child, 'close').then(() => ({ status: child.exitCode, ...texts })),
+    interrupt: () => child.kill('SIGINT'),
+    says: async (text: string) => {
+      while (!texts.stderr.includes(text)) await once(child.stderr, 'data')
+    }
+  }
+}
