@@ -32,6 +32,7 @@ start_by_hand() {
   fi
   kvm_prepare
   clear_stale
+  forget_gone
   start_daemon virtlogd
   # Without an init that reaps orphans libvirt waits two seconds more at each stop of a QEMU: tini is the subreaper.
   start_daemon libvirtd
@@ -53,6 +54,15 @@ clear_stale() {
   if ! pgrep -x virtlogd >/dev/null; then
     rm -f /run/libvirt/virtlogd-sock /run/libvirt/virtlogd-admin-sock /run/virtlogd.pid
   fi
+}
+
+# The record outlives a killed machine where /run is on disk.
+forget_gone() {
+  [ -e "$record" ] || return 0
+  while read -r pid started name; do
+    if [ "$(start_time "$pid")" = "$started" ]; then echo "$pid $started $name"; fi
+  done <"$record" >"$record.new"
+  mv "$record.new" "$record"
 }
 
 # start_daemon NAME: in its own session, so that Ctrl-C in this terminal does not reach it.

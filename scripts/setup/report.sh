@@ -32,7 +32,9 @@ step() {
     0) say "$name" "$done_text  $(since "$step_at")" ;;
     10) ;;
     *)
-      tail -n 15 "$log" | sed 's/^/    | /' >&2
+      # This step's part of the log: what names an error first, for some programs end with a page of usage.
+      awk '/^== / { text = "" } { text = text $0 "\n" } END { printf "%s", text }' "$log" >"$log.step"
+      { grep -iE 'error|failed|^E:' "$log.step" | head -n 8; echo ...; tail -n 8 "$log.step"; } | sed 's/^/    | /' >&2
       fail "$name: \"$*\" ended with status $status" "The whole log: $log"
       ;;
   esac
