@@ -33,7 +33,7 @@ export const define: Define = (command, cli) => {
     const token = tokenOf(options, cli.environment.HOSTLET_TOKEN)
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const config = loadOrExit(() => loadAgentConfig(options.config))
-    const { enroll } = await import('../../agent/identity/enrollment.ts')
+    const { enroll } = await import('../../agent/identity/enroll.ts')
     const { scheduler, caHash, force = false } = options
     const { stateDirectory } = config
     const identity = await cli.interruptible((signal) =>
