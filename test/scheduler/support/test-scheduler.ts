@@ -14,21 +14,23 @@ import { enrollAgent, type TestAgent } from './test-agent.ts'
 
 export class TestScheduler implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'hostlet-scheduler-'))
-  /** Starts now: TLS looks at the machine's own clock. */
-  readonly clock = new FakeClock(Date.now())
+  readonly clock: FakeClock
   readonly log = new RecordingLog()
   readonly #change: (config: SchedulerConfig) => SchedulerConfig
   readonly #agents: TestAgent[] = []
   #running: Scheduler | undefined
 
-  private constructor(change: (config: SchedulerConfig) => SchedulerConfig) {
+  private constructor(change: (config: SchedulerConfig) => SchedulerConfig, startsAt: number) {
     this.#change = change
+    this.clock = new FakeClock(startsAt)
   }
 
+  /** Its clock starts now unless told otherwise: TLS looks at the machine's own clock. */
   static async start(
-    change: (config: SchedulerConfig) => SchedulerConfig = (config) => config
+    change: (config: SchedulerConfig) => SchedulerConfig = (config) => config,
+    startsAt = Date.now()
   ): Promise<TestScheduler> {
-    const scheduler = new TestScheduler(change)
+    const scheduler = new TestScheduler(change, startsAt)
     await scheduler.startAgain()
     return scheduler
   }

@@ -1,0 +1,57 @@
+// The inbox: in order, one at a time, and a sender that is too fast is paused.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { Inbox, inboxMessagesMax } from '../../../src/scheduler/hub/inbox.ts'
+
+function slowInbox() {
+  const log: string[] = []
+  const gate = { open: Promise.withResolvers<void>() }
+  const inbox = new Inbox<number>({
+    handle: async (item) => {
+      log.push(`start ${item}`)
+      await gate.open.promise
+      log.push(`end ${item}`)
+    },
+    pause: () => log.push('pause'),
+    resume: () => log.push('resume')
+  })
+  return { inbox, log, gate }
+}
+
+describe('inbox', () => {
+  it('handles one message after the other, in the order of arrival', async () => {
+    const { inbox, log, gate } = slowInbox()
+    for (const item of [1, 2, 3]) inbox.push(item)
+    gate.open.resolve()
+    await inbox.settled()
+    assert.deepEqual(log, ['start 1', 'end 1', 'start 2', 'end 2', 'start 3', 'end 3'])
+  })
+
+  it('pauses the socket at its bound, once, and resumes it at half', async () => {
+    const { inbox, log, gate } = slowInbox()
+    for (let item = 0; item < inboxMessagesMax + 10; item++) inbox.push(item)
+    assert.deepEqual(
+      log.filter((line) => line === 'pause' || line === 'resume'),
+      ['pause']
+    )
+    gate.open.resolve()
+    await inbox.settled()
+    assert.deepEqual(
+      log.filter((line) => line === 'pause' || line === 'resume'),
+      ['pause', 'resume']
+    )
+    const handledBefore = log.slice(0, log.indexOf('resume')).filter((line) => line.startsWith('end')).length
+    assert.equal(handledBefore, 10 + inboxMessagesMax / 2)
+  })
+
+  it('goes on after it was empty', async () => {
+    const { inbox, log, gate } = slowInbox()
+    gate.open.resolve()
+    inbox.push(1)
+    await inbox.settled()
+    inbox.push(2)
+    await inbox.settled()
+    assert.deepEqual(log, ['start 1', 'end 1', 'start 2', 'end 2'])
+  })
+})

@@ -1,0 +1,80 @@
+// Where a VM goes: only where it can, and where most is left of what is neither promised nor used.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type Candidate, place } from '../../src/scheduler/placement.ts'
+import type { HostRecord, HostReport } from '../../src/scheduler/store/store.ts'
+import { gibibyte, hostFacts } from './support/samples.ts'
+
+function candidate(
+  id: string,
+  change: { report?: Partial<HostReport>; host?: Partial<HostRecord> } & Partial<Omit<Candidate, 'host'>> = {}
+): Candidate {
+  const { report, host, placedBytes = 0, availableBytes } = change
+  return {
+    placedBytes,
+    availableBytes,
+    host: {
+      id,
+      hostname: id,
+      enrolledAt: 1,
+      certificateExpiresAt: 2,
+      revokedAt: undefined,
+      vmCount: 0,
+      report: {
+        state: 'connected',
+        reason: '',
+        connection: 'c',
+        connectedAt: 1,
+        lastSeenAt: 1,
+        agentVersion: '1',
+        instance: 'i',
+        verbs: ['vm.provision'],
+        hypervisor: 'connected',
+        operationsRunning: 0,
+        operationsWaiting: 0,
+        conditions: [],
+        facts: hostFacts(id, 8 * gibibyte),
+        foreignCount: 0,
+        ...report
+      },
+      ...host
+    }
+  }
+}
+
+describe('placement', () => {
+  it('counts what is promised, and what is used beyond that', () => {
+    const promised = candidate('promised', { placedBytes: 7 * gibibyte })
+    const used = candidate('used', { availableBytes: 2 * gibibyte })
+    const half = candidate('half', { placedBytes: 4 * gibibyte, availableBytes: 6 * gibibyte })
+    assert.equal(place(gibibyte, [promised, used, half]).id, 'half')
+    assert.equal(place(gibibyte, [promised, used]).id, 'used')
+  })
+
+  const unable: readonly [string, Candidate][] = [
+    ['is away', candidate('a', { report: { state: 'away' } })],
+    ['is revoked', candidate('a', { host: { revokedAt: 5 } })],
+    ['never connected', candidate('a', { host: { report: undefined } })],
+    ['has told no facts', candidate('a', { report: { facts: undefined } })],
+    ['has lost its libvirt', candidate('a', { report: { hypervisor: 'away' } })],
+    ['cannot provision', candidate('a', { report: { verbs: [] } })]
+  ]
+  for (const [why, host] of unable)
+    it(`passes over a host that ${why}`, () => {
+      assert.throws(() => place(1, [host]), { code: 'E_UNAVAILABLE' })
+      const small = candidate('small', { placedBytes: 7 * gibibyte })
+      assert.equal(place(1, [host, small]).id, 'small')
+    })
+
+  it('names the fullest offer when none is enough', () => {
+    const hosts = [
+      candidate('a', { placedBytes: 6 * gibibyte }),
+      candidate('b', { placedBytes: 9 * gibibyte })
+    ]
+    assert.throws(() => place(4 * gibibyte, hosts), {
+      code: 'E_CAPACITY',
+      details: { host: 'a', freeBytes: 2 * gibibyte, neededBytes: 4 * gibibyte }
+    })
+  })
+})
