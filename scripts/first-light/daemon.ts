@@ -48,6 +48,17 @@ export class Daemon {
 
   #lastWords(): string {
     const text = readFileSync(this.#log, 'utf8').trimEnd()
-    return text.slice(text.lastIndexOf('\n') + 1).slice(-lastWordsCharacters) || 'it said nothing'
+    const last = text.slice(text.lastIndexOf('\n') + 1)
+    return readable(last).slice(0, lastWordsCharacters) || 'it said nothing'
+  }
+}
+
+/** A log entry as its message and its error's, any other line as it is. */
+function readable(line: string): string {
+  try {
+    const { message, error } = JSON.parse(line) as { message?: string; error?: { message?: string } }
+    return [message, error?.message].filter((part) => part !== undefined).join(': ')
+  } catch {
+    return line
   }
 }

@@ -5,7 +5,6 @@ import { HostletError } from '../../errors.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
 import { loadOrExit } from '../daemon.ts'
-import { programVersion } from '../program-version.ts'
 
 interface Options {
   readonly scheduler: string
@@ -34,10 +33,10 @@ export const define: Define = (command, cli) => {
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const config = loadOrExit(() => loadAgentConfig(options.config))
     const { enroll } = await import('../../agent/identity/enroll.ts')
-    const { scheduler, caHash, force = false } = options
+    const { scheduler: schedulerUrl, caHash, force = false } = options
     const { stateDirectory } = config
     const identity = await cli.interruptible((signal) =>
-      enroll({ scheduler, token, caHash, stateDirectory, agentVersion: programVersion(), force, signal })
+      enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal })
     )
     cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
   })

@@ -1,0 +1,129 @@
+// First light as a newcomer runs it: once, on a terminal until Ctrl-C, and after a run that was killed.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+
+const root = join(import.meta.dirname, '../..')
+const script = join(root, 'scripts/first-light.ts')
+const name = `fl-${randomBytes(3).toString('hex')}`
+const deadlineMs = 240_000
+
+const missing = [
+  process.getuid?.() === 0 ? undefined : 'it needs root',
+  existsSync('/run/libvirt/libvirt-sock') ? undefined : 'libvirtd does not run',
+  existsSync(join(root, '.cache/guest/hostlet-guest.qcow2.sha256'))
+    ? undefined
+    : 'the guest image is not built',
+  spawnSync('script', ['--version']).status === 0 ? undefined : 'there is no "script" to make a terminal'
+].find((reason) => reason !== undefined)
+
+class Run {
+  readonly child: ChildProcess
+  text = ''
+
+  constructor(program: string, words: readonly string[]) {
+    const env = { PATH: process.env.PATH ?? '', HOME: '/root', TERM: 'xterm', LC_ALL: 'C.UTF-8' }
+    this.child = spawn(program, words, { cwd: root, env, stdio: ['pipe', 'pipe', 'pipe'] })
+    const timer = setTimeout(() => this.child.kill('SIGTERM'), deadlineMs)
+    this.child.once('exit', () => clearTimeout(timer))
+    for (const stream of [this.child.stdout, this.child.stderr])
+      stream?.setEncoding('utf8').on('data', (part: string) => {
+        this.text += part
+      })
+  }
+
+  async says(text: string): Promise<void> {
+    while (!this.text.includes(text)) {
+      assert.equal(this.child.exitCode, null, `ended without saying "${text}":\n${this.text}`)
+      await Promise.race([once(this.child.stdout ?? this.child, 'data'), once(this.child, 'exit')])
+    }
+  }
+
+  async status(): Promise<number | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'close')
+    return this.child.exitCode
+  }
+}
+
+const firstLight = (...words: readonly string[]) =>
+  new Run(process.execPath, [script, '--name', name, ...words])
+
+/** Each step printed as done, in this order. */
+function assertSteps(text: string, steps: readonly string[]): void {
+  const done = [...text.matchAll(/^(?:\x1b\[\d+m)?ok(?:\x1b\[\d+m)? {2}(\S+(?: \S+)*?) {2,}\S/gm)].map(
+    (match) => match[1]
+  )
+  assert.deepEqual(done, steps, text)
+}
+
+function virshNames(...words: readonly string[]): readonly string[] {
+  return spawnSync('virsh', ['-q', '-c', 'qemu:///system', ...words], { encoding: 'utf8' }).stdout.split(
+    /\s+/
+  )
+}
+
+function assertNothingOfOurs(): void {
+  assert.equal(virshNames('list', '--all', '--name').includes(name), false)
+  assert.equal(virshNames('net-list', '--all', '--name').includes(`hostlet-${name}`), false)
+  assert.equal(virshNames('pool-list', '--all', '--name').includes(`hostlet-${name}`), false)
+  for (const path of ['/var/lib', '/run', '/var/lib/libvirt/images'])
+    assert.equal(existsSync(join(path, `hostlet-${name}`)), false, path)
+}
+
+const beginning = ['scheduler', 'enroll', 'agent', 'provision', 'guest answers', 'metrics']
+const end = ['teardown', 'nothing left']
+
+describe('first light', { skip: missing ?? false }, () => {
+  after(async () => {
+    // Whatever a failed test left: a run that is told to end at once removes it first.
+    if (!existsSync(`/var/lib/hostlet-${name}`)) return
+    const run = firstLight('--once')
+    await run.says('scheduler')
+    run.child.kill('SIGINT')
+    await run.status()
+  })
+
+  it('walks the life of a VM once, and leaves nothing', async () => {
+    const run = firstLight('--once')
+    assert.equal(await run.status(), 0, run.text)
+    assertSteps(run.text, [...beginning, 'stop', 'start', 'remove', ...end])
+    assert.match(run.text, /all done in /)
+    assertNothingOfOurs()
+  })
+
+  it('stays on a terminal with a live table until Ctrl-C, commanded from another shell meanwhile', async () => {
+    const command = `"${process.execPath}" "${script}" --name ${name}`
+    const run = new Run('script', ['-qefc', command, '/dev/null'])
+    await run.says('Ctrl-C takes everything down.')
+    assert.match(run.text, new RegExp(`${name} +running .* 10\\.83\\.`))
+    const shell = spawnSync('sh', ['-c', `. /var/lib/hostlet-${name}/env && hostlet vm ls`], {
+      encoding: 'utf8'
+    })
+    assert.match(shell.stdout, new RegExp(`^${name} .* running `, 'm'), shell.stderr)
+    run.child.stdin?.write('\x03')
+    assert.equal(await run.status(), 0, run.text)
+    assert.match(run.text, /Taking down what was made/)
+    assert.match(run.text, /nothing left/)
+    assertNothingOfOurs()
+  })
+
+  it('removes first what a killed run left', async () => {
+    const killed = firstLight('--stay')
+    await killed.says('Ctrl-C takes everything down.')
+    killed.child.kill('SIGKILL')
+    await killed.status()
+    assert.ok(virshNames('list', '--name').includes(name), 'its VM should run on')
+    const run = firstLight('--once')
+    await run.says('removed what an earlier run left')
+    assert.match(run.text, new RegExp(`domain ${name}, network hostlet-${name}, pool hostlet-${name}`))
+    await run.says('enroll')
+    run.child.kill('SIGINT')
+    assert.equal(await run.status(), 130, run.text)
+    assertNothingOfOurs()
+  })
+})
