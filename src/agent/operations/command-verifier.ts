@@ -21,8 +21,8 @@ export interface VerifiedCommand {
 
 export interface VerifierOptions {
   readonly hostId: string
-  /** The keys that enrollment gave. */
-  readonly keys: readonly CommandKey[]
+  /** The keys that enrollment or the last renewal gave. */
+  keys(): readonly CommandKey[]
   readonly clock: Pick<Clock, 'now'>
 }
 
@@ -92,7 +92,7 @@ export class CommandVerifier {
     if (header.typ !== commandJwsType) throw untrusted(`its type is not ${commandJwsType}`, 'type')
     if (Object.keys(header).some((key) => !headerKeys.includes(key)))
       throw untrusted('its header says more than alg, kid and typ', 'header')
-    const key = this.#options.keys.find(({ kid }) => kid === header.kid)
+    const key = this.#options.keys().find(({ kid }) => kid === header.kid)
     if (key === undefined)
       throw untrusted(
         'its key is not one that enrollment gave this host; enroll it again if keys changed',
@@ -102,12 +102,12 @@ export class CommandVerifier {
   }
 
   async #import(key: CommandKey): Promise<CryptoKey> {
-    const known = this.#imported.get(key.kid)
+    const known = this.#imported.get(key.x)
     if (known !== undefined) return known
     const { importJWK } = await import('jose')
     const imported = await importJWK({ ...key }, algorithm)
     if (imported instanceof Uint8Array) throw untrusted('its key is no public key', 'key')
-    this.#imported.set(key.kid, imported)
+    this.#imported.set(key.x, imported)
     return imported
   }
 }

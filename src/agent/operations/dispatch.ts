@@ -6,7 +6,7 @@ import { startDeadline } from '../../lib/deadline.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
-import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
+import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import type { CommandVerifier, VerifiedCommand } from './command-verifier.ts'
 import { agentStops, Engine, type HostReadiness } from './engine.ts'
@@ -34,7 +34,7 @@ export interface DispatcherOptions<Host> {
   readonly verifier: CommandVerifier
   readonly readiness: HostReadiness
   /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
-  generationOf(uuid: string, signal: AbortSignal): Promise<number>
+  generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
   /** Sends to the scheduler, or drops when it is away: results are taken up again from `unacknowledged`. */
   emit(message: AgentMessage): void
   /** An operation that changes VMs has ended, well or not. */
@@ -62,6 +62,7 @@ export class Dispatcher<Host> {
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
   #received = 0
+  #leftovers = 0
 
   constructor(options: DispatcherOptions<Host>) {
     this.#options = options
@@ -81,6 +82,11 @@ export class Dispatcher<Host> {
 
   get waiting(): number {
     return this.#limiter.waiting
+  }
+
+  /** Operations since the start that could not be undone wholly. */
+  get leftovers(): number {
+    return this.#leftovers
   }
 
   /** Answers one command: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
@@ -194,7 +200,7 @@ export class Dispatcher<Host> {
     if (subject === undefined) return
     const recorded = this.#options.journal.generationOf(subject.uuid) ?? 0
     if (recorded >= subject.generation) throw staleCommand(subject, recorded)
-    const known = await this.#options.generationOf(subject.uuid, signal)
+    const known = await this.#options.generationOf(subject, signal)
     if (known >= subject.generation) throw staleCommand(subject, known)
   }
 
@@ -239,6 +245,7 @@ export class Dispatcher<Host> {
     if (outcome === undefined) return log.info({}, 'operation interrupted by the stop of the agent')
     await this.#end(entry, this.#verbs.checkOutcome(verb, outcome))
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
+    if (outcome.outcome === 'failed' && outcome.error.details?.undoFailed !== undefined) this.#leftovers++
     if (outcome.outcome === 'done') log.info({ durationMs }, 'operation done')
     else log.warn({ durationMs, code: outcome.error.code, reason: outcome.error.message }, 'operation failed')
     if (verb.changes) this.#options.onChanged?.()

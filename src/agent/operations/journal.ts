@@ -13,6 +13,8 @@ import type { StepNotes } from './verb.ts'
 export const notesCharactersMax = 256 * 1024
 /** Acknowledged results kept to answer repeated commands; the oldest go first. */
 export const acknowledgedMax = 10_000
+/** How long the file's lock may take: an agent that was just killed still holds it for a moment. */
+const lockWaitMs = 2_000
 /** Results are resent in pieces of this many. */
 export const resendMax = 256
 /** Longest time between a command's making and its expiry; what is older than this cannot come again. */
@@ -226,8 +228,10 @@ export function staleCommand(subject: { vm: string; generation: number }, known:
 }
 
 function openDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: 5_000, allowExtension: false })
+  const database = new DatabaseSync(path, { timeout: lockWaitMs, allowExtension: false })
   chmodSync(path, 0o600)
+  // EXCLUSIVE: one agent a state directory; the lock goes with its process, however that ends.
+  database.exec('PRAGMA locking_mode = EXCLUSIVE')
   // FULL: in WAL mode only this waits for the disk at every commit. secure_delete: arguments that are forgotten are gone.
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON')
   database.exec('PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -512')

@@ -38,12 +38,9 @@ export interface SessionOptions {
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
-  onStatus?(status: SessionStatus): void
+  /** The scheduler has welcomed this agent. */
+  onOnline?(): void
 }
-
-export type SessionStatus =
-  | { readonly state: 'online'; readonly url: string }
-  | { readonly state: 'offline'; readonly reason: string }
 
 type EffectOf<Name extends SessionEffect['do']> = Extract<SessionEffect, { do: Name }>
 type EffectHandlers = { readonly [Name in SessionEffect['do']]: (effect: EffectOf<Name>) => void }
@@ -106,6 +103,11 @@ export class Session {
     return this.#state.phase === 'online'
   }
 
+  /** The host and port that it talks to, or tries to. */
+  get peer(): string {
+    return new URL(this.#url).host
+  }
+
   start(): void {
     this.#handle({ type: 'start' })
   }
@@ -165,22 +167,21 @@ export class Session {
   }
 
   #goOnline(intervals: Intervals): void {
-    const { log, outbox, onStatus, onIntervals } = this.#options
+    const { log, outbox, onOnline, onIntervals } = this.#options
     log.info({ url: this.#url }, 'connected to scheduler')
     this.#lastReason = ''
     onIntervals(intervals)
     if (this.#socket !== undefined) outbox.attach(this.#socket)
-    onStatus?.({ state: 'online', url: this.#url })
+    onOnline?.()
   }
 
   /** Says a reason once, however often it comes again. */
   #goOffline(reason: string, retryMs: number): void {
-    const { log, onStatus } = this.#options
+    const { log } = this.#options
     const fields = { reason, retryMs }
     if (reason === this.#lastReason) log.debug(fields, 'scheduler still away')
     else log.warn(fields, 'scheduler away, trying again')
     this.#lastReason = reason
-    onStatus?.({ state: 'offline', reason })
   }
 
   #receive(text: string | undefined): void {

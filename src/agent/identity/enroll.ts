@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
+import { agentVersion } from '../version.ts'
 import { askScheduler } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
@@ -24,12 +25,11 @@ const parseHash = compile(CaHash, 'CA hash')
 
 export interface EnrollOptions {
   /** `https://host:port`. */
-  readonly scheduler: string
+  readonly schedulerUrl: string
   readonly token: string
   /** `sha256:` and 64 hex digits: the hash of the CA's public key. */
   readonly caHash: string
   readonly stateDirectory: string
-  readonly agentVersion: string
   /** Replaces an identity that is there already. */
   readonly force?: boolean
   readonly hostname?: string
@@ -49,7 +49,7 @@ export async function enroll(options: EnrollOptions): Promise<Identity> {
       'E_CONFLICT',
       `this host is enrolled already: ${identityPath(stateDirectory)} exists. Use --force to replace its identity.`
     )
-  const url = parseUrl(options.scheduler)
+  const url = parseUrl(options.schedulerUrl)
   const caHash = parseHash(options.caHash)
   using deadline = startDeadline({ clock, ms: enrollmentDeadlineMs, what: 'the enrollment', signal })
   const authority = await presentedAuthority(url, caHash, deadline.signal)
@@ -69,7 +69,7 @@ async function requestIdentity(
   const { key, certificateRequest } = await createRequest(hostname)
   const answer = await askScheduler({
     url: new URL(enrollmentPath, url),
-    body: { token: options.token, certificateRequest, hostname, agentVersion: options.agentVersion },
+    body: { token: options.token, certificateRequest, hostname, agentVersion },
     tls: {
       ca: authority.toString(),
       minVersion: 'TLSv1.3',

@@ -1,0 +1,295 @@
+// The agent as a whole: starts its parts in order and stops them in reverse. VMs are not among what it stops.
+
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { asHostletError } from '../errors.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { createLogger, type OutputLogger } from '../lib/log-output.ts'
+import { ensurePrivateDirectory } from '../lib/private-file.ts'
+import { SystemdNotify } from '../lib/systemd-notify.ts'
+import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
+import type { AgentConfig } from './config.ts'
+import { HealthMonitor } from './health/monitor.ts'
+import { createHost, type Host } from './host/host.ts'
+import type { Hypervisor } from './host/hypervisor.ts'
+import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
+import { HostKeeper } from './host-keeper.ts'
+import { checkIdentity, tlsSettings } from './identity/certificates.ts'
+import { type Identity, loadIdentity } from './identity/identity.ts'
+import { Renewal } from './identity/renewal.ts'
+import { MetricsBuffer } from './metrics/buffer.ts'
+import { Sampler } from './metrics/sampler.ts'
+import { CommandVerifier } from './operations/command-verifier.ts'
+import { Dispatcher } from './operations/dispatch.ts'
+import { Journal } from './operations/journal.ts'
+import { InventoryReporter } from './session/inventory.ts'
+import { Outbox } from './session/outbox.ts'
+import { Session } from './session/session.ts'
+import { openSocket } from './session/socket.ts'
+import { VmEvents } from './session/vm-events.ts'
+import { StatusLine } from './status-line.ts'
+import { verbs } from './verbs/registry.ts'
+import { agentVersion } from './version.ts'
+
+/** How long operations may take to come to a stop between two steps. */
+export const stopGraceMs = 15_000
+
+export interface Agent extends AsyncDisposable {
+  readonly hostId: string
+  /** Resolves when everything is closed. Operations are left where they are, for the next start; VMs run on. */
+  stop(): Promise<void>
+}
+
+export interface AgentOptions {
+  readonly clock?: Clock
+  readonly log?: OutputLogger
+  /** For tests; libvirt otherwise. */
+  readonly hypervisor?: Hypervisor
+  readonly notify?: SystemdNotify
+  readonly random?: () => number
+}
+
+/**
+ * Starts the agent. Resolves once it works, whether or not libvirt and the scheduler can be reached: it goes on trying.
+ * Throws E_NOT_FOUND when the host is not enrolled, E_CORRUPT or E_BUSY for the state directory, E_UNAVAILABLE when a
+ * directory cannot be used.
+ */
+export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<Agent> {
+  const { clock = systemClock, log = createLogger(config.log), random = Math.random } = options
+  await using stack = new AsyncDisposableStack()
+  ensurePrivateDirectory(config.stateDirectory)
+  const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
+  log.info({ version: agentVersion, host: identity.value.hostId }, 'agent starts')
+  const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
+  const parts: Parts = { config, clock, log, random, identity, journal }
+  const hypervisor = options.hypervisor ?? createHypervisor(parts)
+  stack.defer(() => hypervisor.close())
+  const { hostId } = identity.value
+  const host = createHost({ config, hypervisor, hostId, agentVersion, clock, log })
+  stack.defer(() => host.close())
+  await host.prepare()
+  // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
+  const alive = setInterval(() => undefined, 3_600_000)
+  stack.defer(() => clearInterval(alive))
+  const work = assemble({ ...parts, hypervisor, host }, stack)
+  work.begin()
+  const notify =
+    options.notify ??
+    new SystemdNotify({
+      clock,
+      onTrouble: (trouble, error) => log.warn({ trouble, error }, 'service manager')
+    })
+  const status = new StatusLine({ notify, clock, line: work.line, selfCheck: () => work.isWell() })
+  await status.begin()
+  const owned = stack.move()
+  let stopped: Promise<void> | undefined
+  const stop = () => {
+    stopped ??= status
+      .end()
+      .then(() => owned.disposeAsync())
+      .then(() => log.info({}, 'agent stopped, VMs run on'))
+    return stopped
+  }
+  return { hostId, stop, [Symbol.asyncDispose]: stop }
+}
+
+interface Parts {
+  readonly config: AgentConfig
+  readonly clock: Clock
+  readonly log: OutputLogger
+  readonly random: () => number
+  readonly identity: CurrentIdentity
+  readonly journal: Journal
+}
+
+interface HostParts extends Parts {
+  readonly hypervisor: Hypervisor
+  readonly host: Host
+}
+
+interface Work {
+  begin(): void
+  line(): string
+  isWell(): boolean
+}
+
+/** The identity that renewal replaces while the agent runs. */
+interface CurrentIdentity {
+  value: Identity
+}
+
+function createHypervisor({ config, clock, log }: Parts): Hypervisor {
+  return new LibvirtHypervisor({
+    ...config.libvirt,
+    accelerator: config.accelerator,
+    pool: config.pool,
+    trialUid: config.vmUids.first,
+    runtimeDirectory: config.runtimeDirectory,
+    clock,
+    log
+  })
+}
+
+/** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
+function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
+  const { config, clock, log, random, identity, journal, hypervisor, host } = parts
+  const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const outbox = new Outbox({ results: () => dispatcher.unacknowledged(), metrics: buffer })
+  const inventory = new InventoryReporter({
+    clock,
+    log,
+    sources: {
+      facts: (wait) => host.facts.read(wait),
+      vms: (wait) => host.vms.list(wait),
+      foreign: (wait) => hypervisor.listForeign(wait)
+    },
+    post: (message) => {
+      outbox.post(message)
+      keeper.seen(message.vms)
+    }
+  })
+  const keeper = new HostKeeper({ host, clock, log, journal, onReady: () => void inventory.refresh() })
+  const dispatcher = createDispatcher(parts, {
+    readiness: keeper,
+    outbox,
+    onChanged: () => void inventory.refresh()
+  })
+  const health = new HealthMonitor({
+    clock,
+    log,
+    hypervisor,
+    journal,
+    leftovers: () => dispatcher.leftovers,
+    identity: () => identity.value
+  })
+  const sampler = new Sampler({
+    hypervisor,
+    clock,
+    log,
+    intervalMs: config.metrics.intervalMs,
+    onSample: (sample) => {
+      buffer.push(sample)
+      health.notePool(sample.host)
+      outbox.pump()
+    }
+  })
+  const instance = randomUUID()
+  const urls = config.schedulerUrls ?? identity.value.schedulerUrls
+  const session = new Session({
+    urls,
+    clock,
+    log,
+    random,
+    outbox,
+    connect: (url, handlers) => {
+      checkIdentity(identity.value, clock.now())
+      return openSocket(url, tlsSettings(identity.value), handlers)
+    },
+    hello: () => helloOf(identity.value.hostId, instance, clock),
+    heartbeat: () => ({
+      type: 'heartbeat',
+      sentAt: clock.now(),
+      operationsRunning: dispatcher.running,
+      operationsWaiting: dispatcher.waiting,
+      hypervisor: hypervisor.status().state,
+      conditions: health.conditions()
+    }),
+    onCommand: (jws) => void dispatcher.receive(jws),
+    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
+    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
+    onOnline: () => void inventory.refresh()
+  })
+  const renewal = new Renewal(identity.value, {
+    stateDirectory: config.stateDirectory,
+    urls,
+    clock,
+    log,
+    random,
+    onRenewed: (renewed) => {
+      identity.value = renewed
+    }
+  })
+  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  stack.use(keeper)
+  stack.use(inventory)
+  stack.defer(() => session.stop())
+  stack.defer(() => dispatcher.stop(stopGraceMs))
+  stack.defer(() => sampler.stop())
+  stack.use(renewal)
+  stack.use(hypervisor.onEvent((event) => events.take(event)))
+  return {
+    begin: () => {
+      dispatcher.resume()
+      keeper.begin()
+      hypervisor.open()
+      sampler.start()
+      renewal.start()
+      session.start()
+    },
+    line: () => statusLine(session, hypervisor, keeper, dispatcher),
+    isWell: () => health.selfCheck()
+  }
+}
+
+function createDispatcher(
+  { config, clock, log, random, identity, journal, hypervisor, host }: HostParts,
+  { readiness, outbox, onChanged }: { readiness: HostKeeper; outbox: Outbox; onChanged: () => void }
+): Dispatcher<Host> {
+  return new Dispatcher<Host>({
+    host,
+    verbs,
+    journal,
+    clock,
+    log,
+    random,
+    readiness,
+    onChanged,
+    verifier: new CommandVerifier({
+      hostId: identity.value.hostId,
+      keys: () => identity.value.commandKeys,
+      clock
+    }),
+    generationOf: async ({ vm, uuid }, signal) => {
+      const record = await hypervisor.findVm(vm, { signal })
+      return record?.specification.uuid === uuid ? record.generation : 0
+    },
+    emit: (message) => outbox.post(message),
+    concurrencyMax: config.operations.concurrencyMax,
+    waitingMax: config.operations.waitingMax
+  })
+}
+
+function helloOf(hostId: string, instance: string, clock: Clock): AgentMessageOf<'hello'> {
+  return {
+    type: 'hello',
+    protocol: protocolVersion,
+    agentVersion,
+    hostId,
+    instance,
+    sentAt: clock.now(),
+    verbs: verbs.map(({ name }) => name)
+  }
+}
+
+/** A journal that cannot be written now keeps the result: it is sent and acknowledged again. */
+function acknowledge(dispatcher: Dispatcher<Host>, command: string, log: OutputLogger): void {
+  try {
+    dispatcher.acknowledge(command)
+  } catch (error) {
+    log.warn({ command, error: asHostletError(error) }, 'acknowledgement could not be recorded')
+  }
+}
+
+/** For `systemctl status`: where the agent is connected, what runs. */
+function statusLine(
+  session: Session,
+  hypervisor: Hypervisor,
+  keeper: HostKeeper,
+  dispatcher: Dispatcher<Host>
+): string {
+  const scheduler = session.isOnline ? `Connected to ${session.peer}` : 'Scheduler away'
+  const vms = hypervisor.status().state === 'connected' ? `${keeper.vms} VMs` : 'libvirt away'
+  const operations = dispatcher.running + dispatcher.waiting
+  return `${scheduler}; ${vms}; ${operations} operations`
+}

@@ -1,0 +1,102 @@
+// Everything that may be wrong with a host, as one table: when it holds, how bad it is, and what to do.
+
+import type { conditionSeverities } from '../../protocol/messages.ts'
+import type { HypervisorStatus } from '../host/hypervisor.ts'
+import type { Validity } from '../identity/certificates.ts'
+
+/** What is known of the host now. Undefined is not known yet, and raises nothing. */
+export interface HealthFacts {
+  readonly now: number
+  readonly hypervisor: HypervisorStatus
+  /** Scheduler's clock minus ours at its last welcome. */
+  readonly clockSkewMs: number | undefined
+  readonly certificate: Validity | undefined
+  /** Why our own certificate is of no use, beside its dates. */
+  readonly identityFault: string | undefined
+  readonly pool: { readonly capacityBytes: number; readonly availableBytes: number } | undefined
+  /** What the journal said when it was last asked, if it was not well. */
+  readonly journalFault: string | undefined
+  /** Operations whose undo failed since the start. */
+  readonly leftovers: number
+}
+
+type Severity = (typeof conditionSeverities)[number]
+
+export interface ConditionRule {
+  readonly id: string
+  /** Undefined while it does not hold. */
+  holds(facts: HealthFacts): { readonly severity: Severity; readonly message: string } | undefined
+}
+
+export const clockSkewMsLimit = 30_000
+/** Renewal begins with 30 percent of the life left: less than this means that it fails. */
+export const certificateLeftRatioMin = 0.1
+export const poolWarningRatio = 0.1
+export const poolCriticalRatio = 0.03
+/** A daemon that restarts is back sooner: not worth waking anybody. */
+export const hypervisorAwayMsMax = 30_000
+
+export const conditionRules: readonly ConditionRule[] = [
+  {
+    id: 'hypervisor-away',
+    holds: ({ hypervisor, now }) => {
+      if (hypervisor.state === 'connected') return undefined
+      const severity = now - hypervisor.since > hypervisorAwayMsMax ? 'critical' : 'warning'
+      return {
+        severity,
+        message: `libvirt does not answer: ${hypervisor.reason}. VMs run on; look at "systemctl status libvirtd".`
+      }
+    }
+  },
+  {
+    id: 'clock-skew',
+    holds: ({ clockSkewMs }) =>
+      clockSkewMs !== undefined && Math.abs(clockSkewMs) > clockSkewMsLimit
+        ? {
+            severity: 'warning',
+            message: `this host's clock is ${Math.round(Math.abs(clockSkewMs) / 1_000)} s ${clockSkewMs > 0 ? 'behind' : 'ahead of'} the scheduler's. Commands are refused beyond 60 s; look at "timedatectl".`
+          }
+        : undefined
+  },
+  {
+    id: 'certificate',
+    holds: ({ certificate, identityFault, now }) => {
+      if (identityFault !== undefined) return { severity: 'critical', message: identityFault }
+      if (certificate === undefined) return undefined
+      const leftMs = certificate.to - now
+      if (leftMs > (certificate.to - certificate.from) * certificateLeftRatioMin) return undefined
+      const hours = Math.max(0, Math.floor(leftMs / 3_600_000))
+      return {
+        severity: leftMs < 0 ? 'critical' : 'warning',
+        message: `this host's certificate ${leftMs < 0 ? 'has expired' : `expires in ${hours} h and could not be renewed`}. See the log, or enroll again with "hostlet enroll --force".`
+      }
+    }
+  },
+  {
+    id: 'pool-full',
+    holds: ({ pool }) => {
+      if (pool === undefined || pool.capacityBytes === 0) return undefined
+      const ratio = pool.availableBytes / pool.capacityBytes
+      if (ratio >= poolWarningRatio) return undefined
+      return {
+        severity: ratio < poolCriticalRatio ? 'critical' : 'warning',
+        message: `the storage pool has ${Math.floor(ratio * 100)} % left. A full pool stops VMs that write: remove VMs or images, or enlarge it.`
+      }
+    }
+  },
+  {
+    id: 'journal',
+    holds: ({ journalFault }) =>
+      journalFault === undefined ? undefined : { severity: 'critical', message: journalFault }
+  },
+  {
+    id: 'leftovers',
+    holds: ({ leftovers }) =>
+      leftovers === 0
+        ? undefined
+        : {
+            severity: 'warning',
+            message: `${leftovers} failed operations could not be undone wholly. Tear their VMs down: "hostlet op ls --state failed".`
+          }
+  }
+]

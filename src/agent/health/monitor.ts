@@ -1,0 +1,91 @@
+// Gathers what is known of the host's health, for the heartbeat and for the service manager's watchdog.
+
+import { asHostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { Condition } from '../../protocol/messages.ts'
+import type { HostSample } from '../../protocol/metrics.ts'
+import type { Hypervisor } from '../host/hypervisor.ts'
+import { checkIdentity, type Validity, validityOf } from '../identity/certificates.ts'
+import type { Identity } from '../identity/identity.ts'
+import type { Journal } from '../operations/journal.ts'
+import type { HealthFacts } from './conditions.ts'
+import { HealthTracker } from './tracker.ts'
+
+export interface HealthMonitorOptions {
+  readonly clock: Pick<Clock, 'now'>
+  readonly log: Logger
+  readonly hypervisor: Pick<Hypervisor, 'status'>
+  readonly journal: Pick<Journal, 'probe'>
+  leftovers(): number
+  identity(): Identity
+}
+
+export class HealthMonitor {
+  readonly #options: HealthMonitorOptions
+  readonly #tracker: HealthTracker
+  #clockSkewMs: number | undefined
+  #pool: HealthFacts['pool']
+  #journalFault: string | undefined
+
+  constructor(options: HealthMonitorOptions) {
+    this.#options = options
+    this.#tracker = new HealthTracker(options)
+  }
+
+  noteSchedulerClock(sentAt: number): void {
+    this.#clockSkewMs = sentAt - this.#options.clock.now()
+  }
+
+  notePool({ poolCapacityBytes, poolAvailableBytes }: HostSample): void {
+    this.#pool = { capacityBytes: poolCapacityBytes, availableBytes: poolAvailableBytes }
+  }
+
+  /** What holds now; looks anew. */
+  conditions(): Condition[] {
+    this.#probe()
+    return this.#tracker.update(this.#facts())
+  }
+
+  /** Whether the agent can do its work: it runs this code, and its journal answers. */
+  selfCheck(): boolean {
+    this.#probe()
+    this.#tracker.update(this.#facts())
+    return this.#journalFault === undefined
+  }
+
+  #probe(): void {
+    try {
+      this.#options.journal.probe()
+      this.#journalFault = undefined
+    } catch (error) {
+      this.#journalFault = asHostletError(error).message
+    }
+  }
+
+  #facts(): HealthFacts {
+    const { clock, hypervisor, leftovers } = this.#options
+    return {
+      now: clock.now(),
+      hypervisor: hypervisor.status(),
+      clockSkewMs: this.#clockSkewMs,
+      pool: this.#pool,
+      journalFault: this.#journalFault,
+      leftovers: leftovers(),
+      ...this.#identityFacts()
+    }
+  }
+
+  /** Dates are judged by the rules, which warn before they end; everything else of an identity is good or not. */
+  #identityFacts(): { certificate: Validity | undefined; identityFault: string | undefined } {
+    const identity = this.#options.identity()
+    try {
+      const certificate = validityOf(identity.certificate)
+      const middle = (certificate.from + certificate.to) / 2
+      checkIdentity(identity, middle)
+      return { certificate, identityFault: undefined }
+    } catch (error) {
+      return { certificate: undefined, identityFault: asHostletError(error).message }
+    }
+  }
+}

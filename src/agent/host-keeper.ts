@@ -1,0 +1,117 @@
+// Watches over the hypervisor's comings and goings: tells once, starts what should run after a host boot, keeps the journal small.
+
+import { asHostletError } from '../errors.ts'
+import type { Clock } from '../lib/clock.ts'
+import { startDeadline } from '../lib/deadline.ts'
+import type { Logger } from '../lib/log.ts'
+import type { VmSummary } from '../protocol/vm.ts'
+import type { Host } from './host/host.ts'
+import type { HypervisorStatus } from './host/hypervisor.ts'
+import { reconcile } from './host/reconcile.ts'
+import type { HostReadiness } from './operations/engine.ts'
+import type { Journal } from './operations/journal.ts'
+
+/** Starting all VMs of a host after its boot may take a while. */
+export const reconcileDeadlineMs = 15 * 60_000
+export const pruneIntervalMs = 6 * 3_600_000
+
+export interface HostKeeperOptions {
+  readonly host: Host
+  readonly clock: Clock
+  readonly log: Logger
+  readonly journal: Pick<Journal, 'prune'>
+  /** The hypervisor is there (again), and what should run has been started. */
+  onReady(): void
+}
+
+export class HostKeeper implements HostReadiness, AsyncDisposable {
+  readonly #options: HostKeeperOptions
+  readonly #stopping = new AbortController()
+  readonly #waiting = new Set<() => void>()
+  #status: HypervisorStatus['state'] | undefined
+  #listener: Disposable | undefined
+  #reconciling: Promise<void> = Promise.resolve()
+  #living: ReadonlySet<string> | undefined
+  #prunedAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: HostKeeperOptions) {
+    this.#options = options
+  }
+
+  /** VMs of ours, as last seen. */
+  get vms(): number {
+    return this.#living?.size ?? 0
+  }
+
+  begin(): void {
+    const { hypervisor } = this.#options.host
+    this.#listener = hypervisor.onStatus((status) => this.#take(status))
+    if (this.isReady()) this.#take({ state: 'connected' })
+  }
+
+  isReady(): boolean {
+    return this.#options.host.hypervisor.status().state === 'connected'
+  }
+
+  untilReady(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.reject(signal.reason)
+    if (this.isReady()) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const settle = (end: () => void) => {
+        this.#waiting.delete(ready)
+        signal.removeEventListener('abort', abort)
+        end()
+      }
+      const ready = () => settle(resolve)
+      const abort = () => settle(() => reject(signal.reason))
+      this.#waiting.add(ready)
+      signal.addEventListener('abort', abort, { once: true })
+    })
+  }
+
+  /** An inventory was taken: which VMs exist decides what the journal may forget. */
+  seen(vms: readonly VmSummary[]): void {
+    this.#living = new Set(vms.map(({ uuid }) => uuid))
+    const { clock, journal, log } = this.#options
+    if (clock.monotonic() - this.#prunedAt < pruneIntervalMs) return
+    this.#prunedAt = clock.monotonic()
+    try {
+      journal.prune(this.#living)
+    } catch (error) {
+      log.warn({ error: asHostletError(error) }, 'journal could not be pruned')
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener?.[Symbol.dispose]()
+    this.#stopping.abort(new Error('the agent stops'))
+    await this.#reconciling
+  }
+
+  #take(status: HypervisorStatus): void {
+    const { log } = this.#options
+    const before = this.#status
+    this.#status = status.state
+    if (status.state === 'away') {
+      if (before !== 'away') log.warn({ reason: status.reason }, 'libvirt away, VMs run on')
+      return
+    }
+    if (before === 'connected') return
+    log.info({}, 'libvirt connected')
+    for (const ready of [...this.#waiting]) ready()
+    this.#reconciling = this.#reconciling.then(() => this.#reconcile())
+  }
+
+  async #reconcile(): Promise<void> {
+    const { host, clock, log, onReady } = this.#options
+    const { signal: outer } = this.#stopping
+    if (outer.aborted) return
+    using deadline = startDeadline({ clock, ms: reconcileDeadlineMs, what: 'starting VMs', signal: outer })
+    try {
+      await reconcile(host, { signal: deadline.signal })
+    } catch (error) {
+      if (!outer.aborted) log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')
+    }
+    if (!outer.aborted) onReady()
+  }
+}

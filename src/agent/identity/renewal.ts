@@ -1,0 +1,114 @@
+// Renews this host's certificate while the old one is still good: at a random 70 to 90 percent of its life.
+
+import { asHostletError } from '../../errors.ts'
+import { Backoff } from '../../lib/backoff.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { startDeadline } from '../../lib/deadline.ts'
+import type { Logger } from '../../lib/log.ts'
+import { EnrollmentReply } from '../../protocol/enrollment.ts'
+import { compile } from '../../protocol/validate.ts'
+import { askScheduler } from './ask-scheduler.ts'
+import { createRequest } from './certificate-request.ts'
+import { checkIdentity, tlsSettings, validityOf } from './certificates.ts'
+import { type Identity, saveIdentity } from './identity.ts'
+
+export const renewalPath = '/v1/renew'
+/** Timers count no further than 24.8 days; a day is often enough to look. */
+export const lookAgainMsMax = 24 * 3_600_000
+export const renewalDeadlineMs = 60_000
+const retry = { baseMs: 300_000, capMs: 6 * 3_600_000 }
+const parseReply = compile(EnrollmentReply, 'answer of the scheduler')
+
+export interface RenewalOptions {
+  readonly stateDirectory: string
+  /** `wss:` addresses; the same hosts serve the API. */
+  readonly urls: readonly string[]
+  readonly clock: Clock
+  readonly log: Logger
+  readonly random?: () => number
+  onRenewed(identity: Identity): void
+}
+
+export class Renewal implements Disposable {
+  readonly #options: RenewalOptions
+  readonly #stopping = new AbortController()
+  readonly #backoff: Backoff
+  readonly #random: () => number
+  #identity: Identity
+  #dueAt: number
+  #timer: Disposable | undefined
+
+  constructor(identity: Identity, options: RenewalOptions) {
+    this.#options = options
+    this.#identity = identity
+    this.#random = options.random ?? Math.random
+    this.#backoff = new Backoff({ ...retry, random: this.#random })
+    this.#dueAt = this.#chooseTime(identity)
+  }
+
+  /** Milliseconds since the epoch. */
+  get dueAt(): number {
+    return this.#dueAt
+  }
+
+  start(): void {
+    const waitMs = Math.min(lookAgainMsMax, Math.max(0, this.#dueAt - this.#options.clock.now()))
+    this.#timer = this.#options.clock.timer(waitMs, () => void this.#look())
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopping.abort(new Error('the agent stops'))
+    this.#timer?.[Symbol.dispose]()
+  }
+
+  async #look(): Promise<void> {
+    const { clock, log } = this.#options
+    if (clock.now() >= this.#dueAt) {
+      try {
+        await this.#renew()
+      } catch (thrown) {
+        if (this.#stopping.signal.aborted) return
+        this.#dueAt = clock.now() + this.#backoff.nextMs()
+        log.warn({ error: asHostletError(thrown), nextAt: this.#dueAt }, 'certificate could not be renewed')
+      }
+    }
+    if (!this.#stopping.signal.aborted) this.start()
+  }
+
+  async #renew(): Promise<void> {
+    const { clock, log, stateDirectory, onRenewed } = this.#options
+    const { key, certificateRequest } = await createRequest(this.#identity.hostId)
+    const reply = parseReply(await this.#ask(certificateRequest))
+    const renewed: Identity = { ...reply, key, enrolledAt: this.#identity.enrolledAt }
+    checkIdentity(renewed, clock.now())
+    saveIdentity(stateDirectory, renewed)
+    this.#identity = renewed
+    this.#backoff.reset()
+    this.#dueAt = this.#chooseTime(renewed)
+    log.info({ expiresAt: validityOf(renewed.certificate).to, nextAt: this.#dueAt }, 'certificate renewed')
+    onRenewed(renewed)
+  }
+
+  /** Every address once. */
+  async #ask(certificateRequest: string): Promise<unknown> {
+    const { clock, urls } = this.#options
+    let failure: unknown
+    for (const address of urls) {
+      const { signal: stop } = this.#stopping
+      using deadline = startDeadline({ clock, ms: renewalDeadlineMs, what: 'the renewal', signal: stop })
+      const url = new URL(renewalPath, address.replace(/^wss:/, 'https:'))
+      try {
+        const tls = tlsSettings(this.#identity)
+        return await askScheduler({ url, body: { certificateRequest }, tls, signal: deadline.signal })
+      } catch (error) {
+        failure = error
+      }
+    }
+    throw failure
+  }
+
+  #chooseTime(identity: Identity): number {
+    const { from, to } = validityOf(identity.certificate)
+    return Math.floor(from + (to - from) * (0.7 + 0.2 * this.#random()))
+  }
+}
