@@ -1,6 +1,8 @@
 // Runs agent or scheduler in the foreground: from its configuration to the signal that ends it.
 
 import { asHostletError } from '../errors.ts'
+import type { LogLevel } from '../lib/log-form.ts'
+import type { OutputLogger } from '../lib/log-output.ts'
 import { configExitCode } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 
@@ -47,4 +49,18 @@ export async function runUntilSignal<Service extends Running>(lifecycle: Lifecyc
     await told
   }
   await service.stop()
+}
+
+/** What both daemons take over at SIGHUP. A file that is wrong changes nothing: the running configuration stays. */
+export function reloadLogLevel(load: () => { log: { level: LogLevel } }, log: OutputLogger): void {
+  try {
+    const { level } = load().log
+    log.setLevel(level)
+    log.info(
+      { logLevel: level },
+      'configuration read again: log level taken over, other changes take a restart'
+    )
+  } catch (error) {
+    log.error({ error: asHostletError(error) }, 'configuration not taken over: the one that runs stays')
+  }
 }

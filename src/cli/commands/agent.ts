@@ -2,11 +2,11 @@
 
 import { examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
-import { loadOrExit, runUntilSignal } from '../daemon.ts'
+import { loadOrExit, reloadLogLevel, runUntilSignal } from '../daemon.ts'
 
 const configDefault = '/etc/hostlet/agent.yaml'
 
-export const define: Define = (command) => {
+export const define: Define = (command, cli) => {
   command.option('--config <file>', 'configuration of the agent', configDefault)
   examples(command, 'hostlet agent --config /etc/hostlet/agent.yaml')
   command.addHelpText(
@@ -16,7 +16,14 @@ export const define: Define = (command) => {
   command.action(async (options: { config: string }) => {
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const config = loadOrExit(() => loadAgentConfig(options.config))
-    const { startAgent } = await import('../../agent/app.ts')
-    await runUntilSignal(() => startAgent({ config }))
+    const [{ startAgent }, { createLogger }] = await Promise.all([
+      import('../../agent/app.ts'),
+      import('../../lib/log-output.ts')
+    ])
+    const log = createLogger(config.log)
+    await runUntilSignal({
+      start: () => startAgent(config, { clock: cli.clock, log }),
+      reload: () => reloadLogLevel(() => loadAgentConfig(options.config), log)
+    })
   })
 }

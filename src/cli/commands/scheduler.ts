@@ -6,7 +6,7 @@ import type { Scheduler } from '../../scheduler/app.ts'
 import type { SchedulerConfig } from '../../scheduler/config.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
-import { loadOrExit, runUntilSignal } from '../daemon.ts'
+import { loadOrExit, reloadLogLevel, runUntilSignal } from '../daemon.ts'
 import { answersHealth } from '../health-check.ts'
 
 const configDefault = '/etc/hostlet/scheduler.yaml'
@@ -26,7 +26,7 @@ export const define: Define = (command, cli) => {
     await runUntilSignal({
       start: () => startScheduler(config, { clock: cli.clock, log }),
       whileRunning: (scheduler) => watch(scheduler, config, log),
-      reload: () => reload(() => loadSchedulerConfig(options.config), log)
+      reload: () => reloadLogLevel(() => loadSchedulerConfig(options.config), log)
     })
   })
 }
@@ -51,19 +51,5 @@ function watch(scheduler: Scheduler, config: SchedulerConfig, log: OutputLogger)
       watchdog[Symbol.dispose]()
       await notify.stopping('Stopping', signal)
     }
-  }
-}
-
-/** A file that is wrong changes nothing: the running configuration stays. */
-function reload(load: () => SchedulerConfig, log: OutputLogger): void {
-  try {
-    const { level } = load().log
-    log.setLevel(level)
-    log.info(
-      { logLevel: level },
-      'configuration read again: the log level is taken over, other changes take a restart'
-    )
-  } catch (error) {
-    log.error({ error }, 'configuration not taken over: the one that runs stays')
   }
 }
