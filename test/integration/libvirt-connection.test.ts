@@ -1,14 +1,16 @@
 /** The connection at work on a real libvirtd: calls, events, streams, a frozen QEMU, a frozen and a killed daemon. */
 import assert from 'node:assert/strict'
 import { Buffer } from 'node:buffer'
+import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import {
   type Connection,
   ConnectionError,
@@ -313,6 +315,22 @@ describe('a guest on QEMU', { skip }, () => {
     await stack.disposeAsync()
     await closed
     assert.equal((await other.call(connectGetHostname, {})).hostname.length > 0, true)
+  })
+
+  it('is listed by the example of the README', async () => {
+    await using connection = await connect('qemu:///system')
+    await using guest = await EchoGuest.start(connection, {
+      name: `${name}-readme`,
+      directory: guestDirectory
+    })
+    const root = join(import.meta.dirname, '..', '..')
+    const readme = await readFile(join(root, 'src', 'node-libvirt', 'README.md'), 'utf8')
+    const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
+    const run = promisify(execFile)
+    const { stdout } = await run(process.execPath, ['--input-type=module-typescript', '--eval', example], {
+      cwd: root
+    })
+    assert.ok(stdout.split('\n').includes(`${guest.domain.name} 1`), stdout)
   })
 
   it('that is frozen holds up its own calls only, until their deadline', async () => {
