@@ -87,8 +87,8 @@ async function askPolkit(call: HandshakeCall): Promise<void> {
     const { complete } = await call(authPolkit, {})
     if (complete !== 1) throw new ConnectionError('E_AUTH', message)
   } catch (cause) {
-    if (cause instanceof LibvirtError) throw new ConnectionError('E_AUTH', message, { cause })
-    throw cause
+    if (!(cause instanceof LibvirtError)) throw cause
+    throw new ConnectionError('E_AUTH', `${message}. libvirt says: ${cause.message}`, { cause })
   }
 }
 

@@ -64,7 +64,7 @@ describe('opening', () => {
       70: (request, fake) => fake.fail(request, { code: 45, domain: 7, message: 'authentication failed' })
     })
     await assert.rejects(server.connect(), (error) => {
-      return connectionError('E_AUTH')(error) && /group "libvirt"/.test(String(error))
+      return connectionError('E_AUTH')(error) && /group "libvirt".*authentication failed/.test(String(error))
     })
     server.answer(70, '00000000')
     await assert.rejects(server.connect(), connectionError('E_AUTH'))
