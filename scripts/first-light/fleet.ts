@@ -102,7 +102,8 @@ export class Fleet {
       const { vms } = await this.client.ask({ method: 'GET', path: '/v1/vms', signal }, 'VmList')
       // A VM without an image was not asked for here, but found on the host: it is somebody else's.
       for (const { name, state, image } of vms)
-        if (state !== 'missing' && image !== undefined) await this.hostlet(['vm', 'rm', name, '--yes'], { signal })
+        if (state !== 'missing' && image !== undefined)
+          await this.hostlet(['vm', 'rm', name, '--yes'], { signal })
     } catch (error) {
       console.error(
         `    a VM did not go the ordinary way (${(error as Error).message}); removing it through libvirt`
