@@ -106,6 +106,10 @@ test('users and directories are made as the units need them', asRoot, (t) => {
     const state = statSync(join(root, 'var/lib', name))
     assert.deepEqual([state.uid, state.gid, state.mode & 0o777], [Number(uid), Number(gid), 0o700])
   }
+  const groups = readFileSync(join(root, 'etc/group'), 'utf8')
+  for (const group of readUnit('hostlet.service').get('SupplementaryGroups')?.[0]?.split(' ') ?? []) {
+    assert.match(groups, new RegExp(`^${group}:.*:hostlet$`, 'm'))
+  }
   assert.equal(statSync(join(root, 'etc/hostlet/agent.yaml')).mode & 0o777, 0o640)
 })
 
