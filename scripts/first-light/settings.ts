@@ -1,7 +1,9 @@
 // Every name, path and figure of one first light. All that it makes carries its name, so that nothing else is touched.
 
+import { BlockList } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
+import { Missing } from './machine.ts'
 
 export interface Settings {
   readonly name: string
@@ -62,13 +64,19 @@ export function createSettings(name: string): Settings {
   }
 }
 
-/** A /24 that no interface of this machine lies in; libvirt refuses one that is in use. */
+/** A /24 that overlaps no network of this machine; libvirt refuses one that does. */
 export function freeSubnet(): string {
-  const used = new Set(
-    Object.values(networkInterfaces())
-      .flat()
-      .map((address) => address?.address.split('.').slice(0, 3).join('.'))
-  )
-  for (let third = 200; third < 250; third += 1) if (!used.has(`10.83.${third}`)) return `10.83.${third}.0/24`
-  throw new Error('no free network between 10.83.200.0/24 and 10.83.249.0/24. Remove one that is not needed')
+  const addresses = Object.values(networkInterfaces())
+    .flatMap((all) => all ?? [])
+    .filter(({ family }) => family === 'IPv4')
+  const used = new BlockList()
+  for (const { address, cidr } of addresses) used.addSubnet(address, Number(cidr?.split('/')[1] ?? 32))
+  for (let third = 0; third < 256; third += 1) {
+    const prefix = `10.119.${third}`
+    // A larger network holds our first address; a smaller one has its own address among ours.
+    const overlaps =
+      used.check(`${prefix}.0`) || addresses.some(({ address }) => address.startsWith(`${prefix}.`))
+    if (!overlaps) return `${prefix}.0/24`
+  }
+  throw new Missing('10.119.0.0/16 is in use on this machine: free a /24 of it for this')
 }

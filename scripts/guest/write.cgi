@@ -7,7 +7,7 @@ mib=$(number mib)
 directory=/mnt/root/hostlet
 [ ! -e /run/data-disk ] || directory=/mnt/data
 file=$directory/${name:-random}
-printf 'Content-Type: text/plain\n\n'
+printf 'Content-Type: text/plain\r\n\r\n'
 dd if=/dev/urandom of="$file" bs=1M count="${mib:-1}" conv=fsync 2>/dev/null || { echo "failed"; exit; }
 sync
 sha256sum "$file" | cut -d ' ' -f 1

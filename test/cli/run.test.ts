@@ -82,7 +82,8 @@ describe('usage errors', () => {
       [[...create, digest, '--ready-timeout', '5'], /"5" is not a duration/],
       [[...create, digest, '--ready-port', '70000'], /--ready-port must be/],
       [[...create, digest, '--user-data', '/nonexistent'], /user data cannot be read \(ENOENT\)/],
-      [[...create, digest, '--ssh-key-file', secret], /private key/]
+      [[...create, digest, '--ssh-key-file', secret], /private key/],
+      [[...create, digest, '--no-seed', '--hostname', 'a'], /--no-seed leaves out/]
     ] as const
     for (const [words, expected] of cases) {
       const { status, stderr } = await hostlet(words)

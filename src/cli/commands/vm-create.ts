@@ -24,6 +24,8 @@ interface Options {
   readonly hostname?: string
   readonly sshKeyFile?: readonly string[]
   readonly userData?: string
+  /** False with `--no-seed`. */
+  readonly seed: boolean
   readonly readyPort?: string
   readonly readyHttp?: string
   readonly readyTimeout?: string
@@ -77,6 +79,7 @@ function declare(command: Command): void {
     .option('--hostname <name>', 'host name in the guest (default: the VM’s name)')
     .option('--ssh-key-file <file>', 'file with public SSH keys for the guest; may be repeated', collect)
     .option('--user-data <file>', 'cloud-init user data, in place of what would be written from the keys')
+    .option('--no-seed', 'attach no cloud-init seed: the guest learns no name and no key')
     .option('--ready-port <port>', 'ready when this TCP port of the guest answers')
     .option('--ready-http <port/path>', 'ready when this HTTP path answers, such as 80/health')
     .option('--ready-timeout <duration>', 'how long it may take to become ready')
@@ -117,6 +120,7 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
   }
 }
 
+/** Present even when empty: images with cloud-init look long for one in vain, and it tells the guest its name. */
 function seedOf(options: Options): VmSpecificationRequest['seed'] {
   const keys = (options.sshKeyFile ?? []).flatMap((path) =>
     readText(path, 'SSH key file')
@@ -136,7 +140,12 @@ function seedOf(options: Options): VmSpecificationRequest['seed'] {
     ...(keys.length === 0 ? {} : { sshAuthorizedKeys: keys }),
     ...(userData === undefined ? {} : { userData })
   }
-  return Object.keys(seed).length === 0 ? undefined : seed
+  if (options.seed) return seed
+  if (Object.keys(seed).length === 0) return undefined
+  throw new HostletError(
+    'E_BAD_REQUEST',
+    '--no-seed leaves out host name, SSH keys and user data. Give either.'
+  )
 }
 
 function readinessOf(options: Options): VmSpecificationRequest['ready'] {
