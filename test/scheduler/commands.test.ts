@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import type { OperationReply, OperationView, VmList, VmReply } from '../../src/protocol/api.ts'
 import { clockSkewMsMax } from '../../src/protocol/command.ts'
@@ -288,6 +290,10 @@ describe("a command's way", { timeout: 60_000 }, () => {
     agent.acknowledge(id)
     agent.finish(id, { note: 'kept' })
     assert.equal((await agent.next('result-ack')).command, id)
+    // What another process reads at this moment is what a crash would leave.
+    const reader = new DatabaseSync(join(scheduler.directory, 'scheduler.db'), { readOnly: true })
+    assert.equal(reader.prepare('SELECT state FROM commands WHERE id = ?').get(id)?.state, 'done')
+    reader.close()
     await scheduler.stop()
     await scheduler.startAgain()
     const done = await operation(id)

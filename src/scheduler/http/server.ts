@@ -16,6 +16,8 @@ const requestTimeoutMs = 30_000
 const handshakeTimeoutMs = 10_000
 const headersBytesMax = 16 * 1024
 const pathPartBytesMax = 256
+/** Sockets of agents and askers together; the system refuses more. */
+const connectionsMax = 12_000
 
 export interface ServerOptions {
   readonly services: Services
@@ -67,6 +69,7 @@ function createInstance(tls: ServerOptions['tls']): FastifyInstance {
       maxHeaderSize: headersBytesMax
     }
   })
+  instance.server.maxConnections = connectionsMax
   return instance as unknown as FastifyInstance
 }
 
