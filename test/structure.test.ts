@@ -95,7 +95,9 @@ describe('structure of the source tree', () => {
   })
 
   it('says in the first line of each file what it owns', () => {
-    const silent = sources.filter((path) => !/^(#!.*\n)?(\/\/|\/\*\*) ?\S/.test(readFileSync(join(root, path), 'utf8')))
+    const silent = sources.filter(
+      (path) => !/^(#!.*\n)?(\/\/|\/\*\*) ?\S/.test(readFileSync(join(root, path), 'utf8'))
+    )
     assert.deepEqual(silent, [])
   })
 
