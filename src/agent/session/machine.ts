@@ -53,8 +53,9 @@ export type SessionEvent =
   | { readonly type: 'closed'; readonly reason: string; readonly refused: boolean; readonly jitter: number }
   | ({ readonly type: 'welcome' } & Intervals)
   | ({ readonly type: 'settings' } & Intervals)
-  /** Any readable message or pong. */
+  /** A readable message. */
   | { readonly type: 'heard' }
+  | { readonly type: 'pong' }
   | { readonly type: 'bad-message' }
   | { readonly type: 'timer'; readonly name: TimerName }
 
@@ -105,7 +106,9 @@ export function step(state: SessionState, event: SessionEvent, urls: number): Tr
     case 'settings':
       return state.phase === 'online' ? settle(state, event) : bad(state)
     case 'heard':
-      return { state: heardState(state), effects: [{ do: 'clear-timer', name: 'pong' }] }
+      return alive({ ...state, badMessages: 0 })
+    case 'pong':
+      return alive(state)
     case 'bad-message':
       return bad(state)
     case 'timer':
@@ -186,8 +189,8 @@ function beat(state: SessionState): Transition {
   return { state: { ...state, awaitingPong: true }, effects: [{ do: 'heartbeat' }, ...wait, next] }
 }
 
-function heardState(state: SessionState): SessionState {
-  return { ...state, badMessages: 0, awaitingPong: false }
+function alive(state: SessionState): Transition {
+  return { state: { ...state, awaitingPong: false }, effects: [{ do: 'clear-timer', name: 'pong' }] }
 }
 
 function bad(state: SessionState): Transition {

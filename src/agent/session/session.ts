@@ -66,8 +66,8 @@ export class Session {
     ping: () => this.#socket?.ping(),
     problem: () => this.#socket?.send(problem(this.#fault)),
     resend: () => this.#options.outbox.resend(),
-    online: (intervals) => this.#goOnline(intervals),
-    intervals: (intervals) => this.#options.onIntervals(intervals),
+    online: ({ do: _name, ...intervals }) => this.#goOnline(intervals),
+    intervals: ({ do: _name, ...intervals }) => this.#options.onIntervals(intervals),
     offline: ({ reason, retryMs }) => this.#goOffline(reason, retryMs),
     close: ({ code, reason }) => this.#socket?.close(code, reason),
     terminate: ({ reason }) => this.#socket?.terminate(reason),
@@ -146,7 +146,7 @@ export class Session {
       const socket = this.#options.connect(url, {
         opened: () => this.#handle({ type: 'opened' }),
         message: (text) => this.#receive(text),
-        pong: () => this.#handle({ type: 'heard' }),
+        pong: () => this.#handle({ type: 'pong' }),
         closed: ({ code, reason, error }) =>
           this.#closed(error ?? closeFault(url, code, reason), refusedCloses.has(code))
       })

@@ -1,0 +1,95 @@
+// What waits while the scheduler is away, and what goes out first when it is back.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { eventsMax, Outbox, socketBytesMax } from '../../../src/agent/session/outbox.ts'
+import type { CommandResult } from '../../../src/protocol/command.ts'
+import type { AgentMessage, AgentMessageOf, VmEvent } from '../../../src/protocol/messages.ts'
+import type { MetricsSample } from '../../../src/protocol/metrics.ts'
+
+const result = { command: 'c', outcome: 'done', startedAt: 1, finishedAt: 2 } as const satisfies CommandResult
+const inventory = { type: 'inventory', at: 1 } as unknown as AgentMessageOf<'inventory'>
+const event = (uuid: string, at: number): VmEvent => ({
+  type: 'event',
+  at,
+  vm: `vm-${uuid}`,
+  uuid,
+  kind: 'started',
+  state: 'running',
+  detail: ''
+})
+
+function setUp({ metrics = 0 } = {}) {
+  const results: CommandResult[] = []
+  const batches = Array.from({ length: metrics }, (_, at) => [{ at } as MetricsSample])
+  const outbox = new Outbox({ results: () => results, metrics: { take: () => batches.shift() ?? [] } })
+  const sent: AgentMessage[] = []
+  const wire = { bufferedBytes: 0, send: (message: AgentMessage) => void sent.push(message) }
+  return { outbox, results, sent, wire, batches, types: () => sent.map(({ type }) => type) }
+}
+
+describe('the outbox', () => {
+  it('sends results, the inventory, events and metrics when the connection is up', () => {
+    const { outbox, results, wire, types } = setUp({ metrics: 2 })
+    results.push(result)
+    outbox.post(event('a', 1))
+    outbox.post(inventory)
+    outbox.attach(wire)
+    assert.deepEqual(types(), ['result', 'inventory', 'event', 'metrics', 'metrics'])
+  })
+
+  it('sends results again until they are acknowledged', () => {
+    const { outbox, results, wire, types } = setUp()
+    results.push(result)
+    outbox.attach(wire)
+    outbox.resend()
+    results.length = 0
+    outbox.resend()
+    assert.deepEqual(types(), ['result', 'result'])
+  })
+
+  it('drops answers of a connection that is gone, and keeps events', () => {
+    const { outbox, wire, types } = setUp()
+    outbox.post({ type: 'ack', command: 'c', repeated: false })
+    outbox.post(event('a', 1))
+    outbox.attach(wire)
+    assert.deepEqual(types(), ['event'])
+    outbox.detach()
+    outbox.post(event('b', 2))
+    assert.equal(outbox.waiting, 1)
+  })
+
+  it('keeps only the latest inventory', () => {
+    const { outbox, wire, sent } = setUp()
+    outbox.post({ ...inventory, at: 1 })
+    outbox.post({ ...inventory, at: 2 })
+    outbox.attach(wire)
+    assert.deepEqual(sent, [{ ...inventory, at: 2 }])
+  })
+
+  it('keeps the latest event of each VM beyond its bound', () => {
+    const { outbox, wire, sent } = setUp()
+    for (let at = 0; at < eventsMax + 500; at++) outbox.post(event(String(at % 3), at))
+    assert.ok(outbox.waiting <= eventsMax)
+    outbox.attach(wire)
+    const latest = ['0', '1', '2'].map((uuid) =>
+      sent.filter((message) => message.type === 'event' && message.uuid === uuid).at(-1)
+    )
+    assert.deepEqual(
+      latest.map((message) => message?.type === 'event' && message.at),
+      [eventsMax + 497, eventsMax + 498, eventsMax + 499].sort((a, b) => (a % 3) - (b % 3))
+    )
+  })
+
+  it('holds metrics and events back while the socket is full', () => {
+    const { outbox, wire, types, batches } = setUp({ metrics: 3 })
+    wire.bufferedBytes = socketBytesMax
+    outbox.post(event('a', 1))
+    outbox.attach(wire)
+    assert.deepEqual(types(), [])
+    wire.bufferedBytes = 0
+    outbox.pump()
+    assert.deepEqual(types(), ['event', 'metrics', 'metrics', 'metrics'])
+    assert.equal(batches.length, 0)
+  })
+})
