@@ -41,14 +41,24 @@ export interface JournalEntry {
   readonly startedAt: number | undefined
 }
 
+export interface JournalOptions {
+  readonly clock: Pick<Clock, 'now'>
+  readonly keepMax?: number
+}
+
 export class Journal implements Disposable {
   readonly #database: DatabaseSync
   readonly #clock: Pick<Clock, 'now'>
+  readonly #keepMax: number
   readonly #statements = new Map<string, StatementSync>()
 
-  /** Opens or makes the file (0600). Throws E_CORRUPT when it is damaged, E_UNSUPPORTED when a newer agent made it. */
-  constructor(path: string, { clock }: { clock: Pick<Clock, 'now'> }) {
+  /**
+   * Opens or makes the file (0600). Throws E_CORRUPT when it is damaged, E_UNSUPPORTED when a newer agent made it, E_BUSY
+   * when another agent has it. `keepMax` bounds the acknowledged results that stay.
+   */
+  constructor(path: string, { clock, keepMax = acknowledgedMax }: JournalOptions) {
     this.#clock = clock
+    this.#keepMax = keepMax
     this.#database = guarded('open the journal', () => openDatabase(path))
   }
 
@@ -140,7 +150,7 @@ export class Journal implements Disposable {
       this.#run(
         `DELETE FROM commands WHERE acknowledged = 1 AND sequence <=
            (SELECT sequence FROM commands WHERE acknowledged = 1 ORDER BY sequence DESC LIMIT 1 OFFSET ?)`,
-        acknowledgedMax
+        this.#keepMax
       )
       for (const { uuid } of this.#all('SELECT uuid FROM generations WHERE changed_at < ?', before))
         if (!living.has(String(uuid))) this.#run('DELETE FROM generations WHERE uuid = ?', String(uuid))
