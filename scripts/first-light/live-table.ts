@@ -42,7 +42,7 @@ function helpLines({ settings }: Fleet): readonly string[] {
   return [
     'From another shell:',
     `  . ${settings.envFile}`,
-    `  hostlet vm ls; hostlet vm stop ${settings.vm}; hostlet vm start ${settings.vm}; hostlet events --follow; hostlet --help`,
+    `  hostlet vm ls; hostlet vm stop ${settings.vm}; hostlet vm start ${settings.vm}; hostlet events -f; hostlet top`,
     'Ctrl-C takes everything down.'
   ]
 }

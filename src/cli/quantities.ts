@@ -84,10 +84,12 @@ export function formatBytes(bytes: number): string {
   return `${threeDigits(value)} ${printedUnits[unit]}`
 }
 
-/** As `top` writes it, for crowded tables: `512M`, `1.5G`, `0`. */
+/** As `top` writes it, for crowded tables: `512M`, `1.5G`, `0`; two digits are enough there. */
 export function formatBytesShort(bytes: number): string {
   const [value = '', unit = ''] = formatBytes(bytes).split(' ')
-  return `${value}${unit === 'B' ? '' : unit.charAt(0)}`
+  const number = Number(value)
+  const short = number < 10 ? trimZero(number.toFixed(1)) : String(Math.round(number))
+  return `${short}${unit === 'B' ? '' : unit.charAt(0)}`
 }
 
 export function formatRate(bytesPerSecond: number): string {

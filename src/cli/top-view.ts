@@ -2,7 +2,7 @@
 
 import type { LatestMetrics } from '../protocol/api.ts'
 import { shownState, since, styleOfState } from './columns.ts'
-import { formatBytesShort, formatDuration, formatRatio } from './quantities.ts'
+import { formatBytesShort, formatDuration } from './quantities.ts'
 import { type Column, renderTable, type Style, type TableOptions } from './table.ts'
 
 type HostEntry = LatestMetrics['hosts'][number]
@@ -29,13 +29,16 @@ const columns: readonly Column<Row>[] = [
   { title: 'CPU', cell: ({ cpu }) => cpu, align: 'right' },
   { title: 'MEMORY', cell: ({ memory }) => memory, align: 'right' },
   { title: 'DISK', cell: ({ disk }) => disk, align: 'right', spare: 1 },
-  { title: 'DISK R/W/s', cell: ({ diskRate }) => diskRate, align: 'right' },
-  { title: 'NET IN/OUT/s', cell: ({ networkRate }) => networkRate, align: 'right' },
+  { title: 'READ/WRITE', cell: ({ diskRate }) => diskRate, align: 'right' },
+  { title: 'NET IN/OUT', cell: ({ networkRate }) => networkRate, align: 'right' },
   { title: 'UP', cell: ({ up }) => up, align: 'right' },
   { title: 'ADDRESS', cell: ({ address }) => address }
 ]
 
-/** A title line, then a line a host and a line a VM. CPU is of the whole host, or of the VM's own CPUs. */
+/**
+ * A title line, then a line a host and a line a VM. CPU is of the whole host, or of the VM's own CPUs; disk and network
+ * are bytes a second.
+ */
 export function renderTop(latest: LatestMetrics, options: TableOptions): string[] {
   const known = new Set(latest.hosts.map(({ host }) => host.id))
   const rows = latest.hosts.flatMap((entry) => [
@@ -51,7 +54,7 @@ function hostRow({ host, sample }: HostEntry): Row {
     name: host.id,
     state: host.hypervisor === 'away' && host.state === 'connected' ? 'no libvirt' : host.state,
     style: host.hypervisor === 'away' ? 'red' : styleOfState(host.state),
-    cpu: sample === undefined ? none : formatRatio(sample.cpuUsedRatio),
+    cpu: sample === undefined ? none : percent(sample.cpuUsedRatio),
     memory:
       sample === undefined
         ? none
@@ -74,7 +77,7 @@ function vmRow({ vm, sample }: VmEntry, nowMs: number): Row {
     name: `  ${vm.name}`,
     state: shownState(vm),
     style: vm.fresh ? styleOfState(vm.state) : 'yellow',
-    cpu: cores === undefined ? none : formatRatio(cores / vm.cpus),
+    cpu: cores === undefined ? none : percent(cores / vm.cpus),
     memory: runs ? share(sample?.memoryResidentBytes, vm.memoryBytes) : share(undefined, vm.memoryBytes),
     disk: share(sample?.diskAllocationBytes, sample?.diskCapacityBytes),
     diskRate: runs ? pair(sample?.diskReadBytesPerSecond, sample?.diskWriteBytesPerSecond) : none,
@@ -82,6 +85,10 @@ function vmRow({ vm, sample }: VmEntry, nowMs: number): Row {
     up: runs ? since(vm.startedAt, nowMs) : none,
     address: vm.address ?? none
   }
+}
+
+function percent(ratio: number): string {
+  return `${Math.round(ratio * 100)} %`
 }
 
 function share(used: number | undefined, whole: number | undefined): string {
