@@ -1,0 +1,127 @@
+// The agent as a whole, over real TLS and a real journal, on a hypervisor in memory.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, beforeEach, describe, it } from 'node:test'
+import { type Agent, startAgent } from '../../src/agent/app.ts'
+import { type AgentConfig, loadAgentConfig } from '../../src/agent/config.ts'
+import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
+import { saveIdentity } from '../../src/agent/identity/identity.ts'
+import { systemClock } from '../../src/lib/clock.ts'
+import { createLogger } from '../../src/lib/log-output.ts'
+import { claimsOf, createSigner, type Signer } from '../support/signed-commands.ts'
+import { type Pair, TestAuthority, trustDomain } from '../support/test-authority.ts'
+import { TestScheduler } from '../support/test-scheduler.ts'
+
+describe('the agent', () => {
+  let authority: TestAuthority
+  let server: Pair
+  let signer: Signer
+  let root: string
+  let directory: string
+  let hypervisor: MemoryHypervisor
+  let lines: string[]
+
+  before(async () => {
+    authority = await TestAuthority.create()
+    server = await authority.issue({ usage: 'server', uris: [`spiffe://${trustDomain}/scheduler/main`] })
+    signer = await createSigner()
+    root = mkdtempSync(join(tmpdir(), 'hostlet-agent-'))
+  })
+  after(() => rmSync(root, { recursive: true }))
+  beforeEach(() => {
+    directory = mkdtempSync(join(root, 'agent-'))
+    hypervisor = new MemoryHypervisor({ clock: systemClock })
+    lines = []
+  })
+
+  function configOf(scheduler: TestScheduler): AgentConfig {
+    const path = join(directory, 'agent.yaml')
+    const text = {
+      stateDirectory: join(directory, 'state'),
+      runtimeDirectory: join(directory, 'run'),
+      schedulerUrls: [scheduler.socketUrl]
+    }
+    writeFileSync(path, JSON.stringify(text))
+    return loadAgentConfig(path, {})
+  }
+
+  async function start(scheduler: TestScheduler): Promise<Agent> {
+    const config = configOf(scheduler)
+    saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
+    const log = createLogger({ format: 'journal', stream: { write: (line) => lines.push(line) } })
+    return startAgent(config, { hypervisor, log })
+  }
+  const listen = () => TestScheduler.listen({ authority, server })
+
+  it('refuses to start on a host that is not enrolled, and says how to enroll it', async () => {
+    await using scheduler = await listen()
+    await assert.rejects(startAgent(configOf(scheduler), { hypervisor }), {
+      code: 'E_NOT_FOUND',
+      message: /hostlet enroll/
+    })
+  })
+
+  it('says hello with its verbs, then what is on the host, and beats', async () => {
+    await using scheduler = await listen()
+    await using _agent = await start(scheduler)
+    await scheduler.until(() => scheduler.of('inventory').length > 0 && scheduler.of('heartbeat').length > 0)
+    assert.ok(scheduler.of('hello')[0]?.verbs.includes('vm.provision'))
+    assert.equal(scheduler.of('inventory')[0]?.facts.hostId, 'host-1')
+    assert.deepEqual(scheduler.of('heartbeat')[0]?.conditions, [])
+    assert.equal(scheduler.of('heartbeat')[0]?.hypervisor, 'connected')
+  })
+
+  it('carries out a signed command and refuses one that is signed by somebody else', async () => {
+    await using scheduler = await listen()
+    await using _agent = await start(scheduler)
+    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    const { subject: _none, ...look } = claimsOf(Date.now(), { verb: 'vm.list', arguments: {} })
+    scheduler.send({ type: 'command', jws: await (await createSigner()).sign(look) })
+    await scheduler.until(() => scheduler.of('refusal').length > 0)
+    assert.equal(scheduler.of('refusal')[0]?.error.code, 'E_AUTH')
+    scheduler.send({ type: 'command', jws: await signer.sign(look) })
+    await scheduler.until(() => scheduler.of('result').length > 0)
+    assert.deepEqual(scheduler.of('result')[0]?.result.value, { vms: [], foreign: [] })
+    assert.ok(!lines.join('').includes(await signer.sign(look)))
+  })
+
+  it('tells that libvirt is away, once, and looks anew when it is back', async () => {
+    await using scheduler = await listen()
+    await using _agent = await start(scheduler)
+    await scheduler.until(() => scheduler.of('inventory').length > 0)
+    hypervisor.setStatus('away')
+    hypervisor.setStatus('away')
+    const seen = scheduler.of('inventory').length
+    hypervisor.setStatus('connected')
+    await scheduler.until(() => scheduler.of('inventory').length > seen)
+    assert.equal(lines.filter((line) => line.includes('libvirt away')).length, 1)
+  })
+
+  it('connects to its scheduler while libvirt is away', async () => {
+    await using scheduler = await listen()
+    hypervisor.open = () => undefined
+    await using _agent = await start(scheduler)
+    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    assert.equal(scheduler.of('heartbeat')[0]?.hypervisor, 'away')
+    assert.equal(scheduler.of('heartbeat')[0]?.conditions[0]?.id, 'hypervisor-away')
+    assert.deepEqual(scheduler.of('inventory'), [])
+  })
+
+  it('stops without touching a VM, lets go of its state directory, and leaves nothing running', async () => {
+    await using scheduler = await listen()
+    const agent = await start(scheduler)
+    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    await agent.stop()
+    await agent.stop()
+    const touching = hypervisor.calls.filter((call) =>
+      /^(start|cutPower|pressPowerButton|undefine|reset)/.test(call)
+    )
+    assert.deepEqual(touching, [])
+    await using again = await start(scheduler)
+    assert.equal(again.hostId, 'host-1')
+    await assert.rejects(start(scheduler), { code: 'E_BUSY', message: /second agent/ })
+  })
+})

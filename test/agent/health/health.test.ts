@@ -1,0 +1,113 @@
+// Conditions: when each holds, since when, and how often it is told.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { HealthFacts } from '../../../src/agent/health/conditions.ts'
+import { conditionRules } from '../../../src/agent/health/conditions.ts'
+import { HealthTracker } from '../../../src/agent/health/tracker.ts'
+import type { LogFields, Logger } from '../../../src/lib/log.ts'
+
+const now = Date.parse('2030-01-02T03:04:05Z')
+const dayMs = 86_400_000
+const well: HealthFacts = {
+  now,
+  hypervisor: { state: 'connected' },
+  clockSkewMs: 200,
+  certificate: { from: now - dayMs, to: now + 9 * dayMs },
+  identityFault: undefined,
+  pool: { capacityBytes: 1_000, availableBytes: 500 },
+  journalFault: undefined,
+  leftovers: 0
+}
+
+function severities(changes: Partial<HealthFacts>): string[] {
+  const facts = { ...well, ...changes }
+  return conditionRules.flatMap((rule) => {
+    const found = rule.holds(facts)
+    return found === undefined ? [] : [`${rule.id} ${found.severity}`]
+  })
+}
+
+describe('the conditions', () => {
+  it('raise nothing on a host that is well, nor where nothing is known yet', () => {
+    assert.deepEqual(severities({}), [])
+    assert.deepEqual(severities({ clockSkewMs: undefined, certificate: undefined, pool: undefined }), [])
+    assert.deepEqual(severities({ pool: { capacityBytes: 0, availableBytes: 0 } }), [])
+  })
+
+  const cases: [string, Partial<HealthFacts>, string][] = [
+    [
+      'libvirt away for a moment',
+      { hypervisor: { state: 'away', since: now - 1_000, reason: 'x' } },
+      'hypervisor-away warning'
+    ],
+    [
+      'libvirt away for long',
+      { hypervisor: { state: 'away', since: now - 60_000, reason: 'x' } },
+      'hypervisor-away critical'
+    ],
+    ['a clock that is behind', { clockSkewMs: 45_000 }, 'clock-skew warning'],
+    ['a clock that is ahead', { clockSkewMs: -45_000 }, 'clock-skew warning'],
+    [
+      'a certificate that was not renewed',
+      { certificate: { from: now - 95 * dayMs, to: now + 5 * dayMs } },
+      'certificate warning'
+    ],
+    [
+      'a certificate that has expired',
+      { certificate: { from: now - 95 * dayMs, to: now - 1 } },
+      'certificate critical'
+    ],
+    ['an identity that does not hold', { identityFault: 'wrong key' }, 'certificate critical'],
+    [
+      'a pool that is nearly full',
+      { pool: { capacityBytes: 1_000, availableBytes: 90 } },
+      'pool-full warning'
+    ],
+    ['a pool that is full', { pool: { capacityBytes: 1_000, availableBytes: 0 } }, 'pool-full critical'],
+    ['a journal that cannot be read', { journalFault: 'disk failed' }, 'journal critical'],
+    ['an undo that failed', { leftovers: 2 }, 'leftovers warning']
+  ]
+  for (const [what, facts, expected] of cases)
+    it(`tell of ${what}`, () => {
+      assert.deepEqual(severities(facts), [expected])
+    })
+})
+
+describe('the health tracker', () => {
+  function setUp() {
+    const lines: string[] = []
+    const line = (level: string) => (fields: LogFields, message: string) =>
+      void lines.push(`${level} ${message} ${fields.condition}`)
+    const log: Logger = {
+      debug: line('debug'),
+      info: line('info'),
+      warn: line('warn'),
+      error: line('error'),
+      child: () => log
+    }
+    return { tracker: new HealthTracker({ log }), lines }
+  }
+  const away = (since: number) => ({ hypervisor: { state: 'away', since, reason: 'refused' } as const })
+
+  it('keeps the time at which a condition began, and tells of it once', () => {
+    const { tracker, lines } = setUp()
+    tracker.update({ ...well, ...away(now) })
+    const [condition] = tracker.update({ ...well, ...away(now), now: now + 5_000 })
+    assert.equal(condition?.since, now)
+    assert.deepEqual(lines, ['warn condition raised hypervisor-away'])
+  })
+
+  it('tells again when it gets worse, and when it is over', () => {
+    const { tracker, lines } = setUp()
+    tracker.update({ ...well, ...away(now) })
+    tracker.update({ ...well, ...away(now), now: now + 60_000 })
+    assert.deepEqual(tracker.update(well), [])
+    tracker.update(well)
+    assert.deepEqual(lines, [
+      'warn condition raised hypervisor-away',
+      'error condition raised hypervisor-away',
+      'info condition ended hypervisor-away'
+    ])
+  })
+})
