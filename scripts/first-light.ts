@@ -15,6 +15,8 @@ import { Story } from './first-light/story.ts'
 import { firstSteps, restOfLife } from './first-light/vm-life.ts'
 
 const interruptedStatus = 130
+// A terminal that was closed can't be written to; what was made has to be taken down all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 const story = new Story()
 process.exitCode = await main()
 

@@ -1,9 +1,10 @@
 // Commands against a real scheduler: what they print, in both forms, and how they end.
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
 import { KeyList, LatestMetrics, OperationReply, VmList } from '../../src/protocol/api.ts'
 import { compile } from '../../src/protocol/validate.ts'
 import { metricsSample, vmSample, vmSummary } from '../scheduler/support/samples.ts'
@@ -124,6 +125,29 @@ describe('figures', () => {
   })
 })
 
+describe('on a terminal', {
+  skip: spawnSync('script', ['--version']).status === 0 ? false : 'no "script" here'
+}, () => {
+  it('figures are drawn again until Ctrl-C', async () => {
+    const terminal = onTerminal('top')
+    await terminal.says('Ctrl-C ends')
+    terminal.type('\x03')
+    const { status, text } = await terminal.ended
+    assert.equal(status, 0, text)
+    assert.match(stripVTControlCharacters(text), /web-1 +running/)
+  })
+
+  it('a VM is removed only when the question is answered with yes', async () => {
+    const terminal = onTerminal('vm', 'rm', 'web-1')
+    await terminal.says('Remove VM web-1 and all its disks? [y/N]')
+    terminal.type('\r')
+    const { status, text } = await terminal.ended
+    assert.equal(status, 8)
+    assert.match(stripVTControlCharacters(text), /E_CANCELLED: VM web-1 was left alone/)
+    assert.deepEqual(fleet.agent.unread('command'), [])
+  })
+})
+
 describe('keys and tokens', () => {
   it('are shown once, as the only thing on standard output', async () => {
     const { stdout, stderr } = await fleet.hostlet('key', 'create', 'read', '--note', 'dashboard')
@@ -221,6 +245,27 @@ describe('what goes wrong', () => {
     assert.equal(text, '{0\n')
   })
 })
+
+/** A command on a terminal of its own. */
+function onTerminal(...words: readonly string[]) {
+  // exec: a shell between would be interrupted too, and answer for both.
+  const command = ['exec', process.execPath, mainPath, ...words].join(' ')
+  const child = spawn('script', ['-qefc', command, '/dev/null'], {
+    env: environment({ ...fleet.environment, TERM: 'xterm', SHELL: '/bin/sh' }),
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  return {
+    ended: once(child, 'close').then(() => ({ status: child.exitCode, text })),
+    type: (keys: string) => child.stdin.write(keys),
+    says: async (expected: string) => {
+      while (!text.includes(expected)) await once(child.stdout, 'data')
+    }
+  }
+}
 
 /** A command that goes on while the test does something. */
 function begin(...words: readonly string[]) {

@@ -118,11 +118,20 @@ describe('first light', { skip: missing ?? false }, () => {
       encoding: 'utf8'
     })
     assert.match(shell.stdout, new RegExp(`^${name} .* running `, 'm'), shell.stderr)
+    const second = firstLight('--once')
+    assert.equal(await second.status(), 1)
+    assert.match(second.text, /another first light runs as process \d+: end it first/)
     run.child.stdin?.write('\x03')
     assert.equal(await run.status(), 0, run.text)
     assert.match(run.text, /Taking down what was made/)
     assert.match(run.text, /nothing left/)
     assertNothingOfOurs()
+  })
+
+  it('tells in one line what is wrong, with status 1', async () => {
+    const run = new Run(process.execPath, [script, '--once', '--name', 'Not A Name'])
+    assert.equal(await run.status(), 1)
+    assert.match(run.text, /^failed {2}--name takes up to 12 small letters.*\n$/)
   })
 
   it('removes first what a killed run left', async () => {

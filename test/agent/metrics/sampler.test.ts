@@ -9,9 +9,10 @@ import { HostletError } from '../../../src/errors.ts'
 import { type Logger, silentLogger } from '../../../src/lib/log.ts'
 import { MetricsSample } from '../../../src/protocol/metrics.ts'
 import { compile } from '../../../src/protocol/validate.ts'
-import { FakeClock } from './fake-clock.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
 
 const uuid = '00000000-0000-4000-8000-000000000001'
+const startedAt = 1_700_000_000_000
 const facts: HypervisorFacts = {
   libvirtVersion: '9.0.0',
   hypervisorVersion: '7.2.0',
@@ -42,7 +43,7 @@ class FakeHypervisor {
 }
 
 function setUp(options: { intervalMs?: number; log?: Logger } = {}) {
-  const clock = new FakeClock()
+  const clock = new FakeClock(startedAt)
   const hypervisor = new FakeHypervisor()
   const samples: MetricsSample[] = []
   const sampler = new Sampler({
@@ -66,7 +67,7 @@ describe('sampler', () => {
     assert.equal(samples.length, 3)
     const check = compile(MetricsSample, 'sample')
     for (const sample of samples) check(sample)
-    assert.equal(samples[2]?.at, 1_700_000_000_000 + 22_000)
+    assert.equal(samples[2]?.at, startedAt + 21_000)
     await sampler.stop()
   })
 
