@@ -181,7 +181,16 @@ function ask<Name extends Parameters<Fleet['api']['ask']>[1]>(
 }
 
 async function ended(fleet: Fleet, { id }: OperationView): Promise<void> {
-  const path = `/v1/operations/${id}/wait?timeoutMs=${WAIT_MS}`
-  const { operation } = await ask(fleet, 'OperationReply', 'GET', path)
-  if (operation.state !== 'done') throw new Error(`${operation.verb}: ${operation.state}; ${operation.next}`)
+  const { operation } = await fleet.api.ask(
+    {
+      method: 'GET',
+      path: `/v1/operations/${id}/wait`,
+      query: { timeoutMs: WAIT_MS },
+      waitMs: WAIT_MS,
+      signal: AbortSignal.timeout(2 * WAIT_MS)
+    },
+    'OperationReply'
+  )
+  if (operation.state !== 'done')
+    throw new Error(`${operation.verb} ${operation.state} at ${operation.step}: ${operation.next}`)
 }

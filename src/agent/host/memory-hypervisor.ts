@@ -189,7 +189,11 @@ export class MemoryHypervisor implements Hypervisor {
     Object.assign(vm, { state: 'running', reason: 'booted' })
     const { macAddress, address } = placement
     const reserved = network.reservations.some((lease) => lease.macAddress === macAddress)
-    if (this.guests.takesLease && reserved) network.leases.push({ macAddress, address })
+    // As dnsmasq: a lease outlives its VM, and nobody else gets its address meanwhile.
+    const others = network.leases.some(
+      (lease) => lease.address === address && lease.macAddress !== macAddress
+    )
+    if (this.guests.takesLease && reserved && !others) network.leases.push({ macAddress, address })
     this.#emit(name, specification.uuid, 'started', 'booted')
   }
 

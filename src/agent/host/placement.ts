@@ -11,7 +11,7 @@ import { lowestFreeAddress, parseSubnet } from './subnet.ts'
 export interface PlacementOptions {
   readonly hypervisor: Pick<
     Hypervisor,
-    'listVms' | 'listReservations' | 'define' | 'findVm' | 'ensureNetwork'
+    'listVms' | 'listReservations' | 'listLeases' | 'define' | 'findVm' | 'ensureNetwork'
   >
   readonly profiles: Readonly<Record<string, NetworkDefinition>>
   readonly vmUids: { readonly first: number; readonly count: number }
@@ -71,15 +71,17 @@ export class Placements {
     const { hypervisor } = this.#options
     const network = this.network(specification.profile)
     await hypervisor.ensureNetwork(network, wait)
-    const [vms, reservations] = await Promise.all([
+    const [vms, reservations, leases] = await Promise.all([
       hypervisor.listVms(wait),
-      hypervisor.listReservations(network.name, wait)
+      hypervisor.listReservations(network.name, wait),
+      hypervisor.listLeases(network.name, wait)
     ])
     const placements = [...vms.map((vm) => vm.placement), ...reservations]
     return {
       uid: this.#freeUid(vms),
       macAddress: freeMac(specification.uuid, new Set(placements.map(({ macAddress }) => macAddress))),
-      address: freeAddress(network, new Set(placements.map(({ address }) => address))),
+      // A lease outlives its VM by up to an hour, and dnsmasq gives no address to one MAC that is leased to another.
+      address: freeAddress(network, new Set([...placements, ...leases].map(({ address }) => address))),
       network: network.name,
       rootVolume: rootVolumeName(specification),
       dataVolume: specification.dataDiskBytes === undefined ? null : dataVolumeName(specification)
@@ -136,7 +138,7 @@ function freeAddress(network: NetworkDefinition, taken: ReadonlySet<string>): st
   if (address !== undefined) return address
   throw new HostletError(
     'E_CAPACITY',
-    `network ${network.name} has no free address left in ${network.subnet}. Use another host.`
+    `network ${network.name} has no free address left in ${network.subnet}; those of VMs that are gone come free when their DHCP lease ends, within the hour. Wait, or use another host.`
   )
 }
 
