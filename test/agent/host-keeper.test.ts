@@ -1,0 +1,81 @@
+// Libvirt's comings and goings: told once, waited for, and followed by a look at what should run.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { Host } from '../../src/agent/host/host.ts'
+import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
+import { HostKeeper, pruneIntervalMs } from '../../src/agent/host-keeper.ts'
+import { silentLogger } from '../../src/lib/log.ts'
+import type { VmSummary } from '../../src/protocol/vm.ts'
+import { FakeClock, settle } from '../support/fake-clock.ts'
+
+function setUp() {
+  const clock = new FakeClock()
+  const hypervisor = new MemoryHypervisor({ clock })
+  const record = new Map<string, unknown>()
+  const bootRecord = {
+    read: async (name: string) => record.get(name),
+    write: async (name: string, value: unknown) => void record.set(name, value)
+  }
+  const pruned: ReadonlySet<string>[] = []
+  const told: string[] = []
+  const log = {
+    ...silentLogger,
+    info: (_: unknown, text: string) => told.push(text),
+    warn: (_: unknown, text: string) => told.push(text)
+  }
+  let ready = 0
+  const keeper = new HostKeeper({
+    host: { hypervisor, bootRecord, vms: {}, log: silentLogger } as unknown as Host,
+    clock,
+    log,
+    journal: { prune: (living) => pruned.push(living) },
+    onReady: () => ready++
+  })
+  keeper.begin()
+  return { clock, hypervisor, keeper, told, pruned, ready: () => ready }
+}
+
+describe('the host keeper', () => {
+  it('tells once that libvirt is away or back, and looks at each return', async () => {
+    const { hypervisor, keeper, told, ready } = setUp()
+    for (const state of ['away', 'away', 'connected', 'connected', 'away', 'connected'] as const)
+      hypervisor.setStatus(state)
+    await settle()
+    assert.deepEqual(told, [
+      'libvirt away, VMs run on',
+      'libvirt connected',
+      'libvirt away, VMs run on',
+      'libvirt connected'
+    ])
+    assert.equal(ready(), 2)
+    await keeper[Symbol.asyncDispose]()
+  })
+
+  it('lets who waits for libvirt go on when it is there, and none who gave up', async () => {
+    const { hypervisor, keeper } = setUp()
+    const patient = keeper.untilReady(new AbortController().signal)
+    const controller = new AbortController()
+    const quitter = keeper.untilReady(controller.signal)
+    controller.abort(new Error('enough'))
+    await assert.rejects(quitter, { message: 'enough' })
+    await assert.rejects(keeper.untilReady(controller.signal), { message: 'enough' })
+    hypervisor.setStatus('connected')
+    await patient
+    await keeper.untilReady(new AbortController().signal)
+    await keeper[Symbol.asyncDispose]()
+  })
+
+  it('prunes the journal by what exists, now and then', async () => {
+    const { clock, keeper, pruned } = setUp()
+    const vms = [{ uuid: 'a' }, { uuid: 'b' }] as VmSummary[]
+    keeper.seen(vms)
+    keeper.seen(vms)
+    assert.deepEqual(pruned, [new Set(['a', 'b'])])
+    assert.equal(keeper.vms, 2)
+    await clock.advance(pruneIntervalMs)
+    keeper.seen([])
+    assert.deepEqual(pruned[1], new Set())
+    await keeper[Symbol.asyncDispose]()
+  })
+})
