@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import type { VmDefinition } from './hypervisor.ts'
 import { metadataElement, metadataOf } from './metadata.ts'
 import { baseVolumeName } from './names.ts'
+import type { PoolDefinition } from './volume-xml.ts'
 import { element, renderXml, type XmlChild, type XmlElement } from './xml.ts'
 
 /** What the XML needs to know of the host. */
 export interface DomainEnvironment {
   readonly accelerator: 'kvm' | 'tcg'
-  /** Directory of the pool. */
-  readonly poolPath: string
+  readonly pool: PoolDefinition
   /** QEMU's own group: its working directories let only this group in, so a group per VM would fail. */
   readonly qemuGid: number
   /** Directory on memory-backed storage for the serial logs of VMs that ask for one. */
@@ -31,7 +31,7 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
       { type: environment.accelerator === 'kvm' ? 'kvm' : 'qemu' },
       element('name', {}, vm.name),
       element('uuid', {}, vm.uuid),
-      element('metadata', {}, metadataElement(metadataOf(definition))),
+      element('metadata', {}, metadataElement(metadataOf(definition, environment.pool.name))),
       // The size is the limit: memory is never given above it. A hard limit of the cgroup besides would kill QEMU,
       // whose own needs nobody can state, and with it the VM.
       element('memory', { unit: 'b' }, String(vm.memoryBytes)),
@@ -104,10 +104,10 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
   return element(
     'devices',
     {},
-    rootDisk(definition, environment.poolPath),
+    rootDisk(definition, environment.pool.path),
     data === null
       ? undefined
-      : disk({ path: join(environment.poolPath, data), target: 'vdb' }, element('backingStore')),
+      : disk({ path: join(environment.pool.path, data), target: 'vdb' }, element('backingStore')),
     ...(seedPath === null
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),

@@ -51,6 +51,8 @@ type Look =
 
 export interface DomainsOptions {
   readonly connection: (role: ConnectionRole) => Connection
+  /** Name of our pool: VMs of another pool are another agent's, and as foreign as any. */
+  readonly pool: string
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
 }
 
@@ -268,7 +270,7 @@ export class Domains {
     )
     if (xml === undefined) return undefined
     if (xml === null) return { kind: 'foreign' }
-    const look = lookAt(xml, domain.name)
+    const look = lookAt(xml, { name: domain.name, pool: this.#options.pool })
     if (look.kind === 'ours') this.#ours.set(uuidText(domain.uuid), domain.name)
     return look
   }
@@ -324,10 +326,11 @@ export class Domains {
 }
 
 /** Metadata of ours that cannot be read makes the domain foreign: not understood is not touched. */
-function lookAt(xml: string, name: string): Look {
+function lookAt(xml: string, { name, pool }: { name: string; pool: string }): Look {
   try {
     if (isTrialMetadata(xml)) return { kind: 'trial' }
-    return { kind: 'ours', metadata: readMetadata(xml, name) }
+    const metadata = readMetadata(xml, name)
+    return metadata.pool === pool ? { kind: 'ours', metadata } : { kind: 'foreign' }
   } catch (error) {
     if (error instanceof HostletError && error.code === 'E_CORRUPT') return { kind: 'foreign' }
     throw error

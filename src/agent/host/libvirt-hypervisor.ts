@@ -60,7 +60,11 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#connections = new Connections({ ...options, onConnect: (set, signal) => this.#begin(set, signal) })
     const connection = this.#connections.get.bind(this.#connections)
     const streamConnection = this.#connections.openForStream.bind(this.#connections)
-    this.#domains = new Domains({ connection, environment: (wait) => this.#environment(wait) })
+    this.#domains = new Domains({
+      connection,
+      pool: options.pool.name,
+      environment: (wait) => this.#environment(wait)
+    })
     this.#volumes = new Volumes({ connection, streamConnection, pool: options.pool })
     this.#networks = new Networks({ connection })
   }
@@ -208,7 +212,7 @@ export class LibvirtHypervisor implements Hypervisor {
     return {
       accelerator,
       qemuGid: capabilities.qemuGid,
-      poolPath: this.#options.pool.path,
+      pool: this.#options.pool,
       consoleDirectory: join(this.#options.runtimeDirectory, 'console')
     }
   }

@@ -188,12 +188,7 @@ export class MemoryHypervisor implements Hypervisor {
     }
     Object.assign(vm, { state: 'running', reason: 'booted' })
     const { macAddress, address } = placement
-    const reserved = network.reservations.some((lease) => lease.macAddress === macAddress)
-    // As dnsmasq: a lease outlives its VM, and nobody else gets its address meanwhile.
-    const others = network.leases.some(
-      (lease) => lease.address === address && lease.macAddress !== macAddress
-    )
-    if (this.guests.takesLease && reserved && !others) network.leases.push({ macAddress, address })
+    if (this.guests.takesLease) takeLease(network, { macAddress, address })
     this.#emit(name, specification.uuid, 'started', 'booted')
   }
 
@@ -411,6 +406,13 @@ export class MemoryHypervisor implements Hypervisor {
 
 function isOff({ state }: MemoryVm): boolean {
   return state === 'stopped' || state === 'crashed'
+}
+
+/** As dnsmasq: only what is reserved, and not while another holder's lease lasts. */
+function takeLease({ reservations, leases }: MemoryNetwork, { macAddress, address }: Lease): void {
+  const others = leases.some((lease) => lease.address === address && lease.macAddress !== macAddress)
+  const reserved = reservations.some((lease) => lease.macAddress === macAddress && lease.address === address)
+  if (reserved && !others) leases.push({ macAddress, address })
 }
 
 function recordOf({ definition, state, reason }: MemoryVm): VmRecord {

@@ -26,6 +26,8 @@ const Metadata = Type.Object(
       },
       strict
     ),
+    /** The pool that its disks are in: agents with pools of their own leave each other's VMs alone. */
+    pool: Type.String({ minLength: 1, maxLength: 255 }),
     generation: Type.Integer({ minimum: 0 }),
     wanted: Type.Enum(['running', 'stopped'])
   },
@@ -35,6 +37,7 @@ const Metadata = Type.Object(
 export interface VmMetadata {
   readonly specification: VmSpecification
   readonly placement: Placement
+  readonly pool: string
   readonly generation: number
   readonly wanted: 'running' | 'stopped'
 }
@@ -42,8 +45,14 @@ export interface VmMetadata {
 const check = compile(Metadata, 'metadata of the domain')
 
 /** The element for a domain's `<metadata>`: JSON as text, so that one schema reads it back. */
-export function metadataElement({ specification, placement, generation, wanted }: VmMetadata): XmlElement {
-  const json = JSON.stringify({ specification, placement, generation, wanted })
+export function metadataElement({
+  specification,
+  placement,
+  pool,
+  generation,
+  wanted
+}: VmMetadata): XmlElement {
+  const json = JSON.stringify({ specification, placement, pool, generation, wanted })
   return element(`${metadataPrefix}:vm`, { [`xmlns:${metadataPrefix}`]: metadataNamespace }, json)
 }
 
@@ -75,7 +84,7 @@ export function readMetadata(xml: string, domainName: string): VmMetadata {
   }
 }
 
-export function metadataOf(definition: VmDefinition): VmMetadata {
+export function metadataOf(definition: VmDefinition, pool: string): VmMetadata {
   const { specification, placement, generation, wanted } = definition
-  return { specification, placement, generation, wanted }
+  return { specification, placement, pool, generation, wanted }
 }

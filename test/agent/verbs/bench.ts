@@ -250,7 +250,9 @@ function claimsOf(verb: string, args: Record<string, unknown>, subject?: Command
   const named = (args.specification ?? {}) as { name?: string; uuid?: string }
   const vm = named.name ?? (args.vm as string | undefined)
   const uuid = named.uuid ?? '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
-  const about = subject ?? (vm === undefined ? undefined : { vm, uuid, generation: ++generations })
+  const changes = verbs.some(({ name, changes }) => name === verb && changes)
+  const about =
+    subject ?? (vm === undefined || !changes ? undefined : { vm, uuid, generation: ++generations })
   return {
     id: randomUUID(),
     verb,

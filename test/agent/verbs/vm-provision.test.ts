@@ -57,6 +57,16 @@ describe('vm.provision', () => {
     assert.equal(uploads.length, 1, 'one image is fetched once')
   })
 
+  it('gives a new VM an address while the lease of a VM that is gone still lasts', async () => {
+    await using bench = await makeBench()
+    const first = bench.specification()
+    await succeed(bench.host, 'vm.provision', { specification: first })
+    await succeed(bench.host, 'vm.teardown', { vm: first.name })
+    const second = bench.specification({ name: 'web-2', uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' })
+    await succeed(bench.host, 'vm.provision', { specification: second })
+    assert.equal((await bench.hypervisor.listVms(wait()))[0]?.state, 'running')
+  })
+
   it('refuses more VMs than there are users, and leaves nothing of the one too many', async () => {
     await using bench = await makeBench({ config: { vmUids: { first: 1_900_000_000, count: 1 } } })
     await succeed(bench.host, 'vm.provision', { specification: bench.specification() })
