@@ -149,6 +149,10 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const keeper = new HostKeeper({ host, clock, log, journal, onReady: () => void inventory.refresh() })
+  // While libvirt is away there is nothing to see, and its return brings a look.
+  const lookAnew = () => {
+    if (keeper.isReady()) void inventory.refresh()
+  }
   const dispatcher = createDispatcher(parts, {
     readiness: keeper,
     outbox,
@@ -198,7 +202,7 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline: () => void inventory.refresh()
+    onOnline: lookAnew
   })
   const renewal = new Renewal(identity.value, {
     stateDirectory: config.stateDirectory,

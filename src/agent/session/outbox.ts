@@ -16,6 +16,8 @@ export const socketBytesMax = 2 * messageBytesMax
 
 /** The part of a connection that sends. */
 export interface Wire {
+  /** False once it is closing: what is sent then is lost. */
+  readonly isOpen: boolean
   send(message: AgentMessage): void
   /** Bytes handed over that the kernel has not taken. */
   readonly bufferedBytes: number
@@ -66,14 +68,15 @@ export class Outbox {
 
   /** Sends results once more, then whatever waits. */
   resend(): void {
-    for (const result of this.#wire === undefined ? [] : this.#sources.results())
-      this.#wire?.send({ type: 'result', result })
+    const wire = this.#openWire()
+    if (wire !== undefined)
+      for (const result of this.#sources.results()) wire.send({ type: 'result', result })
     this.pump()
   }
 
   /** Sends what waits while the socket takes it: the inventory, then events, then metrics. */
   pump(): void {
-    const wire = this.#wire
+    const wire = this.#openWire()
     if (wire === undefined) return
     if (this.#inventory !== undefined) wire.send(this.#inventory)
     this.#inventory = undefined
@@ -82,6 +85,10 @@ export class Outbox {
       if (event !== undefined) wire.send(event)
     }
     this.#pumpMetrics(wire)
+  }
+
+  #openWire(): Wire | undefined {
+    return this.#wire?.isOpen ? this.#wire : undefined
   }
 
   #pumpMetrics(wire: Wire): void {

@@ -66,6 +66,9 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
     handlers.closed({ code, reason: reason.toString('utf8').slice(0, 256), error: failure })
   )
   return {
+    get isOpen() {
+      return socket.readyState === WebSocket.OPEN
+    },
     get bufferedBytes() {
       return socket.bufferedAmount
     },

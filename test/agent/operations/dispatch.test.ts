@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
+import { recordRetryMs } from '../../../src/agent/operations/dispatch.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
 import { createSigner, vmUuid } from '../../support/signed-commands.ts'
@@ -349,6 +350,22 @@ describe('a command that only looks', () => {
 })
 
 describe('a result', () => {
+  it('that the disk refuses is written later, and told only then', async () => {
+    await using fixture = await Fixture.create()
+    const { journal, clock } = fixture
+    const finish = journal.finish.bind(journal)
+    let refusals = 2
+    journal.finish = (result) => {
+      if (refusals-- > 0) throw new HostletError('E_CAPACITY', 'the disk is full')
+      finish(result)
+    }
+    await fixture.receive(fixture.claims())
+    assert.deepEqual(fixture.sentOf('result'), [])
+    await clock.advance(2 * recordRetryMs)
+    assert.equal(fixture.sentOf('result')[0]?.result.outcome, 'done')
+    assert.equal(fixture.dispatcher.unacknowledged().length, 1)
+  })
+
   it('that does not fit its schema is told as a bug, not sent', async () => {
     await using fixture = await Fixture.create()
     fixture.host.value = { ok: 'yes' }

@@ -24,7 +24,7 @@ function setUp({ metrics = 0 } = {}) {
   const batches = Array.from({ length: metrics }, (_, at) => [{ at } as MetricsSample])
   const outbox = new Outbox({ results: () => results, metrics: { take: () => batches.shift() ?? [] } })
   const sent: AgentMessage[] = []
-  const wire = { bufferedBytes: 0, send: (message: AgentMessage) => void sent.push(message) }
+  const wire = { isOpen: true, bufferedBytes: 0, send: (message: AgentMessage) => void sent.push(message) }
   return { outbox, results, sent, wire, batches, types: () => sent.map(({ type }) => type) }
 }
 
@@ -79,6 +79,19 @@ describe('the outbox', () => {
       latest.map((message) => message?.type === 'event' && message.at),
       [eventsMax + 497, eventsMax + 498, eventsMax + 499].sort((a, b) => (a % 3) - (b % 3))
     )
+  })
+
+  it('keeps everything while the connection is closing', () => {
+    const { outbox, wire, types } = setUp({ metrics: 1 })
+    outbox.attach(wire)
+    wire.isOpen = false
+    const before = types().length
+    outbox.post(event('a', 1))
+    outbox.post(inventory)
+    assert.equal(types().length, before)
+    outbox.detach()
+    outbox.attach({ ...wire, isOpen: true })
+    assert.deepEqual(types().slice(before), ['inventory', 'event'])
   })
 
   it('holds metrics and events back while the socket is full', () => {
