@@ -1,7 +1,7 @@
 // The hypervisor port in memory: for tests of what stands on it. One contract suite holds it to what libvirt does.
 
-import { Buffer } from 'node:buffer'
-import { Readable } from 'node:stream'
+import type { Buffer } from 'node:buffer'
+import type { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
@@ -17,6 +17,7 @@ import type {
   VolumeRecord,
   Wait
 } from './hypervisor.ts'
+import { MemoryVolumes } from './memory-volumes.ts'
 
 /** How the guests behave: ready at once and obedient, unless a test says otherwise. */
 export interface MemoryGuests {
@@ -46,16 +47,7 @@ interface MemoryNetwork {
   readonly leases: Lease[]
 }
 
-interface MemoryVolume {
-  readonly content: Buffer | undefined
-  readonly capacityBytes: number
-  readonly base: string | undefined
-}
-
 type Operations = Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'close'>
-
-const poolBytesDefault = 1024 ** 3
-const newDiskBytes = 200 * 1024
 
 export class MemoryHypervisor implements Hypervisor {
   /** What tests may change, and look at. */
@@ -65,7 +57,7 @@ export class MemoryHypervisor implements Hypervisor {
   readonly calls: string[] = []
   readonly #options: MemoryHypervisorOptions
   readonly #vms = new Map<string, MemoryVm>()
-  readonly #volumes = new Map<string, MemoryVolume>()
+  readonly #volumes: MemoryVolumes
   readonly #networks = new Map<string, MemoryNetwork>()
   readonly #failures = new Map<Operations, unknown[]>()
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
@@ -74,12 +66,18 @@ export class MemoryHypervisor implements Hypervisor {
 
   constructor(options: MemoryHypervisorOptions) {
     this.#options = options
+    this.#volumes = new MemoryVolumes(options)
     this.#status = { state: 'away', since: options.clock.now(), reason: 'not connected yet' }
   }
 
   /** Has the next call of a method throw this instead. */
   failNext(method: Operations, error: unknown): void {
     this.#failures.set(method, [...(this.#failures.get(method) ?? []), error])
+  }
+
+  /** Has a volume hold other bytes, as after an upload that a crash cut short. */
+  spoilVolume(name: string, content: Buffer): void {
+    this.#volumes.spoil(name, content)
   }
 
   /** libvirt goes away, or comes back. */
@@ -128,8 +126,8 @@ export class MemoryHypervisor implements Hypervisor {
       hypervisorVersion: '7.2.0',
       accelerator: 'tcg',
       architecture: 'x86_64',
-      poolCapacityBytes: this.#poolBytes,
-      poolAvailableBytes: this.#available,
+      poolCapacityBytes: this.#volumes.capacityBytes,
+      poolAvailableBytes: this.#volumes.availableBytes,
       ...this.#options.facts
     }
   }
@@ -243,28 +241,22 @@ export class MemoryHypervisor implements Hypervisor {
 
   async listVolumes(wait: Wait): Promise<readonly VolumeRecord[]> {
     this.#enter('listVolumes', wait)
-    return [...this.#volumes].map(([name, volume]) => this.#volumeRecord(name, volume))
+    return this.#volumes.list()
   }
 
   async findVolume(name: string, wait: Wait): Promise<VolumeRecord | undefined> {
     this.#enter('findVolume', wait)
-    const volume = this.#volumes.get(name)
-    return volume && this.#volumeRecord(name, volume)
+    return this.#volumes.list().find((volume) => volume.name === name)
   }
 
   async uploadBase(
-    { name, sizeBytes }: { name: string; sizeBytes: number },
+    volume: { name: string; sizeBytes: number },
     content: Readable,
     wait: Wait
   ): Promise<void> {
     try {
-      this.#enter('uploadBase', wait, name)
-      if (this.#volumes.has(name)) throw new HostletError('E_CONFLICT', `volume ${name} exists already`)
-      this.#requireSpace(sizeBytes)
-      const chunks: Buffer[] = []
-      for await (const chunk of content) chunks.push(Buffer.from(chunk))
-      wait.signal.throwIfAborted()
-      this.#volumes.set(name, { content: Buffer.concat(chunks), capacityBytes: sizeBytes, base: undefined })
+      this.#enter('uploadBase', wait, volume.name)
+      await this.#volumes.upload(volume, content, wait.signal)
     } finally {
       content.destroy()
     }
@@ -272,9 +264,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   async readVolume(name: string, wait: Wait): Promise<Readable> {
     this.#enter('readVolume', wait, name)
-    const volume = this.#volumes.get(name)
-    if (volume === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
-    return Readable.from([volume.content ?? Buffer.alloc(0)])
+    return this.#volumes.read(name)
   }
 
   async createOverlay(
@@ -282,23 +272,17 @@ export class MemoryHypervisor implements Hypervisor {
     wait: Wait
   ): Promise<void> {
     this.#enter('createOverlay', wait, overlay.name)
-    if (this.#volumes.has(overlay.name)) return
-    if (!this.#volumes.has(overlay.base))
-      throw new HostletError('E_NOT_FOUND', `base volume ${overlay.base} does not exist`)
-    this.#requireSpace(newDiskBytes)
-    this.#volumes.set(overlay.name, { content: undefined, ...overlay })
+    this.#volumes.create(overlay)
   }
 
   async createVolume(volume: { name: string; capacityBytes: number }, wait: Wait): Promise<void> {
     this.#enter('createVolume', wait, volume.name)
-    if (this.#volumes.has(volume.name)) return
-    this.#requireSpace(newDiskBytes)
-    this.#volumes.set(volume.name, { content: undefined, base: undefined, ...volume })
+    this.#volumes.create(volume)
   }
 
   async removeVolume(name: string, wait: Wait): Promise<void> {
     this.#enter('removeVolume', wait, name)
-    this.#volumes.delete(name)
+    this.#volumes.remove(name)
   }
 
   async ensureNetwork(network: { name: string; bridge: string; subnet: string }, wait: Wait): Promise<void> {
@@ -343,18 +327,6 @@ export class MemoryHypervisor implements Hypervisor {
     this.setStatus('away')
   }
 
-  get #poolBytes(): number {
-    return this.#options.poolBytes ?? poolBytesDefault
-  }
-
-  get #available(): number {
-    const used = [...this.#volumes.values()].reduce(
-      (sum, { content }) => sum + (content?.length ?? newDiskBytes),
-      0
-    )
-    return Math.max(0, this.#poolBytes - used)
-  }
-
   #enter(method: Operations, { signal }: Wait, about = ''): void {
     signal.throwIfAborted()
     this.calls.push(`${method} ${about}`.trim())
@@ -387,15 +359,6 @@ export class MemoryHypervisor implements Hypervisor {
     const network = this.#networks.get(name)
     if (network !== undefined) return network
     throw new HostletError('E_NOT_FOUND', `network ${name} does not exist on this host`)
-  }
-
-  #volumeRecord(name: string, { content, capacityBytes }: MemoryVolume): VolumeRecord {
-    const path = `${this.#options.poolPath ?? '/memory'}/${name}`
-    return { name, path, capacityBytes, allocationBytes: content?.length ?? newDiskBytes }
-  }
-
-  #requireSpace(sizeBytes: number): void {
-    if (this.#available < sizeBytes) throw new HostletError('E_CAPACITY', 'the pool is full')
   }
 
   #emit(name: string, uuid: string, kind: DomainEvent['kind'], detail: string): void {

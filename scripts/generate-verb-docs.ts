@@ -1,0 +1,174 @@
+// Writes docs/verbs/<verb>.md for every verb of the registry, from its declaration. Run: node scripts/generate-verb-docs.ts
+
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TSchema } from 'typebox'
+import type { Host } from '../src/agent/host/host.ts'
+import type { Verb } from '../src/agent/operations/verb.ts'
+import type { VerbDocument } from '../src/agent/verbs/document.ts'
+import { documentedVerbs } from '../src/agent/verbs/registry.ts'
+import { type Advice, type ErrorCode, errorCodes } from '../src/errors.ts'
+
+export const verbPagesDirectory = join(import.meta.dirname, '..', 'docs', 'verbs')
+
+/** What every page is made of, by the file's name. */
+export function verbPages(): ReadonlyMap<string, string> {
+  const pages = documentedVerbs.map(
+    ({ verb, document }) => [`${verb.name}.md`, page(verb, document)] as const
+  )
+  return new Map([...pages, ['README.md', overview()]])
+}
+
+type Described = Verb<Host>
+
+const locks = {
+  vm: 'one operation at a time on a VM',
+  image: 'one at a time for an image',
+  none: 'none'
+} as const
+const advices: Readonly<Record<Advice, string>> = {
+  refuse: 'do not retry',
+  retry: 'nothing happened: try again later',
+  look: 'outcome unknown: look first',
+  stop: 'stop and look',
+  drop: 'connect anew',
+  report: 'a bug: report it'
+}
+
+function page(verb: Described, document: VerbDocument): string {
+  const { name, summary, params, result } = verb
+  return sections(
+    `# ${name}`,
+    summary,
+    table(
+      ['', ''],
+      [
+        [
+          'changes a VM',
+          verb.changes ? 'yes: the command carries its VM, UUID and a newer generation' : 'no'
+        ],
+        ['lock', locks[verb.lock]],
+        ['deadline', deadlineOf(verb, document)]
+      ]
+    ),
+    '## Arguments',
+    fields(params),
+    '## Result',
+    fields(result),
+    '## Steps',
+    steps(verb, document),
+    '## Errors',
+    table(['code', 'when', 'the caller'], errors(document)),
+    '## When the agent is killed',
+    document.crash,
+    ...(document.remarks ? ['## Remarks', document.remarks.map((remark) => `- ${remark}`).join('\n')] : []),
+    '## Example',
+    `Arguments:\n\n\`\`\`json\n${JSON.stringify(document.example, null, 2)}\n\`\`\``
+  )
+}
+
+function overview(): string {
+  return sections(
+    '# Verbs',
+    'What a command can ask of a host. Made from the declarations by `node scripts/generate-verb-docs.ts`.',
+    table(
+      ['verb', 'what it does'],
+      documentedVerbs.map(({ verb }) => [`[${verb.name}](${verb.name}.md)`, verb.summary])
+    ),
+    'Every verb may besides be refused with `E_BAD_REQUEST` (arguments that do not fit), `E_AUTH` (not signed for this host), `E_STALE` (expired, or of an older generation), `E_BUSY` (too many operations wait) or `E_UNSUPPORTED` (an agent that lacks the verb), and may end with `E_LIBVIRT` (libvirt refused; its own code is in the details), `E_TIMEOUT` (the deadline), `E_INTERRUPTED` (libvirt or the agent went away) or `E_INTERNAL` (a bug). `docs/protocol.md` has the table of codes.'
+  )
+}
+
+/** The steps as they are for the example; a step that has nothing to do in a case says so itself. */
+function steps(verb: Described, { example }: VerbDocument): string {
+  const list = verb.steps(example as never, {} as Host)
+  if (list.length === 0) return 'None: it only looks.'
+  return list
+    .map(({ name, undo }, index) => `${index + 1}. ${name}${undo ? ' (undone when it fails)' : ''}`)
+    .join('\n')
+}
+
+function deadlineOf(verb: Described, { example }: VerbDocument): string {
+  const plain = `${verb.deadlineMs / 1_000} s`
+  const own = verb.deadline?.(example as never)
+  return own === undefined || own === verb.deadlineMs
+    ? plain
+    : `${plain}; follows the arguments (example: ${own / 1_000} s)`
+}
+
+function errors({ errors: known }: VerbDocument): string[][] {
+  return Object.entries(known).map(([code, when]) => [
+    `\`${code}\``,
+    when,
+    advices[errorCodes[code as ErrorCode].advice]
+  ])
+}
+
+interface SchemaFacts {
+  readonly type?: string
+  readonly properties?: Readonly<Record<string, TSchema>>
+  readonly required?: readonly string[]
+  readonly items?: TSchema
+  readonly enum?: readonly unknown[]
+  readonly pattern?: string
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly multipleOf?: number
+  readonly maxLength?: number
+  readonly maxItems?: number
+}
+
+function fields(schema: TSchema): string {
+  const rows = rowsOf(schema, '')
+  return rows.length === 0 ? 'None.' : table(['name', 'type', 'bounds'], rows)
+}
+
+/** One row a field, those of nested objects under their path. */
+function rowsOf(schema: TSchema, path: string): string[][] {
+  const { properties = {}, required = [] } = schema as SchemaFacts
+  return Object.entries(properties).flatMap(([name, property]) => {
+    const label = `\`${path}${name}\`${required.includes(name) ? '' : ' (optional)'}`
+    const facts = property as SchemaFacts
+    const nested = facts.items ?? property
+    const inner = rowsOf(nested, `${path}${name}${facts.items ? '[].' : '.'}`)
+    return [[label, typeOf(facts), bounds(facts)], ...inner]
+  })
+}
+
+function typeOf({ type, items, enum: words }: SchemaFacts): string {
+  if (words) return words.map((word) => `\`${String(word)}\``).join(', ')
+  if (items) return `list of ${typeOf(items as SchemaFacts)}`
+  return type ?? 'any'
+}
+
+function bounds(facts: SchemaFacts): string {
+  const { pattern, minimum, maximum, multipleOf, maxLength, maxItems } = facts
+  return [
+    range(minimum, maximum),
+    multipleOf === undefined ? '' : `a multiple of ${multipleOf}`,
+    maxItems === undefined ? '' : `at most ${maxItems}`,
+    maxLength === undefined ? '' : `at most ${maxLength} characters`,
+    pattern === undefined ? '' : `\`${pattern.replaceAll('|', '\\|').replaceAll('`', '\\x60')}\``
+  ]
+    .filter((text) => text !== '')
+    .join(', ')
+}
+
+function range(minimum: number | undefined, maximum: number | undefined): string {
+  if (minimum === undefined) return maximum === undefined ? '' : `at most ${maximum}`
+  return maximum === undefined ? `at least ${minimum}` : `${minimum} to ${maximum}`
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
+}
+
+function sections(...parts: readonly string[]): string {
+  return `${parts.join('\n\n')}\n`
+}
+
+if (import.meta.main) {
+  mkdirSync(verbPagesDirectory, { recursive: true })
+  for (const [name, text] of verbPages()) writeFileSync(join(verbPagesDirectory, name), text)
+}
