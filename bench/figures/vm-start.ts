@@ -45,8 +45,8 @@ export const figure: Figure = {
         })
       ],
       how: [
-        'hostlet: from the request `POST /v1/vms` at the scheduler (TLS, signed command, journal, agent) to the event of libvirt that the domain has started; the image is in the cache of the host. By hand: from the start of `qemu-img create` of the same overlay, then `virsh define` of the same domain XML (without the seed, which nobody makes by hand here), then `virsh start`, to the same event.',
-        'Emulated machine (TCG) on a libvirtd of the bench; hostlet also makes the seed image and the DHCP reservation in this time.'
+        'hostlet: from the request `POST /v1/vms` at the scheduler (TLS, signed command, journal, agent) to the event of libvirt that the domain has started; the image is in the cache of the host. By hand: from the start of `qemu-img create` of the same overlay, then `virsh define` of the same domain XML, then `virsh start`, to the same event.',
+        'Emulated machine (TCG) with 128 MiB on a libvirtd of the bench; no seed. hostlet also reserves the address in DHCP in this time, which by hand nobody does.'
       ]
     }
   }
@@ -128,7 +128,6 @@ async function templateOf({ fleet, image }: Host): Promise<string> {
     .replace(/<uuid>[^<]*<\/uuid>/, '<uuid>UUID</uuid>')
     .replace(/<name>[^<]*<\/name>/, '<name>NAME</name>')
     .replace(/<mac address=[^>]*\/>/, '')
-    .replace(/(<disk type='file' device='cdrom'>[\s\S]*?)<source [^>]*\/>/, '$1')
     .replace(/<source file='[^']*\.root\.qcow2'/, "<source file='ROOT'")
 }
 
