@@ -1,4 +1,4 @@
-// Watches over the hypervisor's comings and goings: tells once, starts what should run after a host boot, keeps the journal small.
+// Follows the hypervisor's comings and goings: lets who waits for it go on, starts what should run after a host boot, keeps the journal small.
 
 import { asHostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -28,7 +28,7 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   readonly #options: HostKeeperOptions
   readonly #stopping = new AbortController()
   readonly #waiting = new Set<() => void>()
-  #status: HypervisorStatus['state'] | undefined
+  #state: HypervisorStatus['state'] | undefined
   #listener: Disposable | undefined
   #reconciling: Promise<void> = Promise.resolve()
   #living: ReadonlySet<string> | undefined
@@ -88,16 +88,10 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
     await this.#reconciling
   }
 
-  #take(status: HypervisorStatus): void {
-    const { log } = this.#options
-    const before = this.#status
-    this.#status = status.state
-    if (status.state === 'away') {
-      if (before !== 'away') log.warn({ reason: status.reason }, 'libvirt away, VMs run on')
-      return
-    }
-    if (before === 'connected') return
-    log.info({}, 'libvirt connected')
+  #take({ state }: HypervisorStatus): void {
+    const before = this.#state
+    this.#state = state
+    if (state === 'away' || before === 'connected') return
     for (const ready of [...this.#waiting]) ready()
     this.#reconciling = this.#reconciling.then(() => this.#reconcile())
   }

@@ -88,16 +88,14 @@ describe('the agent', () => {
     assert.ok(!lines.join('').includes(await signer.sign(look)))
   })
 
-  it('tells that libvirt is away, once, and looks anew when it is back', async () => {
+  it('looks anew when libvirt is back', async () => {
     await using scheduler = await listen()
     await using _agent = await start(scheduler)
     await scheduler.until(() => scheduler.of('inventory').length > 0)
     hypervisor.setStatus('away')
-    hypervisor.setStatus('away')
     const seen = scheduler.of('inventory').length
     hypervisor.setStatus('connected')
     await scheduler.until(() => scheduler.of('inventory').length > seen)
-    assert.equal(lines.filter((line) => line.includes('libvirt away')).length, 1)
   })
 
   it('connects to its scheduler while libvirt is away', async () => {
@@ -106,7 +104,6 @@ describe('the agent', () => {
     await using _agent = await start(scheduler)
     await scheduler.until(() => scheduler.of('heartbeat').length > 0)
     assert.equal(scheduler.of('heartbeat')[0]?.hypervisor, 'away')
-    assert.equal(scheduler.of('heartbeat')[0]?.conditions[0]?.id, 'hypervisor-away')
     assert.deepEqual(scheduler.of('inventory'), [])
   })
 

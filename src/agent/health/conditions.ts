@@ -33,17 +33,16 @@ export const clockSkewMsLimit = 30_000
 export const certificateLeftRatioMin = 0.1
 export const poolWarningRatio = 0.1
 export const poolCriticalRatio = 0.03
-/** A daemon that restarts is back sooner: not worth waking anybody. */
+/** A daemon that restarts is back sooner: the log and the heartbeat say so, and nobody is woken. */
 export const hypervisorAwayMsMax = 30_000
 
 export const conditionRules: readonly ConditionRule[] = [
   {
     id: 'hypervisor-away',
     holds: ({ hypervisor, now }) => {
-      if (hypervisor.state === 'connected') return undefined
-      const severity = now - hypervisor.since > hypervisorAwayMsMax ? 'critical' : 'warning'
+      if (hypervisor.state === 'connected' || now - hypervisor.since <= hypervisorAwayMsMax) return undefined
       return {
-        severity,
+        severity: 'critical',
         message: `libvirt does not answer: ${hypervisor.reason}. VMs run on; look at "systemctl status libvirtd".`
       }
     }

@@ -31,16 +31,13 @@ function severities(changes: Partial<HealthFacts>): string[] {
 describe('the conditions', () => {
   it('raise nothing on a host that is well, nor where nothing is known yet', () => {
     assert.deepEqual(severities({}), [])
+    const restarts = { state: 'away', since: now - 5_000, reason: 'refused' } as const
+    assert.deepEqual(severities({ hypervisor: restarts }), [])
     assert.deepEqual(severities({ clockSkewMs: undefined, certificate: undefined, pool: undefined }), [])
     assert.deepEqual(severities({ pool: { capacityBytes: 0, availableBytes: 0 } }), [])
   })
 
   const cases: [string, Partial<HealthFacts>, string][] = [
-    [
-      'libvirt away for a moment',
-      { hypervisor: { state: 'away', since: now - 1_000, reason: 'x' } },
-      'hypervisor-away warning'
-    ],
     [
       'libvirt away for long',
       { hypervisor: { state: 'away', since: now - 60_000, reason: 'x' } },
@@ -88,26 +85,27 @@ describe('the health tracker', () => {
     }
     return { tracker: new HealthTracker({ log }), lines }
   }
-  const away = (since: number) => ({ hypervisor: { state: 'away', since, reason: 'refused' } as const })
+  const pool = (availableBytes: number) => ({ pool: { capacityBytes: 1_000, availableBytes } })
 
   it('keeps the time at which a condition began, and tells of it once', () => {
     const { tracker, lines } = setUp()
-    tracker.update({ ...well, ...away(now) })
-    const [condition] = tracker.update({ ...well, ...away(now), now: now + 5_000 })
+    tracker.update({ ...well, ...pool(90) })
+    const [condition] = tracker.update({ ...well, ...pool(80), now: now + 5_000 })
     assert.equal(condition?.since, now)
-    assert.deepEqual(lines, ['warn condition raised hypervisor-away'])
+    assert.match(condition?.message ?? '', /8 % left/)
+    assert.deepEqual(lines, ['warn condition raised pool-full'])
   })
 
   it('tells again when it gets worse, and when it is over', () => {
     const { tracker, lines } = setUp()
-    tracker.update({ ...well, ...away(now) })
-    tracker.update({ ...well, ...away(now), now: now + 60_000 })
+    tracker.update({ ...well, ...pool(90) })
+    tracker.update({ ...well, ...pool(10) })
     assert.deepEqual(tracker.update(well), [])
     tracker.update(well)
     assert.deepEqual(lines, [
-      'warn condition raised hypervisor-away',
-      'error condition raised hypervisor-away',
-      'info condition ended hypervisor-away'
+      'warn condition raised pool-full',
+      'error condition raised pool-full',
+      'info condition ended pool-full'
     ])
   })
 })
