@@ -32,6 +32,10 @@ export class MemoryVolumes {
     return Math.max(0, this.capacityBytes - used)
   }
 
+  has(name: string): boolean {
+    return this.#volumes.has(name)
+  }
+
   list(): VolumeRecord[] {
     return [...this.#volumes].map(([name, { content, capacityBytes }]) => ({
       name,
