@@ -22,7 +22,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import { Journal } from './operations/journal.ts'
-import { InventoryReporter } from './session/inventory.ts'
+import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
@@ -135,18 +135,9 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const { config, clock, log, random, identity, journal, hypervisor, host } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const outbox = new Outbox({ results: () => dispatcher.unacknowledged(), metrics: buffer })
-  const inventory = new InventoryReporter({
-    clock,
-    log,
-    sources: {
-      facts: (wait) => host.facts.read(wait),
-      vms: (wait) => host.vms.list(wait),
-      foreign: (wait) => hypervisor.listForeign(wait)
-    },
-    post: (message) => {
-      outbox.post(message)
-      keeper.seen(message.vms)
-    }
+  const inventory = createInventory(parts, (message) => {
+    outbox.post(message)
+    keeper.seen(message.vms)
   })
   const keeper = new HostKeeper({ host, clock, log, journal, onReady: () => void inventory.refresh() })
   // While libvirt is away there is nothing to see, and its return brings a look.
@@ -177,36 +168,10 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.pump()
     }
   })
-  const instance = randomUUID()
-  const urls = config.schedulerUrls ?? identity.value.schedulerUrls
-  const session = new Session({
-    urls,
-    clock,
-    log,
-    random,
-    outbox,
-    connect: (url, handlers) => {
-      checkIdentity(identity.value, clock.now())
-      return openSocket(url, tlsSettings(identity.value), handlers)
-    },
-    hello: () => helloOf(identity.value.hostId, instance, clock),
-    heartbeat: () => ({
-      type: 'heartbeat',
-      sentAt: clock.now(),
-      operationsRunning: dispatcher.running,
-      operationsWaiting: dispatcher.waiting,
-      hypervisor: hypervisor.status().state,
-      conditions: health.conditions()
-    }),
-    onCommand: (jws) => void dispatcher.receive(jws),
-    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
-    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
-    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline: lookAnew
-  })
+  const session = createSession(parts, { outbox, dispatcher, health, sampler, onOnline: lookAnew })
   const renewal = new Renewal(identity.value, {
     stateDirectory: config.stateDirectory,
-    urls,
+    urls: urlsOf(parts),
     clock,
     log,
     random,
@@ -234,6 +199,63 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
     isWell: () => health.selfCheck()
   }
+}
+
+function createInventory(
+  { clock, log, hypervisor, host }: HostParts,
+  post: (message: AgentMessageOf<'inventory'>) => void
+): InventoryReporter {
+  const sources: InventorySources = {
+    facts: (wait) => host.facts.read(wait),
+    vms: (wait) => host.vms.list(wait),
+    foreign: (wait) => hypervisor.listForeign(wait)
+  }
+  return new InventoryReporter({ clock, log, sources, post })
+}
+
+interface SessionPeers {
+  readonly outbox: Outbox
+  readonly dispatcher: Dispatcher<Host>
+  readonly health: HealthMonitor
+  readonly sampler: Sampler
+  onOnline(): void
+}
+
+function createSession(
+  parts: HostParts,
+  { outbox, dispatcher, health, sampler, onOnline }: SessionPeers
+): Session {
+  const { clock, log, random, identity, hypervisor } = parts
+  const instance = randomUUID()
+  return new Session({
+    urls: urlsOf(parts),
+    clock,
+    log,
+    random,
+    outbox,
+    connect: (url, handlers) => {
+      checkIdentity(identity.value, clock.now())
+      return openSocket(url, tlsSettings(identity.value), handlers)
+    },
+    hello: () => helloOf(identity.value.hostId, instance, clock),
+    heartbeat: () => ({
+      type: 'heartbeat',
+      sentAt: clock.now(),
+      operationsRunning: dispatcher.running,
+      operationsWaiting: dispatcher.waiting,
+      hypervisor: hypervisor.status().state,
+      conditions: health.conditions()
+    }),
+    onCommand: (jws) => void dispatcher.receive(jws),
+    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
+    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
+    onOnline
+  })
+}
+
+function urlsOf({ config, identity }: Parts): readonly string[] {
+  return config.schedulerUrls ?? identity.value.schedulerUrls
 }
 
 function createDispatcher(
