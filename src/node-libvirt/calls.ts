@@ -1,10 +1,10 @@
-/** Calls: sends a bounded number of calls at once, queues the rest, and gives each its reply or its end. */
+/** Calls: sends a bounded number of calls at once, queues the rest by priority, and gives each its reply or its end. */
 import type { Buffer } from 'node:buffer'
 import type { Clock } from './clock.ts'
 import { ConnectionError, type LibvirtError } from './errors.ts'
 import { encodeFrame, type Frame, messageTypes, statuses } from './framing.ts'
 import { errorCode, errorDomain } from './protocol/constants/errors.ts'
-import { type Procedure, programs } from './protocol/procedure.ts'
+import { type Priority, type Procedure, programs } from './protocol/procedure.ts'
 import { decodeLibvirtError } from './remote-error.ts'
 import { type AnyType, decodeAll, type Infer, type InferInput, type Type, XdrError } from './xdr/schema.ts'
 
@@ -13,6 +13,9 @@ import { type AnyType, decodeAll, type Infer, type InferInput, type Type, XdrErr
  * four leave one for the close.
  */
 export const CALLS_IN_FLIGHT_MAX = 4
+/** Low-priority calls are those that a stuck QEMU or disk can hang: one slot is never theirs, so the others go on. */
+export const LOW_PRIORITY_IN_FLIGHT_MAX = 3
+/** Of each priority, so that low-priority calls which wait for a hung one do not keep the others out. */
 export const CALLS_QUEUED_MAX = 1024
 const SERIAL_MAX = 0xffff_ffff
 
@@ -56,8 +59,8 @@ export class Calls {
   readonly #clock: Clock
   readonly #queuedMax: number
   readonly #running = new Map<number, Call>()
-  readonly #queue: Call[] = []
-  #slotsUsed = 0
+  readonly #queues: Readonly<Record<Priority, Call[]>> = { high: [], low: [] }
+  readonly #slotsUsed: Record<Priority, number> = { high: 0, low: 0 }
   #serial = 0
   #ended: ConnectionError | null = null
 
@@ -74,7 +77,7 @@ export class Calls {
   get load(): { inFlight: number; abandoned: number; queued: number } {
     const calls = [...this.#running.values()]
     const abandoned = calls.filter((call) => !call.waiting).length
-    return { inFlight: calls.length, abandoned, queued: this.#queue.length }
+    return { inFlight: calls.length, abandoned, queued: this.#queues.high.length + this.#queues.low.length }
   }
 
   /** Returns the serial. Reports every failure through `onError`, wrong arguments included. */
@@ -88,8 +91,9 @@ export class Calls {
     try {
       const call = this.#prepare(submission, serial)
       this.#watch(call, submission)
-      if (call.urgent || this.#slotsUsed < CALLS_IN_FLIGHT_MAX) this.#start(call)
-      else this.#queue.push(call)
+      if (call.urgent) this.#start(call)
+      else this.#queueOf(call).push(call)
+      this.#startWaiting()
     } catch (error) {
       if (!(error instanceof XdrError)) throw error
       const { number } = submission.procedure
@@ -113,9 +117,9 @@ export class Calls {
       )
     }
     this.#running.delete(frame.serial)
-    if (!call.urgent) this.#slotsUsed--
+    if (!call.urgent) this.#slotsUsed[call.procedure.priority]--
     // First the next call on its way: its round trip overlaps the decoding of this reply.
-    this.#startNext()
+    this.#startWaiting()
     this.#deliver(call, frame)
   }
 
@@ -123,7 +127,8 @@ export class Calls {
   refuse(reason: ConnectionError): void {
     if (this.#ended) return
     this.#ended = reason
-    for (const call of this.#queue.splice(0)) this.#settle(call, () => call.onError(endOf(call, reason)))
+    const waiting = [...this.#queues.high.splice(0), ...this.#queues.low.splice(0)]
+    for (const call of waiting) this.#settle(call, () => call.onError(endOf(call, reason)))
   }
 
   /** Ends every call: those that libvirtd may have seen with an unknown outcome. */
@@ -134,7 +139,7 @@ export class Calls {
     for (const call of calls) this.#settle(call, () => call.onError(endOf(call, reason)))
   }
 
-  #refusal({ signal, urgent }: Submission<AnyType, AnyType>): ConnectionError | null {
+  #refusal({ procedure, signal, urgent }: Submission<AnyType, AnyType>): ConnectionError | null {
     if (this.#ended && !urgent) {
       return new ConnectionError('E_UNAVAILABLE', `the connection to libvirt is closed`, {
         cause: this.#ended
@@ -145,8 +150,9 @@ export class Calls {
         cause: signal.reason
       })
     }
-    if (this.#queue.length >= this.#queuedMax) {
-      return new ConnectionError('E_BUSY', `${this.#queuedMax} calls wait for libvirtd already`)
+    if (!urgent && this.#queues[procedure.priority].length >= this.#queuedMax) {
+      const message = `${this.#queuedMax} calls of ${procedure.priority} priority wait for libvirtd already`
+      return new ConnectionError('E_BUSY', message)
     }
     return null
   }
@@ -189,20 +195,30 @@ export class Calls {
     if (!frame) return
     call.frame = null
     this.#running.set(call.serial, call)
-    if (!call.urgent) this.#slotsUsed++
+    if (!call.urgent) this.#slotsUsed[call.procedure.priority]++
     this.#send(frame)
   }
 
-  #startNext(): void {
-    if (this.#slotsUsed >= CALLS_IN_FLIGHT_MAX) return
-    const next = this.#queue.shift()
-    if (next) this.#start(next)
+  #startWaiting(): void {
+    for (let next = this.#next(); next; next = this.#next()) this.#start(next)
+  }
+
+  #next(): Call | undefined {
+    const { high, low } = this.#slotsUsed
+    if (high + low >= CALLS_IN_FLIGHT_MAX) return undefined
+    const next = this.#queues.high.shift()
+    return next ?? (low < LOW_PRIORITY_IN_FLIGHT_MAX ? this.#queues.low.shift() : undefined)
+  }
+
+  #queueOf(call: Call): Call[] {
+    return this.#queues[call.procedure.priority]
   }
 
   /** The caller goes on; a call that was sent keeps its slot, for libvirtd is busy with it until it replies. */
   #giveUp(call: Call, code: 'E_CANCELLED' | 'E_TIMEOUT', what: string, cause?: unknown): void {
     const sent = call.frame === null
-    if (!sent) this.#queue.splice(this.#queue.indexOf(call), 1)
+    const queue = this.#queueOf(call)
+    if (!sent) queue.splice(queue.indexOf(call), 1)
     const outcome = sent ? 'its outcome is unknown' : 'it was never sent'
     const message = `libvirt procedure ${call.procedure.number} ${what}; ${outcome}`
     this.#settle(call, () => call.onError(new ConnectionError(code, message, { cause, sent })))

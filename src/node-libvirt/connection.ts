@@ -130,8 +130,8 @@ export class Connection implements AsyncDisposable {
   }
 
   /**
-   * Calls a procedure and returns its result. At most four calls run at once, the rest wait in a bounded queue.
-   * Throws LibvirtError, or ConnectionError, whose `sent` tells whether libvirtd may have acted. A call that was
+   * Calls a procedure and returns its result. At most four calls run at once, three of low priority among them; the
+   * rest wait in bounded queues, those of high priority go first. Throws LibvirtError, or ConnectionError, whose `sent` tells whether libvirtd may have acted. A call that was
    * given up keeps its place among the four until libvirtd answers it.
    */
   call<A extends AnyType, R extends AnyType>(

@@ -12,6 +12,7 @@ import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import {
+  CALLS_IN_FLIGHT_MAX,
   type Connection,
   ConnectionError,
   connect,
@@ -19,9 +20,11 @@ import {
   domainCreateXml,
   domainDestroy,
   domainEvents,
+  domainGetState,
   domainLookupByName,
   domainMemoryStats,
   domainOpenConsole,
+  domainState,
   type Infer,
   type LibvirtError,
   nothing,
@@ -331,6 +334,28 @@ describe('a guest on QEMU', { skip }, () => {
       cwd: root
     })
     assert.ok(stdout.split('\n').includes(`${guest.domain.name} 1`), stdout)
+  })
+
+  it('that is frozen can be looked at on the connection whose calls wait for it', async () => {
+    await using connection = await connect('qemu:///system')
+    await using guest = await EchoGuest.start(connection, {
+      name: `${name}-stuck`,
+      directory: guestDirectory
+    })
+    await using slow = await connect('qemu:///system')
+    const { domain } = guest
+    const statistics = () => slow.call(domainMemoryStats, { domain, statisticsMax: 20, flags: 0 })
+    const thaw = await guest.freeze()
+    const waiting = Promise.all(Array.from({ length: CALLS_IN_FLIGHT_MAX }, statistics))
+    try {
+      assert.deepEqual(slow.load, { inFlight: 3, abandoned: 0, queued: 1 })
+      const look = await slow.call(domainGetState, { domain, flags: 0 }, { deadlineMs: WAIT_MS })
+      assert.equal(look.state, domainState.running)
+      assert.deepEqual(slow.load, { inFlight: 3, abandoned: 0, queued: 1 })
+    } finally {
+      thaw()
+    }
+    for (const { statistics } of await waiting) assert.ok(statistics.length > 0)
   })
 
   it('that is frozen holds up its own calls only, until their deadline', async () => {

@@ -1,31 +1,44 @@
-/** Calls: four at once, a bounded queue, deadlines, cancellation, late replies and the end. */
+/** Calls: four at once, priorities, bounded queues, deadlines, cancellation, late replies and the end. */
 import assert from 'node:assert/strict'
 import type { Buffer } from 'node:buffer'
 import { describe, it } from 'node:test'
 import { type CallOptions, Calls } from '../../src/node-libvirt/calls.ts'
 import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
-import { procedure } from '../../src/node-libvirt/protocol/procedure.ts'
+import { type Procedure, procedure } from '../../src/node-libvirt/protocol/procedure.ts'
 import { int, nothing, string, struct, XdrError } from '../../src/node-libvirt/xdr/schema.ts'
 import { FakeClock } from './fake-clock.ts'
 import { errorPayload } from './fake-libvirtd.ts'
 import { hex } from './hex.ts'
 
 const REMOTE = 0x20008086
-const double = procedure(500, struct({ value: int }), struct({ doubled: int }))
+const double = procedure(500, struct({ value: int }), struct({ doubled: int }), { priority: 'high' })
+/** The same, which libvirtd does on the workers that a stuck QEMU can block. */
+const slowDouble = { ...double, priority: 'low' } as const
 
 function setUp({ queuedMax = 100 } = {}) {
   const clock = new FakeClock()
   const sent: Buffer[] = []
   const calls = new Calls((frame) => sent.push(frame), { clock, queuedMax })
-  const call = (value: number, { signal, deadlineMs = 1000 }: CallOptions = {}) =>
+  const call = (
+    value: number,
+    { signal, deadlineMs = 1000 }: CallOptions = {},
+    procedure: Procedure<typeof double.args, typeof double.result> = double
+  ) =>
     new Promise<number>((resolve, onError) => {
       const onResult = ({ doubled }: { doubled: number }) => resolve(doubled)
-      calls.submit({ procedure: double, args: { value }, signal, deadlineMs, onResult, onError })
+      calls.submit({ procedure, args: { value }, signal, deadlineMs, onResult, onError })
     })
+  const slowCall = (value: number) => call(value, {}, slowDouble)
+  /** Ends what is under way, so that no promise floats. */
+  const end = async (results: readonly Promise<number>[]) => {
+    const ends = Promise.allSettled(results)
+    calls.end(new ConnectionError('E_INTERRUPTED', 'the test is over'))
+    await ends
+  }
   const reply = (serial: number, payload: Buffer, status = 0) =>
     calls.receive({ program: REMOTE, procedure: 500, type: 1, serial, status, payload })
   const values = () => sent.map((frame) => frame.readInt32BE(28))
-  return { clock, calls, call, reply, sent, values }
+  return { clock, calls, call, slowCall, reply, end, sent, values }
 }
 
 function connectionError(code: string, sent: boolean): (error: unknown) => boolean {
@@ -52,6 +65,45 @@ describe('calls', () => {
     assert.equal(await results[2], 6)
     for (const serial of [1, 2, 4, 5, 6]) reply(serial, hex('00000000'))
     assert.equal((await Promise.all(results)).length, 6)
+  })
+
+  it('of low priority leave a slot to those of high priority, whatever hangs', async () => {
+    const { call, slowCall, calls, reply, end, values } = setUp()
+    const hung = [1, 2, 3, 4].map(slowCall)
+    assert.deepEqual(values(), [1, 2, 3])
+    assert.deepEqual(calls.load, { inFlight: 3, abandoned: 0, queued: 1 })
+    const destroy = call(9)
+    assert.deepEqual(values(), [1, 2, 3, 9])
+    reply(5, hex('00000012'))
+    assert.equal(await destroy, 18)
+    assert.deepEqual(values(), [1, 2, 3, 9])
+    await end(hung)
+  })
+
+  it('of high priority are sent first, each priority in its order', async () => {
+    const { call, slowCall, reply, end, values } = setUp()
+    const results = [slowCall(1), slowCall(2), slowCall(3), call(4)]
+    results.push(slowCall(5), call(6), slowCall(7), call(8))
+    assert.deepEqual(values(), [1, 2, 3, 4])
+    reply(1, hex('00000000'))
+    reply(4, hex('00000000'))
+    assert.deepEqual(values(), [1, 2, 3, 4, 6, 8])
+    reply(6, hex('00000000'))
+    reply(8, hex('00000000'))
+    assert.deepEqual(values(), [1, 2, 3, 4, 6, 8, 5])
+    reply(2, hex('00000000'))
+    assert.deepEqual(values(), [1, 2, 3, 4, 6, 8, 5, 7])
+    await end(results)
+  })
+
+  it('of low priority that fill their queue do not keep the others out', async () => {
+    const { call, slowCall, end, values } = setUp({ queuedMax: 2 })
+    const results = [1, 2, 3, 4, 5].map(slowCall)
+    await assert.rejects(slowCall(6), connectionError('E_BUSY', false))
+    results.push(call(7), call(8), call(9))
+    assert.deepEqual(values(), [1, 2, 3, 7])
+    await assert.rejects(call(10), connectionError('E_BUSY', false))
+    await end(results)
   })
 
   it('refuse more than the queue holds', async () => {

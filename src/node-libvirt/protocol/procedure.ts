@@ -6,13 +6,15 @@ export const programs = { remote: 0x2000_8086, qemu: 0x2000_8087, keepalive: 0x6
 
 export type Program = Exclude<keyof typeof programs, 'keepalive'>
 
+/** `low`, the default, hangs while every ordinary worker of libvirtd is blocked; `high` goes on. */
+export type Priority = 'high' | 'low'
+
 export interface Procedure<Args extends AnyType = AnyType, Result extends AnyType = AnyType> {
   readonly program: Program
   readonly number: number
   readonly args: Args
   readonly result: Result
-  /** `low`, the default: hangs while every ordinary worker of libvirtd is blocked. `high`: goes on. */
-  readonly priority: 'high' | 'low'
+  readonly priority: Priority
   /** Which way data flows after the reply, seen from the client; null for plain calls. */
   readonly stream: 'read' | 'write' | null
   /** Absent from libvirt 9.0.0: the caller must expect `E_UNSUPPORTED`. */
@@ -21,7 +23,7 @@ export interface Procedure<Args extends AnyType = AnyType, Result extends AnyTyp
 
 export interface ProcedureOptions {
   readonly program?: Program
-  readonly priority?: 'high' | 'low'
+  readonly priority?: Priority
   readonly stream?: 'read' | 'write'
   readonly newerThan9?: boolean
 }
