@@ -33,7 +33,9 @@ import {
   type StorageVolume,
   storagePoolCreateXml,
   storagePoolDestroy,
+  storagePoolListAllVolumes,
   storagePoolListVolumes,
+  storagePoolRefresh,
   storageVolCreateXml,
   storageVolDelete,
   storageVolDownload,
@@ -211,6 +213,23 @@ describe('streams of volumes', { skip }, () => {
     const paths = await Promise.all(daemons.map(pathsOpenIn))
     return paths.flat().filter((path) => path.startsWith(directory))
   }
+
+  it('are listed although one file’s name is not UTF-8', async () => {
+    const path = Buffer.concat([Buffer.from(`${directory}/bad-`), Buffer.from([0xff]), Buffer.from('.img')])
+    await writeFile(path, 'content')
+    try {
+      await connection.call(storagePoolRefresh, { pool, flags: 0 })
+      const args = { pool, needResults: true, flags: 0 }
+      const { volumes } = await connection.call(storagePoolListAllVolumes, args)
+      assert.deepEqual(
+        volumes.map((volume) => volume.name),
+        ['bad-\ufffd.img']
+      )
+    } finally {
+      await rm(path)
+      await connection.call(storagePoolRefresh, { pool, flags: 0 })
+    }
+  })
 
   it('carry an upload and a download of the same bytes', async () => {
     const data = randomBytes(20 * MEBIBYTE + 1234)

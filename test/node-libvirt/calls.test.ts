@@ -1,6 +1,6 @@
 /** Calls: four at once, priorities, bounded queues, deadlines, cancellation, late replies and the end. */
 import assert from 'node:assert/strict'
-import type { Buffer } from 'node:buffer'
+import { Buffer } from 'node:buffer'
 import { describe, it } from 'node:test'
 import { type CallOptions, Calls } from '../../src/node-libvirt/calls.ts'
 import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
@@ -128,6 +128,14 @@ describe('calls', () => {
       )
       return true
     })
+  })
+
+  it('give libvirt’s error although its message is not UTF-8', async () => {
+    const { call, reply } = setUp()
+    const result = call(1)
+    const message = Buffer.from('no file \xff', 'latin1')
+    reply(1, errorPayload({ code: 38, domain: 18, message }), 1)
+    await assert.rejects(result, { name: 'LibvirtError', code: 38, message: 'no file \ufffd' })
   })
 
   it('report a procedure that the server does not know as unsupported', async () => {

@@ -200,7 +200,7 @@ export function errorPayload({
 }: {
   code: number
   domain: number
-  message: string
+  message: string | Buffer
 }): Buffer {
   return Buffer.concat([
     number(code),
@@ -217,8 +217,8 @@ export function errorPayload({
   ])
 }
 
-export function text(value: string): Buffer {
-  const bytes = Buffer.from(value)
+export function text(value: string | Buffer): Buffer {
+  const bytes = typeof value === 'string' ? Buffer.from(value) : value
   return Buffer.concat([number(bytes.length), bytes, Buffer.alloc(-bytes.length & 3)])
 }
 

@@ -1,17 +1,15 @@
 /** C's arrays of char as text: libvirt's protocol spends four bytes on each char. */
 import { Buffer } from 'node:buffer'
 import { array, fixed } from './composites.ts'
-import { XdrReader } from './reader.ts'
-import { char } from './scalars.ts'
-import { describe, type Type } from './type.ts'
+import { char, checkText } from './scalars.ts'
+import type { Type } from './type.ts'
 import type { XdrWriter } from './writer.ts'
-import { XdrError } from './xdr-error.ts'
 
 /** A C array `char[length]` holding text, four bytes a char; decoding stops at its NUL. */
 export function charArray(length: number): Type<string> {
   const chars = fixed(char, length)
   return {
-    decode: (reader) => textOfChars(chars.decode(reader), reader.offset),
+    decode: (reader) => textOfChars(chars.decode(reader)),
     encode: (writer, value) => {
       const text = charsOfText(writer, value)
       if (text.length >= length) writer.fail(`has ${text.length} bytes, at most ${length - 1} allowed`)
@@ -24,24 +22,17 @@ export function charArray(length: number): Type<string> {
 export function chars(countMax: number): Type<string> {
   const elements = array(char, countMax)
   return {
-    decode: (reader) => textOfChars(elements.decode(reader), reader.offset),
+    decode: (reader) => textOfChars(elements.decode(reader)),
     encode: (writer, value) => elements.encode(writer, [...charsOfText(writer, value), 0])
   }
 }
 
-function textOfChars(values: readonly number[], offset: number): string {
+function textOfChars(values: readonly number[]): string {
   const end = values.indexOf(0)
-  const text = Buffer.from(end === -1 ? values : values.slice(0, end))
-  const reader = new XdrReader(Buffer.concat([text, Buffer.alloc(-text.length & 3)]))
-  try {
-    return reader.text(text.length)
-  } catch (error) {
-    throw error instanceof XdrError ? new XdrError(error.reason, { offset }) : error
-  }
+  return Buffer.from(end === -1 ? values : values.slice(0, end)).toString('utf8')
 }
 
 function charsOfText(writer: XdrWriter, value: string): number[] {
-  if (typeof value !== 'string') writer.fail(`expected text, got ${describe(value)}`)
-  if (value.includes('\0')) writer.fail('text contains NUL')
+  checkText(writer, value)
   return [...new Int8Array(Buffer.from(value))]
 }

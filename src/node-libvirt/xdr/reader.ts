@@ -1,5 +1,5 @@
 /** XdrReader: a cursor over one payload that never reads beyond it (RFC 4506). */
-import { Buffer, isAscii, isUtf8 } from 'node:buffer'
+import { Buffer, isAscii } from 'node:buffer'
 import { RecurringText } from './recurring-text.ts'
 import { XdrError } from './xdr-error.ts'
 
@@ -86,10 +86,12 @@ export class XdrReader {
     return Buffer.from(this.bytes.subarray(start, start + length))
   }
 
+  /** Bytes that are not UTF-8 become U+FFFD: libvirt passes on names of files, which may have any bytes. */
   text(length: number): string {
     const start = this.take(length)
     this.#padding(length)
-    return this.#utf8(start, start + length)
+    const encoding = this.#isAscii(start, start + length) ? 'latin1' : 'utf8'
+    return this.bytes.toString(encoding, start, start + length)
   }
 
   /** Moves on by `length` bytes and returns where they begin. */
@@ -115,12 +117,6 @@ export class XdrReader {
     for (let index = start; index < start + padding; index++) {
       if (this.bytes[index] !== 0) throw new XdrError('padding is not zero', { offset: index })
     }
-  }
-
-  #utf8(start: number, end: number): string {
-    if (this.#isAscii(start, end)) return this.bytes.toString('latin1', start, end)
-    if (isUtf8(this.bytes.subarray(start, end))) return this.bytes.toString('utf8', start, end)
-    throw new XdrError('text is not valid UTF-8', { offset: start })
   }
 
   #isAscii(start: number, end: number): boolean {

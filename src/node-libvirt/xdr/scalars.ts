@@ -47,7 +47,10 @@ export const bool: Type<boolean> = {
   }
 }
 
-/** UTF-8 text of at most `bytesMax` bytes. The peer keeps it as a C string, so NUL is refused. */
+/**
+ * UTF-8 text of at most `bytesMax` bytes. Decoding puts U+FFFD for what is not UTF-8; encoding is strict, and refuses
+ * NUL, as the peer keeps a C string.
+ */
 export function string(bytesMax: number): Type<string> {
   checkBound(bytesMax)
   return {
@@ -96,10 +99,15 @@ function narrow(wide: Type<number>, min: number, max: number): Type<number> {
   }
 }
 
-function writeText(writer: XdrWriter, value: string, bytesMax: number): void {
+/** What C takes for the same text. */
+export function checkText(writer: XdrWriter, value: string): void {
   if (typeof value !== 'string') writer.fail(`expected text, got ${describe(value)}`)
   if (!value.isWellFormed()) writer.fail('text has a lone surrogate')
   if (value.includes('\0')) writer.fail('text contains NUL')
+}
+
+function writeText(writer: XdrWriter, value: string, bytesMax: number): void {
+  checkText(writer, value)
   const length = Buffer.byteLength(value)
   if (length > bytesMax) writer.fail(`has ${length} bytes, at most ${bytesMax} allowed`)
   writer.uint(length)

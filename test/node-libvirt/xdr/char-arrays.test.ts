@@ -29,15 +29,20 @@ describe('char arrays', () => {
     assert.equal(decodeAll(chars(8), hex('00000000')), '')
   })
 
-  it('refuses text that leaves no room for its NUL', () => {
+  it('refuses text that leaves no room for its NUL, and what is no text', () => {
     assert.throws(() => encodeAll(charArray(2), 'hi', BYTES_MAX), XdrError)
     assert.throws(() => encodeAll(chars(2), 'hi', BYTES_MAX), XdrError)
     assert.throws(() => encodeAll(chars(8), 'h\0i', BYTES_MAX), XdrError)
     assert.throws(() => encodeAll(chars(8), 5 as never, BYTES_MAX), XdrError)
+    assert.throws(() => encodeAll(chars(8), '\ud800', BYTES_MAX), XdrError)
   })
 
-  it('refuses bytes that are not UTF-8, and chars that are none', () => {
-    assert.throws(() => decodeAll(charArray(1), hex('ffffffff')), XdrError)
+  it('puts a replacement for bytes that are not UTF-8', () => {
+    assert.equal(decodeAll(charArray(2), hex('ffffffff 00000061')), '\ufffda')
+    assert.equal(decodeAll(chars(2), hex('00000002 ffffffff 00000000')), '\ufffd')
+  })
+
+  it('refuses chars that are none', () => {
     assert.throws(() => decodeAll(charArray(1), hex('00000141')), XdrError)
     assert.throws(() => decodeAll(chars(1), hex('00000002 00000068 00000069')), XdrError)
   })

@@ -57,8 +57,16 @@ describe('names in a payload', () => {
     assert.throws(() => name(reader), new XdrError('padding is not zero', { offset: payload.length - 1 }))
   })
 
-  it('are refused when they are not UTF-8 or end beyond the payload', () => {
-    assert.throws(() => name(new XdrReader(Buffer.from('00000002c3280000', 'hex'))), /not valid UTF-8/)
+  it('stay apart by their bytes where decoding made them alike', () => {
+    const [first, second] = ['00000001ff000000', '00000001fe000000']
+    const reader = new XdrReader(Buffer.from(`${first}${second}${first}${second}`, 'hex'))
+    for (const offset of [8, 16, 24, 32]) {
+      assert.equal(name(reader), '\ufffd')
+      assert.equal(reader.offset, offset)
+    }
+  })
+
+  it('are refused when they end beyond the payload', () => {
     assert.throws(
       () => name(new XdrReader(Buffer.from('0000000861626364', 'hex'))),
       /needs 8 bytes, 4 are left/

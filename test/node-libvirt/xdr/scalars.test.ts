@@ -13,6 +13,7 @@ import {
   int,
   opaque,
   string,
+  struct,
   type Type,
   uchar,
   uhyper,
@@ -59,13 +60,16 @@ const undecodable: readonly [string, Type<unknown>, string, number][] = [
   ['text of four gigabytes', string(64), 'ffffffff 68656c6c', 0],
   ['text that lacks its padding', string(8), '00000005 68656c6c6f', 9],
   ['padding that is not zero', string(8), '00000005 68656c6c6f 000100', 10],
-  ['short text that is not UTF-8', string(8), '00000002 c328 0000', 4],
-  ['long text that is not UTF-8', string(64), `00000028 ${'61'.repeat(39)} ff`, 4],
-  ['text with a truncated character', string(8), '00000002 e282 0000', 4],
-  ['a surrogate in UTF-8', string(8), '00000003 eda080 00', 4],
   ['fixed bytes that are cut', opaque(4) as Type<unknown>, '010203', 0],
   ['fixed bytes with wrong padding', opaque(3) as Type<unknown>, '010203ff', 3],
   ['more bytes than allowed', bytes(2) as Type<unknown>, '00000003 010203 00', 0]
+]
+
+const lossy: readonly [string, Type<string>, string, string][] = [
+  ['short text that is not UTF-8', string(8), '00000002 c328 0000', '\ufffd('],
+  ['long text that is not UTF-8', string(64), `00000028 ${'61'.repeat(39)} ff`, `${'a'.repeat(39)}\ufffd`],
+  ['text with a truncated character', string(8), '00000002 e282 0000', '\ufffd'],
+  ['a surrogate in UTF-8', string(8), '00000003 eda080 00', '\ufffd\ufffd\ufffd']
 ]
 
 const unencodable: readonly [string, Type<unknown>, unknown][] = [
@@ -104,6 +108,14 @@ describe('scalars', () => {
         () => decodeAll(type, hex(wire)),
         (error) => error instanceof XdrError && error.offset === offset
       )
+    })
+  }
+
+  for (const [name, type, wire, value] of lossy) {
+    it(`decodes ${name} with a replacement, and what follows it`, () => {
+      assert.equal(decodeAll(type, hex(wire)), value)
+      const pair = struct({ text: type, number: int })
+      assert.deepEqual(decodeAll(pair, hex(`${wire} 00000007`)), { text: value, number: 7 })
     })
   }
 
