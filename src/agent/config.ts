@@ -1,7 +1,7 @@
 // The agent's configuration: its schema with every default, and the only reader of its YAML and environment.
 
-import { type Static, type TSchema, Type } from 'typebox'
 import { loadConfigFile } from '../lib/config-file.ts'
+import { type Static, type TSchema, Type } from '../lib/schema.ts'
 import { Milliseconds, ProfileName, strict } from '../protocol/names.ts'
 
 export const agentConfigPath = '/etc/hostlet/agent.yaml'

@@ -2,8 +2,8 @@
 
 import { randomUUID } from 'node:crypto'
 import { Agent, request as httpsRequest } from 'node:https'
-import type { Static, TSchema } from 'typebox'
 import { type ErrorCode, HostletError, isErrorCode } from '../errors.ts'
+import type { Static, TSchema } from '../lib/schema.ts'
 import type { Connection } from './connection.ts'
 
 /** Longest answer that is read. */

@@ -1,7 +1,7 @@
 // The user's own file, ~/.config/hostlet/cli.yaml: where the scheduler is, so that no command has to say it.
 
-import { type Static, Type } from 'typebox'
 import { loadConfigFile } from '../lib/config-file.ts'
+import { type Static, Type } from '../lib/schema.ts'
 
 const FilePath = Type.String({ minLength: 1, maxLength: 1_024 })
 

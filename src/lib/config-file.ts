@@ -2,10 +2,10 @@
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
-import type { Static, TSchema } from 'typebox'
 import { type Document, LineCounter, parseDocument } from 'yaml'
 import { HostletError } from '../errors.ts'
 import { type Fault, faultsOf, offsetAt } from './config-faults.ts'
+import type { Static, TSchema } from './schema.ts'
 
 export const configFileBytesMax = 1024 * 1024
 /** A file may repeat anchors so many times: more is a bomb, not a configuration. */

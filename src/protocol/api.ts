@@ -1,6 +1,6 @@
 // Every request and answer of the scheduler's HTTP API, one schema each; the types follow from the schemas.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 import { ErrorReportSchema } from './command.ts'
 import { CaHash } from './enrollment.ts'
 import { Condition, vmEventKinds } from './messages.ts'

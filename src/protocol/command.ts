@@ -1,7 +1,7 @@
 // A command: the claims inside its JWS, and what the agent says of it: acknowledgement, progress, result.
 
-import { type Static, Type } from 'typebox'
 import { errorCodes } from '../errors.ts'
+import { type Static, Type } from '../lib/schema.ts'
 import { CommandId, HostId, Sentence, ShortText, strict, Timestamp, Uuid, VerbName, VmName } from './names.ts'
 
 /** JWS `typ`: keeps a signature made for another purpose from being taken for a command. */

@@ -1,6 +1,6 @@
 // How a host joins: what it sends with its one-time token, and what it gets back.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 import { HostId, ShortText, strict } from './names.ts'
 
 export const enrollmentPath = '/v1/enroll'

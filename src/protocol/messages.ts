@@ -1,6 +1,6 @@
 // Every message of the subprotocol hostlet.v1, one schema each; the types follow from the schemas.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
 import { MetricsSample } from './metrics.ts'
 import {

@@ -1,6 +1,6 @@
 // The metrics that an agent sends: one sample a round, with the host's figures and every VM's. Units are in the names.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 import { Bytes, strict, Timestamp, Uuid, VmName } from './names.ts'
 import { VmState } from './vm.ts'
 

@@ -1,6 +1,6 @@
 // The small strings that appear in every message: names, ids, digests. Patterns refuse path tricks and XML metacharacters.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 
 /** A VM's name: a DNS label, so that it is also a host name, a domain name and a file name. */
 export const VmName = Type.String({ pattern: '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 })

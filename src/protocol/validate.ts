@@ -1,8 +1,8 @@
 // Schemas at work: unknown data in, typed data or a clear E_BAD_REQUEST out.
 
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
-import type { Static, TSchema } from 'typebox'
 import { HostletError } from '../errors.ts'
+import type { Static, TSchema } from '../lib/schema.ts'
 import type { AgentMessage, SchedulerMessage } from './messages.ts'
 import { agentMessages, messageBytesMax, schedulerMessages } from './messages.ts'
 

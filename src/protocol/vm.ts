@@ -1,6 +1,6 @@
 // What a VM is: the specification that a command carries and libvirt's metadata keeps, and how a VM's state is told.
 
-import { type Static, Type } from 'typebox'
+import { type Static, Type } from '../lib/schema.ts'
 import {
   Bytes,
   HostId,

@@ -1,8 +1,8 @@
 // The scheduler's configuration: its schema with every default, and the only reader of its YAML.
 
 import { hostname } from 'node:os'
-import { type Static, type TProperties, Type } from 'typebox'
 import { type ConfigRules, loadConfigFile } from '../lib/config-file.ts'
+import { type Static, type TProperties, Type } from '../lib/schema.ts'
 import { Port, strict } from '../protocol/names.ts'
 
 export const schedulerConfigPath = '/etc/hostlet/scheduler.yaml'

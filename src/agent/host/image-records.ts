@@ -2,7 +2,7 @@
 
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { strict } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
 

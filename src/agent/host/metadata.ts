@@ -1,7 +1,7 @@
 // What a domain of ours carries in its metadata: everything that is needed to rebuild the inventory from libvirt alone.
 
-import { Type } from 'typebox'
 import { HostletError } from '../../errors.ts'
+import { Type } from '../../lib/schema.ts'
 import { Ipv4, MacAddress, strict } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'

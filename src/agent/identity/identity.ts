@@ -2,9 +2,9 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Static, Type } from 'typebox'
 import { HostletError } from '../../errors.ts'
 import { ensurePrivateDirectory, writePrivateFile } from '../../lib/private-file.ts'
+import { type Static, Type } from '../../lib/schema.ts'
 import { EnrollmentReply } from '../../protocol/enrollment.ts'
 import { strict, Timestamp } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'

@@ -1,8 +1,8 @@
 // What a verb is: its schema, its lock, and the ordered steps that carry it out. Everything else happens in the dispatcher.
 
-import type { Static, TSchema } from 'typebox'
 import type { ErrorReport } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { Static, TSchema } from '../../lib/schema.ts'
 import type { CommandSubject } from '../../protocol/command.ts'
 
 /** JSON values that a step leaves behind for later steps, and for the same step after a crash. */

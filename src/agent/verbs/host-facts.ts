@@ -1,6 +1,6 @@
 // host.facts: what the host is and what it has left.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { strict } from '../../protocol/names.ts'
 import { HostFacts } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

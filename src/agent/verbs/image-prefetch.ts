@@ -1,6 +1,6 @@
 // image.prefetch: brings an image to the host before a VM needs it.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { Bytes, strict } from '../../protocol/names.ts'
 import { ImageReference } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

@@ -1,6 +1,6 @@
 // vm.list: every VM on the host, ours and foreign.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { strict } from '../../protocol/names.ts'
 import { ForeignDomain, VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

@@ -1,7 +1,7 @@
 // vm.provision: a VM from nothing to ready, or nothing at all.
 
-import { Type } from 'typebox'
 import { HostletError } from '../../errors.ts'
+import { Type } from '../../lib/schema.ts'
 import { Ipv4, strict } from '../../protocol/names.ts'
 import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

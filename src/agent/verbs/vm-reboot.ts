@@ -1,7 +1,7 @@
 // vm.reboot: asks the guest to reboot, or resets the machine.
 
-import { Type } from 'typebox'
 import { HostletError } from '../../errors.ts'
+import { Type } from '../../lib/schema.ts'
 import { strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

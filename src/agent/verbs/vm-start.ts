@@ -1,6 +1,6 @@
 // vm.start: switches a VM on, with its network, and waits for what its specification calls ready.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { Ipv4, strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

@@ -1,6 +1,6 @@
 // vm.state: what one VM is doing now.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

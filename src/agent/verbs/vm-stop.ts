@@ -1,6 +1,6 @@
 // vm.stop: asks the guest to power off, and cuts the power when it does not in time.
 
-import { Type } from 'typebox'
+import { Type } from '../../lib/schema.ts'
 import { Milliseconds, strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'

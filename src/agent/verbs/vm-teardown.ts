@@ -1,7 +1,7 @@
 // vm.teardown: removes a VM with everything that provision made, whole or half.
 
-import { Type } from 'typebox'
 import { HostletError } from '../../errors.ts'
+import { Type } from '../../lib/schema.ts'
 import { strict, Uuid, VmName } from '../../protocol/names.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord, Wait } from '../host/hypervisor.ts'

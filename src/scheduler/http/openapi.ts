@@ -1,6 +1,6 @@
 // The OpenAPI 3.1 document, made of the routes themselves: what it says is what the server checks.
 
-import type { TSchema } from 'typebox'
+import type { TSchema } from '../../lib/schema.ts'
 import * as api from '../../protocol/api.ts'
 import { EnrollmentReply, EnrollmentRequest } from '../../protocol/enrollment.ts'
 import type { Route } from './route.ts'

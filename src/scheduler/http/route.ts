@@ -1,9 +1,9 @@
 // What a route is: method, path, who may ask, its schemas and its handler. The server and the OpenAPI document are made of these.
 
 import type { Socket } from 'node:net'
-import type { Static, TSchema } from 'typebox'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { Static, TSchema } from '../../lib/schema.ts'
 import type { ApiTier } from '../../protocol/api.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
 import type { Commands } from '../commands.ts'

@@ -1,7 +1,7 @@
 // Hosts: list, look, revoke, and what one can ask of them.
 
-import { type Static, Type } from 'typebox'
 import { HostletError } from '../../../errors.ts'
+import { type Static, Type } from '../../../lib/schema.ts'
 import {
   EmptyRequest,
   HostDetail,

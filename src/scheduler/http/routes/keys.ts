@@ -1,7 +1,7 @@
 // API keys: make one, list them, revoke one.
 
-import { Type } from 'typebox'
 import { HostletError } from '../../../errors.ts'
+import { Type } from '../../../lib/schema.ts'
 import {
   CreatedKey,
   CreateKeyRequest,

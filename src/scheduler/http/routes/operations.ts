@@ -1,6 +1,6 @@
 // Operations: list, look, and wait for their end.
 
-import { Type } from 'typebox'
+import { Type } from '../../../lib/schema.ts'
 import { OperationList, OperationQuery, OperationReply, WaitQuery } from '../../../protocol/api.ts'
 import { CommandId, strict } from '../../../protocol/names.ts'
 import { viewOf } from '../ask.ts'

@@ -1,6 +1,6 @@
 // Health, the state of the whole fleet in numbers, and the description of the API.
 
-import { Type } from 'typebox'
+import { Type } from '../../../lib/schema.ts'
 import { HealthView, StatusView } from '../../../protocol/api.ts'
 import { protocolVersion } from '../../../protocol/messages.ts'
 import { hostView } from '../../views/host-view.ts'

@@ -1,8 +1,8 @@
 // Join tokens: make one, list them, take one back.
 
 import { randomBytes, randomUUIDv7 } from 'node:crypto'
-import { Type } from 'typebox'
 import { HostletError } from '../../../errors.ts'
+import { Type } from '../../../lib/schema.ts'
 import { CreatedToken, CreateTokenRequest, listItemsMax, Removed, TokenList } from '../../../protocol/api.ts'
 import { strict, Uuid } from '../../../protocol/names.ts'
 import { secretHash } from '../api-keys.ts'

@@ -1,8 +1,8 @@
 // VMs: list, look, create, and change.
 
 import { randomUUID } from 'node:crypto'
-import { type Static, Type } from 'typebox'
 import { HostletError } from '../../../errors.ts'
+import { type Static, Type } from '../../../lib/schema.ts'
 import {
   CreateVmRequest,
   EmptyRequest,
