@@ -1,5 +1,5 @@
 /** Calls: sends a bounded number of calls at once, queues the rest by priority, and gives each its reply or its end. */
-import type { Buffer } from 'node:buffer'
+import { Buffer } from 'node:buffer'
 import type { Clock } from './clock.ts'
 import { ConnectionError, type LibvirtError } from './errors.ts'
 import { encodeFrame, type Frame, messageTypes, statuses } from './framing.ts'
@@ -7,6 +7,7 @@ import { errorCode, errorDomain } from './protocol/constants/errors.ts'
 import { type Priority, type Procedure, programs } from './protocol/procedure.ts'
 import { decodeLibvirtError } from './remote-error.ts'
 import { type AnyType, decodeAll, type Infer, type InferInput, type Type, XdrError } from './xdr/schema.ts'
+import { decodeInSlices } from './xdr/slices.ts'
 
 /**
  * libvirtd stops reading the socket of a client that has five requests running (its default), pings included;
@@ -17,6 +18,8 @@ export const CALLS_IN_FLIGHT_MAX = 4
 export const LOW_PRIORITY_IN_FLIGHT_MAX = 3
 /** Of each priority, so that low-priority calls which wait for a hung one do not keep the others out. */
 export const CALLS_QUEUED_MAX = 1024
+/** A longer result is decoded in slices: in a process that has decoded nothing before, 1.6 MB take up to 40 ms. */
+const DECODED_AT_ONCE_BYTES_MAX = 131_072
 const SERIAL_MAX = 0xffff_ffff
 
 export interface CallOptions {
@@ -33,7 +36,7 @@ export interface Submission<A extends AnyType, R extends AnyType> {
   readonly deadlineMs: number
   /** Runs beside the limit: for the close only. */
   readonly urgent?: boolean
-  /** These run while the reply is read, before any later frame. */
+  /** These run while the reply is read, before any later frame. Only a large result is told later. */
   readonly onResult: (result: Infer<R>) => void
   readonly onError: (error: LibvirtError | ConnectionError) => void
   /** The call succeeded after it had been given up: whatever it made is the caller's to undo. */
@@ -61,6 +64,8 @@ export class Calls {
   readonly #running = new Map<number, Call>()
   readonly #queues: Readonly<Record<Priority, Call[]>> = { high: [], low: [] }
   readonly #slotsUsed: Record<Priority, number> = { high: 0, low: 0 }
+  /** One result after the other: together their slices would be one long block again. */
+  #slicing: Promise<void> = Promise.resolve()
   #serial = 0
   #ended: ConnectionError | null = null
 
@@ -117,10 +122,15 @@ export class Calls {
       )
     }
     this.#running.delete(frame.serial)
-    if (!call.urgent) this.#slotsUsed[call.procedure.priority]--
+    const wanted = call.waiting || call.onLateResult !== undefined
+    if (wanted && frame.status === statuses.ok && frame.payload.length > DECODED_AT_ONCE_BYTES_MAX) {
+      const payload = Buffer.from(frame.payload)
+      this.#slicing = this.#slicing.then(() => this.#deliverInSlices(call, payload))
+      return
+    }
     // First the next call on its way: its round trip overlaps the decoding of this reply.
-    this.#startWaiting()
-    this.#deliver(call, frame)
+    this.#freeSlot(call)
+    if (wanted) this.#deliver(call, decodeReply(call.procedure, frame))
   }
 
   /** From now on nothing is sent but urgent calls; what libvirtd works on goes on. */
@@ -199,6 +209,11 @@ export class Calls {
     this.#send(frame)
   }
 
+  #freeSlot(call: Call): void {
+    if (!call.urgent) this.#slotsUsed[call.procedure.priority]--
+    this.#startWaiting()
+  }
+
   #startWaiting(): void {
     for (let next = this.#next(); next; next = this.#next()) this.#start(next)
   }
@@ -224,15 +239,19 @@ export class Calls {
     this.#settle(call, () => call.onError(new ConnectionError(code, message, { cause, sent })))
   }
 
-  #deliver(call: Call, frame: Frame): void {
-    const late = !call.waiting
-    if (late && !call.onLateResult) return
-    const reply = decodeReply(call.procedure, frame)
-    if (late) {
-      if ('result' in reply) call.onLateResult?.(reply.result)
-      return
+  /** Keeps the slot meanwhile: that bounds how many results lie here undecoded. */
+  async #deliverInSlices(call: Call, payload: Buffer): Promise<void> {
+    const reply = await decodeResultInSlices(call.procedure, payload, this.#clock)
+    this.#freeSlot(call)
+    this.#deliver(call, reply)
+  }
+
+  #deliver(call: Call, reply: Reply): void {
+    if (call.waiting) {
+      this.#settle(call, () => ('result' in reply ? call.onResult(reply.result) : call.onError(reply.error)))
+    } else if ('result' in reply) {
+      call.onLateResult?.(reply.result)
     }
-    this.#settle(call, () => ('result' in reply ? call.onResult(reply.result) : call.onError(reply.error)))
   }
 
   #settle(call: Call, tell: () => void): void {
@@ -258,10 +277,22 @@ function decodeReply(procedure: Procedure, frame: Frame): Reply {
     if (frame.status === statuses.ok) return { result: decodeAll(procedure.result, frame.payload) }
     return { error: refusalOrError(procedure, decodeLibvirtError(frame.payload)) }
   } catch (cause) {
-    if (!(cause instanceof XdrError)) throw cause
-    const message = `the reply of libvirt procedure ${procedure.number} does not decode: ${cause.message}`
-    return { error: new ConnectionError('E_PROTOCOL', message, { cause, sent: true }) }
+    return { error: undecodable(procedure, cause) }
   }
+}
+
+async function decodeResultInSlices(procedure: Procedure, payload: Buffer, clock: Clock): Promise<Reply> {
+  try {
+    return { result: await decodeInSlices(procedure.result, payload, () => clock.nowMs()) }
+  } catch (cause) {
+    return { error: undecodable(procedure, cause) }
+  }
+}
+
+function undecodable(procedure: Procedure, cause: unknown): ConnectionError {
+  if (!(cause instanceof XdrError)) throw cause
+  const message = `the reply of libvirt procedure ${procedure.number} does not decode: ${cause.message}`
+  return new ConnectionError('E_PROTOCOL', message, { cause, sent: true })
 }
 
 /** An error of the RPC layer itself: libvirtd does not know the procedure, or cannot carry its result. */

@@ -29,6 +29,7 @@ import {
   union,
   XdrError
 } from '../../src/node-libvirt/xdr/schema.ts'
+import { decodeInSlices } from '../../src/node-libvirt/xdr/slices.ts'
 
 const RUNS = 500
 const BYTES_MAX = 1_000_000
@@ -148,6 +149,26 @@ describe(`XDR under fuzz (FUZZ_SEED=${seed})`, () => {
         for (const payload of [noise, damage(encodeAll(type, original, BYTES_MAX), places)]) {
           assert.equal(typeof decodes(type, payload), 'boolean')
         }
+      }),
+      { seed, numRuns: RUNS }
+    )
+  })
+
+  it('decodes in slices what it decodes at once, and refuses the same', async () => {
+    await fc.assert(
+      fc.asyncProperty(cases, hits, async ({ type, original }, places) => {
+        const payload = damage(encodeAll(type, original, BYTES_MAX), places)
+        let atOnce: unknown
+        try {
+          atOnce = decodeAll(type, payload)
+        } catch (error) {
+          await assert.rejects(
+            decodeInSlices(type, payload, () => 0),
+            error as Error
+          )
+          return
+        }
+        assert.deepEqual(await decodeInSlices(type, payload, () => 0), atOnce)
       }),
       { seed, numRuns: RUNS }
     )

@@ -5,7 +5,15 @@ import { describe, it } from 'node:test'
 import { type CallOptions, Calls } from '../../src/node-libvirt/calls.ts'
 import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
 import { type Procedure, procedure } from '../../src/node-libvirt/protocol/procedure.ts'
-import { int, nothing, string, struct, XdrError } from '../../src/node-libvirt/xdr/schema.ts'
+import {
+  array,
+  encodeAll,
+  int,
+  nothing,
+  string,
+  struct,
+  XdrError
+} from '../../src/node-libvirt/xdr/schema.ts'
 import { FakeClock } from './fake-clock.ts'
 import { errorPayload } from './fake-libvirtd.ts'
 import { hex } from './hex.ts'
@@ -37,7 +45,7 @@ function setUp({ queuedMax = 100 } = {}) {
   }
   const reply = (serial: number, payload: Buffer, status = 0) =>
     calls.receive({ program: REMOTE, procedure: 500, type: 1, serial, status, payload })
-  const values = () => sent.map((frame) => frame.readInt32BE(28))
+  const values = () => sent.map((frame) => (frame.length > 28 ? frame.readInt32BE(28) : null))
   return { clock, calls, call, slowCall, reply, end, sent, values }
 }
 
@@ -154,6 +162,29 @@ describe('calls', () => {
     await assert.rejects(results[0] as Promise<number>, connectionError('E_PROTOCOL', true))
     await assert.rejects(results[1] as Promise<number>, connectionError('E_PROTOCOL', true))
     assert.equal(await results[2], 6)
+  })
+
+  it('with a large result keep their slot until it is decoded, and decode what was received', async () => {
+    const { calls, call, reply, values, end } = setUp()
+    const list = procedure(500, nothing, struct({ values: array(int, 100_000) }))
+    const { promise, resolve: onResult, reject: onError } = Promise.withResolvers<{ values: number[] }>()
+    calls.submit({ procedure: list, args: {}, deadlineMs: 10, onResult, onError })
+    const others = [1, 2, 3, 4].map((value) => call(value))
+    const large = Array.from({ length: 50_000 }, (_, index) => index)
+    const payload = encodeAll(list.result, { values: large }, 1_000_000)
+    reply(1, payload)
+    payload.fill(0)
+    assert.deepEqual(values().slice(1), [1, 2, 3])
+    assert.deepEqual((await promise).values, large)
+    assert.deepEqual(values().slice(1), [1, 2, 3, 4])
+    await end(others)
+  })
+
+  it('fail only themselves when a large result does not decode', async () => {
+    const { call, reply } = setUp()
+    const result = call(1)
+    reply(1, Buffer.alloc(500_000))
+    await assert.rejects(result, connectionError('E_PROTOCOL', true))
   })
 
   it('refuse arguments that do not encode, and send nothing', async () => {

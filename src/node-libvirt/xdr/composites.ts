@@ -1,7 +1,16 @@
 /** XDR's arrays, pointers, structs and unions (RFC 4506), built from other types. */
 import type { XdrReader } from './reader.ts'
 import { int } from './scalars.ts'
-import { type AnyType, checkBound, describe, type Infer, type InferInput, type Type } from './type.ts'
+import {
+  type AnyType,
+  checkBound,
+  describe,
+  type Infer,
+  type InferInput,
+  type Steps,
+  stepsOf,
+  type Type
+} from './type.ts'
 import type { XdrWriter } from './writer.ts'
 import { XdrError } from './xdr-error.ts'
 
@@ -14,6 +23,7 @@ export function array<Out, In>(of: Type<Out, In>, countMax: number): Type<Out[],
   checkBound(countMax)
   return {
     decode: (reader) => decodeMany(of, reader, reader.count(countMax, 'count')),
+    decodeSteps: (reader) => elementSteps(of, reader, reader.count(countMax, 'count')),
     encode: (writer, values) => {
       checkArray(writer, values)
       if (values.length > countMax) writer.fail(`has ${values.length} elements, at most ${countMax} allowed`)
@@ -52,6 +62,7 @@ export function struct<F extends Fields>(fields: F): Type<Decoded<F>, Encodable<
   const types = Object.values(fields) as Type<unknown>[]
   return {
     decode: (reader) => decodeFields(names, types, reader, {}) as Decoded<F>,
+    decodeSteps: (reader) => fieldSteps(names, types, reader) as Steps<Decoded<F>>,
     encode: (writer, value) => {
       if (typeof value !== 'object' || value === null) {
         writer.fail(`expected an object, got ${describe(value)}`)
@@ -118,6 +129,23 @@ function decodeFields(
   return value
 }
 
+/** As `decodeFields`, which is faster where nothing can pause. */
+function* fieldSteps(
+  names: readonly string[],
+  types: readonly Type<unknown>[],
+  reader: XdrReader
+): Steps<Record<string, unknown>> {
+  const value: Record<string, unknown> = {}
+  for (const [index, name] of names.entries()) {
+    try {
+      value[name] = yield* stepsOf(types[index] as Type<unknown>, reader)
+    } catch (error) {
+      throw XdrError.within(error, name)
+    }
+  }
+  return value
+}
+
 function encodeFields(
   names: readonly string[],
   types: readonly Type<unknown>[],
@@ -142,6 +170,20 @@ function decodeMany<Out>(of: Type<Out, never>, reader: XdrReader, count: number)
     while (values.length < count) values.push(of.decode(reader))
   } catch (error) {
     throw XdrError.within(error, values.length)
+  }
+  return values
+}
+
+/** A pause may come after each element, never within one. */
+function* elementSteps<Out>(of: Type<Out, never>, reader: XdrReader, count: number): Steps<Out[]> {
+  const values: Out[] = []
+  while (values.length < count) {
+    try {
+      values.push(of.decode(reader))
+    } catch (error) {
+      throw XdrError.within(error, values.length)
+    }
+    yield
   }
   return values
 }

@@ -9,7 +9,12 @@ export interface Type<Out, In = Out> {
   encode(writer: XdrWriter, value: In): void
   /** Decodes `count` values in a row, where a type knows a faster way than one by one. */
   decodeMany?(reader: XdrReader, count: number): Out[]
+  /** Decodes piece by piece, stopping wherever a long decoding may pause; absent where there is no such place. */
+  decodeSteps?(reader: XdrReader): Steps<Out>
 }
+
+/** One `next` a piece; the last gives the value. */
+export type Steps<Out> = Generator<void, Out, void>
 
 export type AnyType = Type<unknown, never>
 export type Infer<T> = T extends Type<infer Out, infer _In> ? Out : never
@@ -23,6 +28,10 @@ export function decodeAll<Out>(type: Type<Out, never>, payload: Uint8Array): Out
   const value = type.decode(reader)
   reader.finish()
   return value
+}
+
+export function* stepsOf<Out>(type: Type<Out, never>, reader: XdrReader): Steps<Out> {
+  return type.decodeSteps ? yield* type.decodeSteps(reader) : type.decode(reader)
 }
 
 /** Encodes one value, refusing more than `bytesMax` bytes. */
