@@ -153,6 +153,21 @@ describe('the test driver', { skip }, () => {
     assert.equal(own().length, 2)
   })
 
+  it('sends an event to all who subscribed to it', async () => {
+    const started: string[] = []
+    const on = (listener: string) =>
+      connection.on(domainEvents.lifecycle, ({ domain, event }) => {
+        if (domain.name === `${name}-shared` && event === 2) started.push(listener)
+      })
+    await using _first = await on('first')
+    await using _second = await on('second')
+    const xml = testDomain('shared')
+    const { domain } = await connection.call(domainCreateXml, { xml, flags: 0 })
+    await connection.call(domainDestroy, { domain })
+    await until(() => started.length === 2)
+    assert.deepEqual(started, ['first', 'second'])
+  })
+
   it('loses no event that comes before the reply to its registration', async () => {
     await using other = await connect('test:///default')
     // When the last subscription to a driver ends while events flow, libvirt 9.0 may never send to the next one.

@@ -13,7 +13,7 @@ import type { VmSpecification } from '../../src/protocol/vm.ts'
 import { cannotRun, type LibvirtFixture } from '../contract/libvirt-fixture.ts'
 
 const root = join(import.meta.dirname, '..', '..')
-const guestPath = join(root, '.cache', 'guest', 'hostlet-guest.qcow2')
+export const guestPath = join(root, '.cache', 'guest', 'hostlet-guest.qcow2')
 
 /** What another process needs to be an agent on the same host. */
 export interface ProvisionSetup {

@@ -42,6 +42,9 @@ export interface LibvirtHypervisorOptions {
 }
 
 const recogniseMs = 10_000
+/** Domains that are being looked at because of an event, and events of one that wait for it. More are dropped. */
+const unrecognisedMax = 256
+const unrecognisedEventsMax = 64
 
 export class LibvirtHypervisor implements Hypervisor {
   readonly #options: LibvirtHypervisorOptions
@@ -51,6 +54,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #networks: Networks
   readonly #bootRecord: BootRecord
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
+  readonly #unrecognised = new Map<string, DomainEvent[]>()
   readonly #capabilities = new Map<Connection, Promise<Capabilities>>()
   #accelerator: Promise<'kvm' | 'tcg'> | undefined
 
@@ -177,24 +181,31 @@ export class LibvirtHypervisor implements Hypervisor {
   }
 
   #emit(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>): void {
-    const at = this.#options.clock.now()
     const uuid = uuidText(domain.uuid)
-    if (this.#domains.isOurs(uuid)) this.#deliver({ name: domain.name, uuid, at, ...event })
-    else if (event.kind === 'defined') void this.#recognise(domain, { at, ...event })
-    if (event.kind === 'undefined') this.#domains.forget(uuid)
+    const full = { name: domain.name, uuid, at: this.#options.clock.now(), ...event }
+    const waiting = this.#unrecognised.get(uuid)
+    if (waiting !== undefined) {
+      if (waiting.length < unrecognisedEventsMax) waiting.push(full)
+    } else if (this.#domains.isOurs(uuid)) this.#deliver(full)
+    else if (this.#unrecognised.size < unrecognisedMax) void this.#recognise(domain, full)
   }
 
-  /** A domain that we did not see before: ours only if its metadata says so. */
-  async #recognise(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail' | 'at'>): Promise<void> {
+  /** A domain that we did not see before is ours only if its metadata says so. Its events wait for that, in order. */
+  async #recognise(domain: Domain, event: DomainEvent): Promise<void> {
+    const waiting = [event]
+    this.#unrecognised.set(event.uuid, waiting)
     try {
       const known = await this.#domains.recognise(domain, { signal: AbortSignal.timeout(recogniseMs) })
-      if (known) this.#deliver({ name: domain.name, uuid: uuidText(domain.uuid), ...event })
+      if (known) for (const each of waiting) this.#deliver(each)
     } catch (error) {
       this.#options.log.warn({ error, domain: domain.name }, 'a new domain could not be looked at')
+    } finally {
+      this.#unrecognised.delete(event.uuid)
     }
   }
 
   #deliver(event: DomainEvent): void {
+    if (event.kind === 'undefined') this.#domains.forget(event.uuid)
     for (const listener of this.#eventListeners) listener(event)
   }
 

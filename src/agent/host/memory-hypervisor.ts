@@ -92,6 +92,11 @@ export class MemoryHypervisor implements Hypervisor {
   /** As when the host boots: everything is off, leases are forgotten. */
   bootHost(): void {
     for (const vm of this.#vms.values()) Object.assign(vm, { state: 'stopped', reason: 'unknown' })
+    this.forgetLeases()
+  }
+
+  /** As when every lease has run out. */
+  forgetLeases(): void {
     for (const network of this.#networks.values()) network.leases.length = 0
   }
 
