@@ -33,7 +33,8 @@ export interface Submission<A extends AnyType, R extends AnyType> {
   readonly procedure: Procedure<A, R>
   readonly args: InferInput<A>
   readonly signal?: AbortSignal | undefined
-  readonly deadlineMs: number
+  /** Null for a call that ends with its answer or with the connection only. */
+  readonly deadlineMs: number | null
   /** Runs beside the limit: for the close only. */
   readonly urgent?: boolean
   /** These run while the reply is read, before any later frame. Only a large result is told later. */
@@ -190,9 +191,8 @@ export class Calls {
 
   #watch(call: Call, { signal, deadlineMs }: Submission<AnyType, AnyType>): void {
     const onAbort = () => this.#giveUp(call, 'E_CANCELLED', 'was cancelled', signal?.reason)
-    const cancelTimer = this.#clock.after(deadlineMs, () =>
-      this.#giveUp(call, 'E_TIMEOUT', `got no answer within ${deadlineMs} ms`)
-    )
+    const onLate = () => this.#giveUp(call, 'E_TIMEOUT', `got no answer within ${deadlineMs} ms`)
+    const cancelTimer = deadlineMs === null ? () => {} : this.#clock.after(deadlineMs, onLate)
     signal?.addEventListener('abort', onAbort, { once: true })
     call.release = () => {
       cancelTimer()

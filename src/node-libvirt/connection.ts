@@ -150,6 +150,7 @@ export class Connection implements AsyncDisposable {
   /**
    * Subscribes to an event, of one object or of all. The listener runs while the socket is read: it must not
    * block. Events that overtake the reply to the subscription are delivered too. Dispose what it returns to stop.
+   * Subscriptions to the same event and object share one registration, and their listeners get the same payload.
    */
   on<P extends AnyType>(
     event: EventDeclaration<P>,

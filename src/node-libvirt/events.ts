@@ -1,11 +1,13 @@
-/** Events: registers callbacks with libvirt and hands each event to its listener, early ones included. */
+/** Events: shares registrations among subscriptions and hands each event to its own, early ones included. */
 import { Buffer } from 'node:buffer'
 import type { CallOptions, Calls } from './calls.ts'
-import { ConnectionError, type LibvirtError } from './errors.ts'
+import type { Clock } from './clock.ts'
+import { ConnectionError } from './errors.ts'
 import { type EventDeclaration, type EventKind, kindOfMessage } from './event-kinds.ts'
 import type { Frame } from './framing.ts'
 import { programs } from './protocol/procedure.ts'
-import { type AnyType, decodeAll, type Infer, XdrError } from './xdr/schema.ts'
+import { type Listener, Registration } from './registration.ts'
+import type { AnyType, Infer } from './xdr/schema.ts'
 
 /** Events kept while the reply to a registration is awaited: some arrive before it. */
 export const EVENTS_EARLY_MAX = 1024
@@ -17,170 +19,171 @@ export interface SubscribeOptions extends CallOptions {
   readonly object?: unknown
 }
 
-/** Dispose it to stop listening; libvirt is told and its answer awaited. */
-export interface Subscription extends AsyncDisposable {
-  readonly callbackId: number
-}
-
-interface Listener {
-  readonly event: EventDeclaration
-  readonly deliver: (payload: unknown) => void
-}
+/** Dispose it to stop listening. The last of an event and object tells libvirt, and awaits its answer. */
+export type Subscription = AsyncDisposable
 
 export interface EventsOptions {
   readonly calls: Pick<Calls, 'submit'>
+  readonly clock: Clock
   readonly deadlineMs: number
   /** Hears of events that were lost or whose listener threw. */
   readonly onProblem: (problem: Error) => void
 }
 
 export class Events {
-  readonly #calls: Pick<Calls, 'submit'>
-  readonly #deadlineMs: number
-  readonly #onProblem: (problem: Error) => void
-  readonly #listeners = new Map<string, Listener>()
+  readonly #options: EventsOptions
+  /** By event and object: libvirt refuses to register the same twice on one connection. */
+  readonly #registrations = new Map<string, Registration>()
+  readonly #byCallback = new Map<string, Registration>()
   readonly #early: Frame[] = []
-  #registering = 0
+  #subscriptions = 0
 
-  constructor({ calls, deadlineMs, onProblem }: EventsOptions) {
-    this.#calls = calls
-    this.#deadlineMs = deadlineMs
-    this.#onProblem = onProblem
+  constructor(options: EventsOptions) {
+    this.#options = options
   }
 
   /** Listeners run while the socket is read, in the order of the server's events: they must not block. */
-  subscribe<P extends AnyType>(
+  async subscribe<P extends AnyType>(
     event: EventDeclaration<P>,
     listener: (payload: Infer<P>) => void,
-    options: SubscribeOptions = {}
+    { object = null, signal, deadlineMs = this.#options.deadlineMs }: SubscribeOptions = {}
   ): Promise<Subscription> {
     const kind = kindOfMessage(event.message.number)
-    if (!kind) return Promise.reject(unknownEvent(event))
-    if (this.#listeners.size + this.#registering >= SUBSCRIPTIONS_MAX) {
-      return Promise.reject(new ConnectionError('E_BUSY', `${SUBSCRIPTIONS_MAX} subscriptions exist already`))
+    if (!kind) throw unknownEvent(event)
+    if (signal?.aborted) throw cancelled(signal)
+    if (this.#subscriptions >= SUBSCRIPTIONS_MAX) {
+      throw new ConnectionError('E_BUSY', `${SUBSCRIPTIONS_MAX} subscriptions exist already`)
     }
-    const deliver = listener as (payload: unknown) => void
-    return this.#register(kind, { event, deliver }, options)
+    const registration = this.#registration(kind, event, object)
+    const joined = Promise.withResolvers<void>()
+    const entry: Listener = { deliver: listener as (payload: unknown) => void, joined }
+    this.#subscriptions++
+    registration.add(entry)
+    try {
+      await this.#within(joined.promise, { signal, deadlineMs })
+      return this.#subscription(registration, entry)
+    } catch (error) {
+      this.#subscriptions--
+      // Whether libvirt then lets go of the callback concerns nobody here.
+      registration.remove(entry).catch(this.#options.onProblem)
+      throw error
+    }
   }
 
   receive(frame: Frame): void {
     const kind = kindOfMessage(frame.procedure)
     if (frame.program !== programs.remote || !kind || frame.payload.length < CALLBACK_ID_BYTES) return
-    const listener = this.#listeners.get(keyOf(kind, frame.payload.readInt32BE(0)))
-    if (listener) this.#deliver(listener, frame)
-    else if (this.#registering > 0) this.#keep(frame)
+    const registration = this.#byCallback.get(callbackKey(kind, callbackIdOf(frame)))
+    if (registration) registration.deliver(frame)
+    else if (this.#registering) this.#keep(frame)
   }
 
-  #register(kind: EventKind, listener: Listener, options: SubscribeOptions): Promise<Subscription> {
-    const { promise, resolve, reject } = Promise.withResolvers<Subscription>()
-    this.#registering++
-    this.#calls.submit({
-      procedure: kind.register,
-      args: { eventId: listener.event.id, [kind.objectArgument]: options.object ?? null },
-      signal: options.signal,
-      deadlineMs: options.deadlineMs ?? this.#deadlineMs,
-      onResult: ({ callbackId }) => {
-        // Before any later frame is read, or an event right behind the reply would find no listener.
-        this.#listeners.set(keyOf(kind, callbackId), listener)
-        this.#deliverEarly(kind, callbackId, listener)
-        this.#registered()
-        resolve(this.#subscription(kind, callbackId))
+  get #registering(): boolean {
+    return this.#registrations.values().some((registration) => registration.registering)
+  }
+
+  #registration(kind: EventKind, event: EventDeclaration, object: unknown): Registration {
+    const key = registrationKey(kind, event, object)
+    const existing = this.#registrations.get(key)
+    if (existing) return existing
+    const { calls, onProblem } = this.#options
+    const registration: Registration = new Registration({
+      kind,
+      event,
+      object,
+      calls,
+      onProblem,
+      onRegistered: (callbackId) => {
+        this.#byCallback.set(callbackKey(kind, callbackId), registration)
+        this.#deliverEarly(registration, callbackId)
       },
-      onError: (error) => {
-        this.#registered()
-        reject(error)
-      },
-      onLateResult: ({ callbackId }) => void this.#deregister(kind, callbackId).catch(this.#onProblem)
+      onDeregistered: (callbackId) => this.#byCallback.delete(callbackKey(kind, callbackId)),
+      onEnded: () => {
+        this.#registrations.delete(key)
+        this.#forgetEarly()
+      }
     })
-    return promise
+    this.#registrations.set(key, registration)
+    return registration
   }
 
-  #registered(): void {
-    this.#registering--
-    if (this.#registering === 0) this.#early.length = 0
-  }
-
-  #subscription(kind: EventKind, callbackId: number): Subscription {
+  #subscription(registration: Registration, entry: Listener): Subscription {
+    let disposed = false
     return {
-      callbackId,
       [Symbol.asyncDispose]: async () => {
-        if (this.#listeners.delete(keyOf(kind, callbackId))) await this.#deregister(kind, callbackId)
+        if (disposed) return
+        disposed = true
+        this.#subscriptions--
+        await this.#within(registration.remove(entry), { deadlineMs: this.#options.deadlineMs })
       }
     }
-  }
-
-  /** On a connection that is gone there is nothing left to stop. */
-  #deregister(kind: EventKind, callbackId: number): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#calls.submit({
-      procedure: kind.deregister,
-      args: { callbackId },
-      deadlineMs: this.#deadlineMs,
-      onResult: () => resolve(),
-      onError: (error) => (isGone(error) ? resolve() : reject(error))
-    })
-    return promise
   }
 
   #keep(frame: Frame): void {
     if (this.#early.length >= EVENTS_EARLY_MAX) {
       const message = `an event was lost: ${EVENTS_EARLY_MAX} came before the reply to their registration`
-      this.#onProblem(new ConnectionError('E_BUSY', message))
+      this.#options.onProblem(new ConnectionError('E_BUSY', message))
     } else {
       this.#early.push({ ...frame, payload: Buffer.from(frame.payload) })
     }
   }
 
-  #deliverEarly(kind: EventKind, callbackId: number, listener: Listener): void {
-    const early = this.#early.splice(0)
-    for (const frame of early) {
-      const own = kind.messageNumbers.has(frame.procedure) && frame.payload.readInt32BE(0) === callbackId
-      if (own) this.#deliver(listener, frame)
+  #deliverEarly(registration: Registration, callbackId: number): void {
+    const { messageNumbers } = registration.kind
+    for (const frame of this.#early.splice(0)) {
+      const own = messageNumbers.has(frame.procedure) && callbackIdOf(frame) === callbackId
+      if (own) registration.deliver(frame)
       else this.#early.push(frame)
     }
+    this.#forgetEarly()
   }
 
-  /** A listener that throws must not stop the frames behind the event. */
-  #deliver({ event, deliver }: Listener, frame: Frame): void {
-    try {
-      if (frame.procedure !== event.message.number) throw wrongMessage(event, frame)
-      deliver(decodeAll(event.message.payload, frame.payload))
-    } catch (cause) {
-      this.#onProblem(
-        cause instanceof XdrError
-          ? new ConnectionError(
-              'E_PROTOCOL',
-              `event ${event.message.number} does not decode: ${cause.message}`,
-              {
-                cause
-              }
-            )
-          : cause instanceof Error
-            ? cause
-            : new Error('a listener of libvirt events threw', { cause })
-      )
-    }
+  /** Nobody else can claim them. */
+  #forgetEarly(): void {
+    if (!this.#registering) this.#early.length = 0
+  }
+
+  /** The call itself has no deadline, as several may wait for it: each has its own, and what comes late is undone. */
+  #within<T>(
+    answer: Promise<T>,
+    { signal, deadlineMs }: { signal?: AbortSignal | undefined; deadlineMs: number }
+  ): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    const onAbort = () => reject(cancelled(signal))
+    const cancelTimer = this.#options.clock.after(deadlineMs, () => {
+      reject(new ConnectionError('E_TIMEOUT', `libvirtd did not answer within ${deadlineMs} ms`))
+    })
+    signal?.addEventListener('abort', onAbort, { once: true })
+    answer.then(resolve, reject)
+    return promise.finally(() => {
+      cancelTimer()
+      signal?.removeEventListener('abort', onAbort)
+    })
   }
 }
 
-function keyOf(kind: EventKind, callbackId: number): string {
+/** Callback ids are counted for each kind of object apart. */
+function callbackKey(kind: EventKind, callbackId: number): string {
   return `${kind.name}/${callbackId}`
 }
 
-function isGone(error: LibvirtError | ConnectionError): boolean {
-  return (
-    error instanceof ConnectionError && (error.code === 'E_UNAVAILABLE' || error.code === 'E_INTERRUPTED')
-  )
+function callbackIdOf(frame: Frame): number {
+  return frame.payload.readInt32BE(0)
+}
+
+/** libvirt tells objects apart by their UUID, and devices, which have none, by their name. */
+function registrationKey(kind: EventKind, event: EventDeclaration, object: unknown): string {
+  const all = `${kind.name}/${event.id}`
+  if (object === null) return all
+  const { uuid, name } = object as { readonly uuid?: unknown; readonly name?: unknown }
+  return `${all}/${uuid instanceof Uint8Array ? Buffer.from(uuid).toString('hex') : name}`
+}
+
+function cancelled(signal: AbortSignal | undefined): ConnectionError {
+  return new ConnectionError('E_CANCELLED', 'the subscription was cancelled', { cause: signal?.reason })
 }
 
 function unknownEvent({ message: { number, program } }: EventDeclaration): ConnectionError {
   const message = `message ${number} of program ${program} is no event that can be subscribed to`
   return new ConnectionError('E_UNSUPPORTED', message)
-}
-
-function wrongMessage(event: EventDeclaration, frame: Frame): ConnectionError {
-  return new ConnectionError(
-    'E_PROTOCOL',
-    `message ${frame.procedure} came for a callback of event ${event.message.number}`
-  )
 }

@@ -31,7 +31,7 @@ export class Session {
       }
     })
     this.calls = new Calls((frame) => this.channel.send(frame), { clock })
-    this.events = new Events({ calls: this.calls, deadlineMs: callDeadlineMs, onProblem })
+    this.events = new Events({ calls: this.calls, clock, deadlineMs: callDeadlineMs, onProblem })
     this.streams = new Streams({ channel: this.channel, calls: this.calls, clock })
   }
 

@@ -6,6 +6,7 @@ import {
   ConnectionError,
   connectGetHostname,
   domainEvents,
+  type EventDeclaration,
   event,
   networkEvents,
   struct
@@ -51,14 +52,120 @@ async function setUp(answers: Parameters<typeof FakeLibvirtd.start>[0] = {}) {
   return { server, connection, clock, problems, settle, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
+describe('subscriptions to the same event and object', () => {
+  it('share one registration, which ends with the last of them', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005' })
+    const seen: string[] = []
+    const subscribe = (name: string) =>
+      fake.connection.on(domainEvents.lifecycle, ({ domain }) => seen.push(`${name} ${domain.name}`))
+    const [first, second] = await Promise.all([subscribe('first'), subscribe('second')])
+    const third = await subscribe('third')
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 1)
+    fake.server.event(LIFECYCLE, lifecycle('00000005', '77656231'))
+    await fake.settle()
+    assert.deepEqual(seen.splice(0), ['first web1', 'second web1', 'third web1'])
+    await first[Symbol.asyncDispose]()
+    await second[Symbol.asyncDispose]()
+    assert.equal(fake.server.requests(DOMAIN_DEREGISTER).length, 0)
+    fake.server.event(LIFECYCLE, lifecycle('00000005', '77656232'))
+    await fake.settle()
+    assert.deepEqual(seen.splice(0), ['third web2'])
+    await third[Symbol.asyncDispose]()
+    assert.equal(fake.server.requests(DOMAIN_DEREGISTER).length, 1)
+  })
+
+  it('are those of one UUID, whatever else is said of the object', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005' })
+    const web1 = { name: 'web1', uuid: hex(uuid), id: -1 }
+    const on = (object: unknown, event: EventDeclaration = domainEvents.reboot) =>
+      fake.connection.on(event, () => {}, { object })
+    await on(web1)
+    await on({ ...web1, name: 'renamed', id: 7 })
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 1)
+    await on({ ...web1, uuid: hex('ff112233445566778899aabbccddeeff') })
+    await on(null)
+    await on(web1, domainEvents.rtcChange)
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 4)
+  })
+
+  it('do not fail with the one that gives up', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: null })
+    const controller = new AbortController()
+    const seen: string[] = []
+    const on = (name: string, signal?: AbortSignal) =>
+      fake.connection.on(domainEvents.lifecycle, () => seen.push(name), { signal })
+    const cancelled = assert.rejects(on('first', controller.signal), { code: 'E_CANCELLED' })
+    const kept = on('second')
+    const request = await fake.server.received(DOMAIN_REGISTER)
+    controller.abort()
+    await cancelled
+    fake.server.reply(request, '00000005')
+    fake.server.event(LIFECYCLE, lifecycle('00000005'))
+    await kept
+    await fake.settle()
+    assert.deepEqual(seen, ['second'])
+    assert.equal(fake.server.requests(DOMAIN_DEREGISTER).length, 0)
+  })
+
+  it('all fail when libvirt refuses, and the next one asks anew', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: null })
+    const on = () => fake.connection.on(domainEvents.lifecycle, () => {})
+    const ends = Promise.allSettled([on(), on()])
+    const request = await fake.server.received(DOMAIN_REGISTER)
+    fake.server.fail(request, { code: 8, domain: 0, message: 'no' })
+    assert.deepEqual(
+      (await ends).map((end) => end.status === 'rejected' && end.reason.code),
+      [8, 8]
+    )
+    fake.server.answer(DOMAIN_REGISTER, '00000006')
+    await on()
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 2)
+  })
+
+  it('wait for the end of the last registration before they ask for another', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005', [DOMAIN_DEREGISTER]: null })
+    const on = () => fake.connection.on(domainEvents.lifecycle, () => {})
+    const disposing = (await on())[Symbol.asyncDispose]()
+    const again = on()
+    const farewell = await fake.server.received(DOMAIN_DEREGISTER)
+    await fake.settle()
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 1)
+    fake.server.reply(farewell, '')
+    await disposing
+    await again
+    assert.equal(fake.server.requests(DOMAIN_REGISTER).length, 2)
+  })
+
+  it('hear an event although the listener before them throws', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005' })
+    const seen: string[] = []
+    await fake.connection.on(domainEvents.lifecycle, () => {
+      throw new Error('listener broke')
+    })
+    await fake.connection.on(domainEvents.lifecycle, ({ domain }) => seen.push(domain.name))
+    fake.server.event(LIFECYCLE, lifecycle('00000005'))
+    await fake.settle()
+    assert.deepEqual(seen, ['web1'])
+    assert.equal(fake.problems.length, 1)
+  })
+
+  it('are not kept waiting for ever by a libvirtd that does not answer their end', async () => {
+    await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005', [DOMAIN_DEREGISTER]: null })
+    const subscription = await fake.connection.on(domainEvents.lifecycle, () => {})
+    const late = assert.rejects(async () => subscription[Symbol.asyncDispose](), { code: 'E_TIMEOUT' })
+    await fake.server.received(DOMAIN_DEREGISTER)
+    fake.clock.advance(30_000)
+    await late
+  })
+})
+
 describe('events', () => {
   it('are registered for all objects and delivered decoded', async () => {
     await using fake = await setUp({ [DOMAIN_REGISTER]: '00000005' })
     const seen: unknown[] = []
-    const { callbackId } = await fake.connection.on(domainEvents.lifecycle, ({ domain, event, detail }) =>
+    await fake.connection.on(domainEvents.lifecycle, ({ domain, event, detail }) =>
       seen.push([domain.name, domain.uuid.toString('hex'), domain.id, event, detail])
     )
-    assert.equal(callbackId, 5)
     assert.deepEqual(fake.server.requests(DOMAIN_REGISTER)[0]?.payload, hex('00000000 00000000'))
     fake.server.event(LIFECYCLE, lifecycle('00000005'))
     await fake.settle()
@@ -196,10 +303,8 @@ describe('events', () => {
   })
 
   it('are refused when libvirt refuses, when they are unknown, and beyond the bound', async () => {
-    let callbackId = 0
     await using fake = await setUp({
-      [DOMAIN_REGISTER]: (request, server) =>
-        server.reply(request, (callbackId++).toString(16).padStart(8, '0')),
+      [DOMAIN_REGISTER]: '00000005',
       [NETWORK_REGISTER]: (request, server) =>
         server.fail(request, { code: 3, domain: 19, message: 'not supported' })
     })
