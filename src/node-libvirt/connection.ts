@@ -184,6 +184,8 @@ export class Connection implements AsyncDisposable {
       // A source that hangs in the middle must not hide that the stream has failed.
       await Promise.race([pipeline(source, stream), failureOf(stream)])
     } catch (error) {
+      // A pipeline that never began (no such source) has not destroyed it.
+      stream.destroy()
       // Until libvirtd has seen the abort the volume is in use, and its owner will want to delete it.
       await stream.settled
       throw error

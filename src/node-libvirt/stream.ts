@@ -68,7 +68,10 @@ export class LibvirtStream extends Duplex {
     options.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  /** Resolves once the server has forgotten the stream, or the connection has ended: what it held is free then. */
+  /**
+   * Resolves once the server has forgotten the stream, or the connection has ended: what it held is free then. After
+   * `destroy` it waits for the server for ten seconds at most.
+   */
   get settled(): Promise<void> {
     return this.#settled.promise
   }

@@ -320,6 +320,17 @@ describe('an upload', () => {
     await failed
   })
 
+  it('fails and aborts with a source that is none, within a bound', async () => {
+    await using fake = await setUp()
+    const source = 5 as unknown as Iterable<Uint8Array>
+    const failed = assert.rejects(fake.connection.upload(storageVolUpload, transfer, source), {
+      code: 'ERR_INVALID_ARG_TYPE'
+    })
+    await fake.streamed(UPLOAD, status.error)
+    fake.clock.advance(10_000)
+    await failed
+  })
+
   it('sends holes where it is sparse, and refuses them elsewhere', async () => {
     await using fake = await setUp()
     const chunks = [Buffer.from('abc'), { holeBytes: 4093 }]
