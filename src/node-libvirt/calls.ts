@@ -58,10 +58,21 @@ interface Call {
   release: () => void
 }
 
+export interface CallsOptions {
+  readonly clock: Clock
+  readonly queuedMax?: number
+  /** After it serials begin anew at 1. */
+  readonly serialMax?: number
+  /** Serials that something else than a call goes by: a stream keeps that of its call. */
+  readonly isTaken?: (serial: number) => boolean
+}
+
 export class Calls {
   readonly #send: (frame: Buffer) => void
   readonly #clock: Clock
   readonly #queuedMax: number
+  readonly #serialMax: number
+  readonly #isTaken: (serial: number) => boolean
   readonly #running = new Map<number, Call>()
   readonly #queues: Readonly<Record<Priority, Call[]>> = { high: [], low: [] }
   readonly #slotsUsed: Record<Priority, number> = { high: 0, low: 0 }
@@ -72,11 +83,13 @@ export class Calls {
 
   constructor(
     send: (frame: Buffer) => void,
-    { clock, queuedMax = CALLS_QUEUED_MAX }: { clock: Clock; queuedMax?: number }
+    { clock, queuedMax = CALLS_QUEUED_MAX, serialMax = SERIAL_MAX, isTaken = () => false }: CallsOptions
   ) {
     this.#send = send
     this.#clock = clock
     this.#queuedMax = queuedMax
+    this.#serialMax = serialMax
+    this.#isTaken = isTaken
   }
 
   /** Calls that libvirtd works on, those among them that nobody waits for any more, and calls not sent yet. */
@@ -263,8 +276,8 @@ export class Calls {
 
   #nextSerial(): number {
     do {
-      this.#serial = this.#serial === SERIAL_MAX ? 1 : this.#serial + 1
-    } while (this.#running.has(this.#serial))
+      this.#serial = this.#serial === this.#serialMax ? 1 : this.#serial + 1
+    } while (this.#running.has(this.#serial) || this.#isTaken(this.#serial))
     return this.#serial
   }
 }

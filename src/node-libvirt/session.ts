@@ -30,7 +30,10 @@ export class Session {
         onClosed: (reason) => this.#end(reason)
       }
     })
-    this.calls = new Calls((frame) => this.channel.send(frame), { clock })
+    this.calls = new Calls((frame) => this.channel.send(frame), {
+      clock,
+      isTaken: (serial) => this.streams.has(serial)
+    })
     this.events = new Events({ calls: this.calls, clock, deadlineMs: callDeadlineMs, onProblem })
     this.streams = new Streams({ channel: this.channel, calls: this.calls, clock })
   }

@@ -62,6 +62,11 @@ export class Streams {
     return promise
   }
 
+  /** Whether frames with this serial belong to an open stream. */
+  has(serial: number): boolean {
+    return this.#streams.has(serial)
+  }
+
   /** Frames of a stream that has ended already may still be on their way: they are dropped. */
   receive(frame: Frame): void {
     this.#streams.get(frame.serial)?.receive(frame)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { Buffer } from 'node:buffer'
 import { describe, it } from 'node:test'
-import { type CallOptions, Calls } from '../../src/node-libvirt/calls.ts'
+import { type CallOptions, Calls, type CallsOptions } from '../../src/node-libvirt/calls.ts'
 import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
 import { type Procedure, procedure } from '../../src/node-libvirt/protocol/procedure.ts'
 import {
@@ -23,10 +23,10 @@ const double = procedure(500, struct({ value: int }), struct({ doubled: int }), 
 /** The same, which libvirtd does on the workers that a stuck QEMU can block. */
 const slowDouble = { ...double, priority: 'low' } as const
 
-function setUp({ queuedMax = 100 } = {}) {
+function setUp(options: Partial<CallsOptions> = {}) {
   const clock = new FakeClock()
   const sent: Buffer[] = []
-  const calls = new Calls((frame) => sent.push(frame), { clock, queuedMax })
+  const calls = new Calls((frame) => sent.push(frame), { clock, queuedMax: 100, ...options })
   const call = (
     value: number,
     { signal, deadlineMs = 1000 }: CallOptions = {},
@@ -320,6 +320,17 @@ describe('calls', () => {
       )
     })
   }
+
+  it('begin serials anew at 1, without those of calls that run and of open streams', async () => {
+    const { call, reply, end, sent } = setUp({ serialMax: 5, isTaken: (serial) => serial === 2 })
+    const serials = () => sent.map((frame) => frame.readUInt32BE(20))
+    const results = [1, 2, 3, 4].map((value) => call(value))
+    assert.deepEqual(serials(), [1, 3, 4, 5])
+    reply(3, hex('00000000'))
+    results.push(call(5))
+    assert.deepEqual(serials(), [1, 3, 4, 5, 3])
+    await end(results)
+  })
 
   it('name the program of a QEMU procedure on the wire', () => {
     const { calls, sent } = setUp()
