@@ -161,7 +161,7 @@ export const OperationView = Type.Object(
     verb: VerbName,
     host: HostId,
     vm: Type.Optional(VmName),
-    /** `waiting`: for its host. `sent`: not acknowledged yet. `expired`: the host never took it in time. */
+    /** `waiting`: for its host, or for the next try after its host refused it for now. `sent`: not acknowledged yet. `expired`: the host never took it in time. */
     state: Type.Enum([...operationStates]),
     step: Type.Optional(ShortText),
     stepIndex: Type.Optional(Type.Integer({ minimum: 0 })),

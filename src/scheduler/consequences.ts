@@ -6,6 +6,8 @@ import { compile } from '../protocol/validate.ts'
 import { VmSummary } from '../protocol/vm.ts'
 import type { CommandRecord, VmConsequence } from './store/store.ts'
 
+/** Of a host's words, so that ours fit beside them. */
+export const refusalCharactersMax = 1_000
 const readVmSummary = compile(VmSummary, 'VM in a result')
 
 /** A provision that failed left nothing on its host; a teardown that is done removed everything. */
@@ -32,13 +34,7 @@ export function vmInResult(record: CommandRecord, result: CommandResult): VmSumm
 export function endOfOverdue(record: CommandRecord): { error: ErrorReport; consequence: VmConsequence } {
   const { host, verb } = record
   if (record.state === 'waiting')
-    return {
-      error: {
-        code: 'E_UNAVAILABLE',
-        message: `host ${host} was away until the command expired: nothing was done. Bring the host back, then ask again.`
-      },
-      consequence: verb === 'vm.provision' ? 'forget-unless-reported' : 'none'
-    }
+    return { error: neverTaken(record), consequence: consequenceOfEnd(verb, 'failed') }
   const taken =
     record.state === 'running' ? 'took the command and never told its end' : 'did not answer in time'
   return {
@@ -49,5 +45,18 @@ export function endOfOverdue(record: CommandRecord): { error: ErrorReport; conse
       } before asking again.`
     },
     consequence: 'none'
+  }
+}
+
+function neverTaken({ host, refusal }: CommandRecord): ErrorReport {
+  if (refusal === undefined)
+    return {
+      code: 'E_UNAVAILABLE',
+      message: `host ${host} was away until the command expired: nothing was done. Bring the host back, then ask again.`
+    }
+  const said = refusal.message.slice(0, refusalCharactersMax)
+  return {
+    code: refusal.code,
+    message: `host ${host} refused the command until it expired: ${said} Nothing was done. Ask again when the reason is gone.`
   }
 }

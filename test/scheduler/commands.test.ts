@@ -8,6 +8,8 @@ import { afterEach, beforeEach, describe, it } from 'node:test'
 import type { OperationReply, OperationView, VmList, VmReply } from '../../src/protocol/api.ts'
 import { clockSkewMsMax } from '../../src/protocol/command.ts'
 import { overdueIntervalMs } from '../../src/scheduler/housekeeping.ts'
+import { unansweredMax, unansweredMs } from '../../src/scheduler/hub/delivery.ts'
+import { retryBaseMs } from '../../src/scheduler/refusals.ts'
 import { gibibyte, hostFacts, specification, vmSummary } from './support/samples.ts'
 import type { TestAgent } from './support/test-agent.ts'
 import { TestScheduler } from './support/test-scheduler.ts'
@@ -240,17 +242,131 @@ describe("a command's way", { timeout: 60_000 }, () => {
     await connectWithFacts()
     const { id } = await create()
     await agent.nextCommand()
-    agent.send({
-      type: 'refusal',
-      command: id,
-      error: { code: 'E_BUSY', message: '64 operations wait already' }
-    })
+    const error = { code: 'E_CONFLICT', message: 'the name is taken by a foreign domain' } as const
+    agent.refuse(id, error)
     await agent.sync()
     const refused = await operation(id)
     assert.equal(refused.state, 'failed')
-    assert.deepEqual(refused.error, { code: 'E_BUSY', message: '64 operations wait already' })
-    assert.match(refused.next, /Nothing happened/)
+    assert.deepEqual(refused.error, error)
+    assert.match(refused.next, /Change what was asked for/)
     assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
+  })
+
+  describe('that is refused for now', () => {
+    const busy = { code: 'E_BUSY', message: '64 operations wait already.' } as const
+
+    for (const code of ['E_BUSY', 'E_UNAVAILABLE', 'E_CAPACITY'] as const)
+      it(`waits and is sent again, the same bytes, until it is taken: ${code}`, async () => {
+        await connectWithFacts()
+        const { id } = await create()
+        const { jws } = await agent.nextCommand()
+        for (const waitMs of [retryBaseMs, 2 * retryBaseMs]) {
+          agent.refuse(id, { code, message: 'not now.' })
+          await agent.sync()
+          const waiting = await operation(id)
+          assert.equal(waiting.state, 'waiting')
+          assert.equal(waiting.error, undefined)
+          assert.match(waiting.next, new RegExp(`${code}: not now.*sent again at .* until `))
+          assert.deepEqual(agent.unread('command'), [])
+          await scheduler.clock.advance(waitMs + 100)
+          assert.equal((await agent.nextCommand()).jws, jws)
+        }
+        agent.acknowledge(id)
+        agent.finish(id)
+        await agent.sync()
+        assert.equal((await operation(id)).state, 'done')
+      })
+
+    it('is sent again after the host reconnected, not before its time', async () => {
+      await connectWithFacts()
+      const { id } = await create()
+      await agent.nextCommand()
+      agent.refuse(id, busy)
+      await agent.sync()
+      await agent.disconnect()
+      await agent.connect()
+      await agent.sync()
+      assert.deepEqual(agent.unread('command'), [])
+      scheduler.clock.jump(retryBaseMs)
+      agent.heartbeat()
+      assert.equal((await agent.nextCommand()).claims.id, id)
+    })
+
+    it('keeps what is asked of the same VM later behind it, and lets others pass', async () => {
+      await connectWithFacts()
+      await provisioned()
+      const { operation: stop } = await scheduler.api.post<OperationReply>('/v1/vms/web-1/stop')
+      await agent.nextCommand()
+      agent.refuse(stop.id, busy)
+      await agent.sync()
+      const { operation: start } = await scheduler.api.post<OperationReply>('/v1/vms/web-1/start')
+      const { operation: other } = await scheduler.api.post<OperationReply>('/v1/hosts/kvm-1/refresh')
+      assert.equal((await agent.nextCommand()).claims.id, other.id)
+      await scheduler.clock.advance(retryBaseMs + 100)
+      assert.equal((await agent.nextCommand()).claims.id, stop.id)
+      assert.equal((await agent.nextCommand()).claims.id, start.id)
+    })
+
+    it('until it expires ends with what the host said: nothing was done', async () => {
+      await connectWithFacts()
+      const { id } = await create()
+      await agent.nextCommand()
+      agent.refuse(id, busy)
+      await agent.sync()
+      await agent.disconnect()
+      scheduler.clock.jump(hourMs)
+      await scheduler.clock.advance(overdueIntervalMs)
+      const expired = await operation(id)
+      assert.equal(expired.state, 'expired')
+      assert.equal(expired.error?.code, 'E_BUSY')
+      assert.match(expired.error?.message ?? '', /64 operations wait already.*nothing was done/i)
+      assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
+    })
+
+    it('survives a restart of the scheduler', async () => {
+      await connectWithFacts()
+      const { id } = await create()
+      await agent.nextCommand()
+      agent.refuse(id, busy)
+      await agent.sync()
+      await scheduler.stop()
+      await scheduler.startAgain()
+      assert.equal((await operation(id)).state, 'waiting')
+      scheduler.clock.jump(retryBaseMs)
+      await agent.connect()
+      assert.equal((await agent.nextCommand()).claims.id, id)
+    })
+  })
+
+  it('that is refused unread is sent again when it stays unanswered', async () => {
+    await connectWithFacts()
+    const { id } = await create()
+    const { jws } = await agent.nextCommand()
+    agent.refuse(undefined, { code: 'E_BUSY', message: 'the agent takes no more commands now' })
+    await agent.sync()
+    assert.equal((await operation(id)).state, 'sent')
+    scheduler.clock.jump(unansweredMs)
+    agent.heartbeat()
+    assert.equal((await agent.nextCommand()).jws, jws)
+  })
+
+  it('goes out with no more others than an agent looks at, in order', async () => {
+    const count = unansweredMax + 3
+    const ids: string[] = []
+    for (let at = 0; at < count; at++)
+      ids.push((await scheduler.api.post<OperationReply>('/v1/hosts/kvm-1/refresh')).operation.id)
+    await agent.connect()
+    const seen: string[] = []
+    for (let at = 0; at < unansweredMax; at++) seen.push((await agent.nextCommand()).claims.id)
+    await agent.sync()
+    assert.deepEqual(agent.unread('command'), [])
+    agent.acknowledge(seen[0] ?? '')
+    seen.push((await agent.nextCommand()).claims.id)
+    agent.finish(seen[1] ?? '')
+    seen.push((await agent.nextCommand()).claims.id)
+    agent.refuse(seen[2], { code: 'E_UNSUPPORTED', message: 'x' })
+    seen.push((await agent.nextCommand()).claims.id)
+    assert.deepEqual(seen, ids)
   })
 
   it('that fails keeps a VM that its host still reports', async () => {
@@ -266,6 +382,27 @@ describe("a command's way", { timeout: 60_000 }, () => {
     agent.sendInventory()
     await agent.sync()
     assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
+  })
+
+  it('that was taken and is refused later was lost with the journal of its host: the outcome is unknown', async () => {
+    await connectWithFacts()
+    const { id } = await create()
+    await agent.nextCommand()
+    agent.acknowledge(id)
+    await agent.sync()
+    agent.instance = randomUUID()
+    await agent.connect()
+    await agent.nextCommand()
+    agent.refuse(id, { code: 'E_UNAVAILABLE', message: 'the journal cannot be read' })
+    await agent.sync()
+    assert.equal((await operation(id)).state, 'running')
+    agent.refuse(id, { code: 'E_STALE', message: 'the command expired' })
+    await agent.sync()
+    const { state, error } = await operation(id)
+    assert.equal(state, 'failed')
+    assert.equal(error?.code, 'E_INTERRUPTED')
+    assert.match(error?.message ?? '', /lost its record.*hostlet vm show web-1/)
+    assert.equal((await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm.state, 'pending')
   })
 
   it('made a VM that its host has lost since: it is missing, and can be removed', async () => {
@@ -322,9 +459,10 @@ describe("a command's way", { timeout: 60_000 }, () => {
     await agent.nextCommand()
     other.acknowledge(id)
     other.send({ type: 'progress', command: id, at: 1, step: 'x', stepIndex: 0, steps: 1 })
-    other.send({ type: 'refusal', command: id, error: { code: 'E_BUSY', message: 'x' } })
+    for (const code of ['E_BUSY', 'E_CONFLICT'] as const) other.refuse(id, { code, message: 'x' })
     other.finish(id)
-    assert.equal((await other.next('problem')).error.code, 'E_AUTH')
+    // It may forget it: it is what a machine did under an identity that it has no more.
+    assert.equal((await other.next('result-ack')).command, id)
     await other.sync()
     const untouched = await operation(id)
     assert.equal(untouched.state, 'sent')

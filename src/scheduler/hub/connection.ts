@@ -6,7 +6,7 @@ import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { type AgentMessageOf, protocolVersion, type SchedulerMessage } from '../../protocol/messages.ts'
-import type { HostRecord, Store } from '../store/store.ts'
+import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
 import { handleMessage, type Session } from './handlers.ts'
 import { readHello, readMessage } from './hello.ts'
@@ -32,7 +32,7 @@ export const closeCodes = {
 
 export interface ConnectionOptions {
   readonly socket: WebSocket
-  readonly host: HostRecord
+  readonly host: string
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
@@ -59,16 +59,15 @@ export class AgentConnection {
   #badInARow = 0
   #awayReason: string | undefined
   readonly #closed = Promise.withResolvers<void>()
+  /** Which run of the agent said hello. */
+  #instance = ''
   #delivery: { again: boolean } | undefined
-  /** The last command that was sent over this connection. */
-  #delivered: string | undefined
-  #resendTaken = false
 
   constructor(options: ConnectionOptions) {
     const { socket, host, store, clock } = options
-    this.host = host.id
+    this.host = host
     this.#options = options
-    this.#log = options.log.child({ host: host.id })
+    this.#log = options.log.child({ host })
     this.#outgoing = new Outgoing(socket, () => this.cut('it does not read what is sent to it'))
     this.#inbox = new Inbox({
       handle: (item) => this.#receive(item.data, item.isBinary),
@@ -76,12 +75,14 @@ export class AgentConnection {
       resume: () => socket.resume()
     })
     this.#session = {
-      host: host.id,
+      host,
       store,
       log: this.#log,
       now: () => clock.now(),
+      instance: () => this.#instance,
       send: (message) => this.#outgoing.send(message),
-      wake: () => this.wake()
+      wake: () => this.wake(),
+      wakeAfter: (ms) => void clock.timer(ms, () => this.wake())
     }
     this.#watch = clock.timer(helloTimeoutMs, () => this.#hangUp('badHello', 'no hello came in time'))
     socket.on('message', (data, isBinary) => this.#onMessage(data, isBinary))
@@ -100,7 +101,7 @@ export class AgentConnection {
 
   /** Sends what waits for this host; returns at once. */
   wake(): void {
-    if (this.#state !== 'ready') return
+    if (!this.#isReady) return
     if (this.#delivery !== undefined) this.#delivery.again = true
     else void this.#deliverAll()
   }
@@ -115,6 +116,10 @@ export class AgentConnection {
   async settled(): Promise<void> {
     await this.#closed.promise
     await this.#inbox.settled()
+  }
+
+  get #isReady(): boolean {
+    return this.#state === 'ready' && this.#isOpen
   }
 
   #onMessage(data: RawData, isBinary: boolean): void {
@@ -149,19 +154,29 @@ export class AgentConnection {
   }
 
   async #hello({ agentVersion, instance, verbs }: AgentMessageOf<'hello'>): Promise<void> {
-    const { host, store, clock } = this.#options
-    this.#resendTaken = host.report?.instance !== instance
+    const { store, clock, onReady } = this.#options
     const connectedAt = clock.now()
-    await store.hosts.connected(host.id, { connection: this.#id, connectedAt, agentVersion, instance, verbs })
+    await store.hosts.connected(this.host, {
+      connection: this.#id,
+      connectedAt,
+      agentVersion,
+      instance,
+      verbs
+    })
+    // Looked at after that: whoever revokes a host from here on finds it connected, and cuts it off.
+    if ((await store.hosts.find(this.host))?.revokedAt !== undefined)
+      this.#hangUp('auth', 'the host was revoked')
     if (this.#state !== 'hello' || !this.#isOpen) {
-      await store.hosts.away(host.id, this.#id, this.#awayReason ?? 'the connection was lost')
+      await store.hosts.away(this.host, this.#id, this.#awayReason ?? 'the connection was lost')
       return
     }
     this.#state = 'ready'
+    this.#instance = instance
     this.#watchForSilence()
     this.#log.info({ agentVersion }, 'host connected')
+    // At once, so that of two connections the one whose hello came last is the host's; the welcome still goes out first.
+    onReady(this)
     await this.#outgoing.send(this.#welcome())
-    this.#options.onReady(this)
     this.wake()
   }
 
@@ -190,15 +205,16 @@ export class AgentConnection {
     const delivery = { again: true }
     this.#delivery = delivery
     try {
-      while (delivery.again && this.#state === 'ready') {
+      while (delivery.again && this.#isReady) {
         delivery.again = false
-        this.#delivered = await deliver({
+        await deliver({
           host: this.host,
+          connection: this.#id,
+          instance: this.#instance,
           commands: store.commands,
           now: () => clock.now(),
-          send: (message) => this.#outgoing.send(message),
-          after: this.#delivered,
-          taken: this.#resendTaken
+          isOpen: () => this.#isReady,
+          send: (message) => this.#outgoing.send(message)
         })
       }
     } catch (error) {

@@ -1,29 +1,36 @@
-// Sends a host what waits for it, oldest first, one at a time.
+// Sends a host what waits for it, oldest first, and no more at a time than an agent looks at.
 
 import type { SchedulerMessage } from '../../protocol/messages.ts'
 import type { CommandStore } from '../store/store.ts'
 
+/** How long a command may stay unanswered before it is sent again: an agent that is overrun refuses without saying what. */
+export const unansweredMs = 30_000
+/** Commands that are out and unanswered; an agent looks at twice as many. */
+export const unansweredMax = 32
+
 export interface Delivery {
   readonly host: string
+  readonly connection: string
+  /** The run of the agent that the connection leads to. */
+  readonly instance: string
   readonly commands: Pick<CommandStore, 'undelivered' | 'sent'>
   now(): number
+  /** Whether the connection takes more. */
+  isOpen(): boolean
   send(message: SchedulerMessage): Promise<boolean>
-  /** The last command that this connection has sent. */
-  readonly after: string | undefined
-  /** Also what the host acknowledged and has not ended: an agent that was restarted may have lost it. */
-  readonly taken: boolean
 }
 
-/** Resolves with the last command sent, when nothing waits or the socket takes no more. */
-export async function deliver(delivery: Delivery): Promise<string | undefined> {
-  const { host, commands, now, send, taken } = delivery
-  let after = delivery.after
-  for (;;) {
-    const next = await commands.undelivered(host, { now: now(), after, taken })
-    if (next === undefined) return after
+/** Resolves when nothing is to be sent now, or the connection takes no more. */
+export async function deliver(delivery: Delivery): Promise<void> {
+  const { host, connection, instance, commands, send } = delivery
+  while (delivery.isOpen()) {
+    const now = delivery.now()
+    const unansweredBefore = now - unansweredMs
+    const courier = { host, connection, instance, now, unansweredBefore, unansweredMax }
+    const next = await commands.undelivered(courier)
+    if (next === undefined) return
     // Recorded first: a command counts as possibly known to its host from here on.
-    await commands.sent(next.id, now())
-    if (next.jws !== undefined && !(await send({ type: 'command', jws: next.jws }))) return after
-    after = next.id
+    const isOpen = await commands.sent(next.id, courier)
+    if (isOpen && next.jws !== undefined && !(await send({ type: 'command', jws: next.jws }))) return
   }
 }

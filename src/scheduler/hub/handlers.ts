@@ -1,20 +1,27 @@
 // What each message of an agent does: one entry a type. Handlers throw HostletError; the connection answers with `problem`.
 
-import { HostletError } from '../../errors.ts'
+import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
 import { consequenceOfEnd, vmInResult } from '../consequences.ts'
-import type { Store } from '../store/store.ts'
+import { afterRefusal } from '../refusals.ts'
+import type { CommandRecord, Store } from '../store/store.ts'
+
+/** A timer may fire a little before the clock on the wall gets there. */
+const timerSlackMs = 20
 
 /** What a handler may use of its connection. */
 export interface Session {
   readonly host: string
   readonly store: Store
   readonly log: Logger
+  /** Which run of the agent is at the other end. */
+  instance(): string
   now(): number
   send(message: SchedulerMessage): Promise<boolean>
   /** Looks for commands to deliver. */
   wake(): void
+  wakeAfter(ms: number): void
 }
 
 type Handlers = {
@@ -43,20 +50,22 @@ const handlers: Handlers = {
 
   metrics: (message, { store, host }) => store.metrics.add(host, message.samples),
 
-  ack: async ({ command, repeated }, { store, host, now, log }) => {
-    if (await store.commands.acknowledged(command, host, now())) log.info({ command }, 'command taken')
+  ack: async ({ command, repeated }, { store, host, now, log, instance, wake }) => {
+    const taken = { at: now(), instance: instance() }
+    if (await store.commands.acknowledged(command, host, taken))
+      log.info({ command, repeated }, 'command taken')
     else if (!repeated) log.warn({ command }, 'acknowledgement of a command that is not open')
+    wake()
   },
 
-  refusal: async ({ command, error }, { store, host, now, log }) => {
-    if (command === undefined) {
-      log.warn({ error }, 'the host refused a command that it could not read')
-      return
-    }
-    const record = await store.commands.find(command)
-    const consequence = consequenceOfEnd(record?.verb ?? '', 'failed')
-    if (await store.commands.refused(command, host, error, now(), consequence))
-      log.warn({ command, code: error.code }, 'command refused')
+  refusal: async ({ command, error }, session) => {
+    const { store, host, log, wake } = session
+    const record = command === undefined ? undefined : await store.commands.find(command)
+    if (command === undefined)
+      log.warn({ code: error.code, reason: error.message }, 'a command was refused unread')
+    else if (record?.host !== host) log.warn({ command }, 'refusal of a command that is not open')
+    else await refused(record, error, session)
+    wake()
   },
 
   progress: async (message, { store, host }) => {
@@ -64,11 +73,11 @@ const handlers: Handlers = {
   },
 
   result: async ({ result }, session) => {
-    const { store, host, now, log, send } = session
+    const { store, host, now, log, send, wake } = session
     const record = await store.commands.find(result.command)
-    if (record !== undefined && record.host !== host)
-      throw new HostletError('E_AUTH', `command ${result.command} is not for host ${host}`)
-    if (record === undefined) log.warn({ command: result.command }, 'result of a command that is not known')
+    // Also what this machine did under an earlier identity: it would send that again for ever.
+    if (record?.host !== host)
+      log.warn({ command: result.command }, 'result of a command that this host does not have')
     else {
       const consequence = consequenceOfEnd(record.verb, result.outcome)
       await store.commands.finished(host, result, now(), consequence, vmInResult(record, result))
@@ -79,6 +88,7 @@ const handlers: Handlers = {
     }
     // Stored, or nothing to store: either way the host may forget it.
     await send({ type: 'result-ack', command: result.command })
+    wake()
   },
 
   problem: async ({ error }, { log }) => {
@@ -91,4 +101,20 @@ export async function handleMessage(message: AgentMessage, session: Session): Pr
     throw new HostletError('E_BAD_REQUEST', 'hello is said once, as the first message of a connection')
   const handle = handlers[message.type] as (message: AgentMessage, session: Session) => Promise<void>
   await handle(message, session)
+}
+
+async function refused(record: CommandRecord, error: ErrorReport, session: Session): Promise<void> {
+  const { store, now, log, wakeAfter } = session
+  const fields = { command: record.id, code: error.code, reason: error.message }
+  const decision = afterRefusal(record, error)
+  if (decision.kind === 'none') return log.warn(fields, 'refusal of a command that was taken')
+  if (decision.kind === 'end') {
+    if (await store.commands.refused(record, decision.error, now(), decision.consequence))
+      log.warn(fields, 'command refused')
+    return
+  }
+  const { delayMs } = decision
+  if (!(await store.commands.postponed(record, error, now() + delayMs))) return
+  log.info({ ...fields, delayMs }, 'command refused for now')
+  wakeAfter(delayMs + timerSlackMs)
 }

@@ -61,9 +61,9 @@ export class Hub {
     this.#ready.get(host)?.wake()
   }
 
-  /** Ends the host's connection, because it may not have one any more. */
+  /** Ends every connection of the host, because it may not have one any more; one that says hello just now included. */
   disconnect(host: string, reason: string): void {
-    this.#ready.get(host)?.close('auth', reason)
+    for (const connection of this.#all) if (connection.host === host) connection.close('auth', reason)
   }
 
   async close(): Promise<void> {
@@ -78,7 +78,7 @@ export class Hub {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     try {
-      const host = await this.#admit(request, socket)
+      const { id: host } = await this.#admit(request, socket)
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         const connection = new AgentConnection({
           ...this.#options,

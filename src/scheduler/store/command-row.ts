@@ -20,6 +20,9 @@ export interface CommandRow {
   readonly sent_at: number | null
   readonly started_at: number | null
   readonly finished_at: number | null
+  readonly refusals: number
+  readonly refusal: string | null
+  readonly retry_at: number | null
   readonly value: string | null
   readonly error: string | null
 }
@@ -44,6 +47,9 @@ export function toCommandRecord(row: CommandRow): CommandRecord {
     sentAt: given(row.sent_at),
     startedAt: given(row.started_at),
     finishedAt: given(row.finished_at),
+    refusals: row.refusals,
+    refusal: fromJsonOrNull(row.refusal),
+    retryAt: given(row.retry_at),
     value: fromJsonOrNull(row.value),
     error: fromJsonOrNull(row.error)
   }

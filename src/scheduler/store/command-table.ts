@@ -14,14 +14,32 @@ import type {
   CommandFilter,
   CommandRecord,
   CommandStore,
+  Courier,
   NewCommand,
   Page,
   Repeatable,
   VmConsequence
 } from './store.ts'
 
+/** Open commands of one host; more are refused. */
+export const openCommandsMax = 2_000
 /** Overdue commands that one round deals with; the next round takes the rest. */
 const overdueMax = 1_000
+
+/** Word for word the condition of the index `commands_open_by_host`, or SQLite would not use it. */
+const isOpen = `state IN ('waiting', 'sent', 'running')`
+
+const undelivered = `${commandSelect} WHERE host = :host AND ${isOpen} AND expires_at > :now
+  AND CASE state
+    WHEN 'waiting' THEN coalesce(retry_at, 0) <= :now AND NOT EXISTS
+      (SELECT 1 FROM commands AS earlier WHERE earlier.vm = commands.vm AND earlier.sequence < commands.sequence
+         AND earlier.state = 'waiting' AND earlier.retry_at > :now)
+    WHEN 'sent' THEN sent_by IS NOT :connection OR sent_at <= :unansweredBefore
+    ELSE taken_by IS NOT :instance AND sent_by IS NOT :connection
+  END
+  AND :unansweredMax > (SELECT count(*) FROM commands WHERE host = :host AND ${isOpen} AND state = 'sent'
+    AND sent_by = :connection AND sent_at > :unansweredBefore)
+  ORDER BY sequence LIMIT 1`
 
 export class CommandTable implements CommandStore {
   readonly #sqlite: Sqlite
@@ -69,39 +87,38 @@ export class CommandTable implements CommandStore {
   }
 
   async countOpen(): Promise<number> {
-    const row = this.#sqlite.get<{ open: number }>(
-      `SELECT count(*) AS open FROM commands WHERE state IN ('waiting', 'sent', 'running')`
-    )
+    const row = this.#sqlite.get<{ open: number }>(`SELECT count(*) AS open FROM commands WHERE ${isOpen}`)
     return row?.open ?? 0
   }
 
-  async undelivered(
-    host: string,
-    { now, after, taken }: { now: number; after: string | undefined; taken: boolean }
-  ): Promise<CommandRecord | undefined> {
-    const row = this.#sqlite.get<CommandRow>(
-      `${commandSelect} WHERE host = :host AND expires_at > :now
-         AND (state IN ('waiting', 'sent') OR (:taken AND state = 'running'))
-         AND sequence > coalesce((SELECT sequence FROM commands WHERE id = :after), 0)
-       ORDER BY sequence LIMIT 1`,
-      { host, now, after: after ?? null, taken: taken ? 1 : 0 }
-    )
+  async undelivered(courier: Courier): Promise<CommandRecord | undefined> {
+    const row = this.#sqlite.get<CommandRow>(undelivered, { ...courier })
     return row === undefined ? undefined : toCommandRecord(row)
   }
 
-  async sent(id: string, at: number): Promise<void> {
+  async sent(id: string, { connection, now }: Pick<Courier, 'connection' | 'now'>): Promise<boolean> {
     const changes = this.#sqlite.run(
-      `UPDATE commands SET state = 'sent', sent_at = :at WHERE id = :id AND state IN ('waiting', 'sent')`,
-      { id, at }
+      `UPDATE commands SET state = iif(state = 'running', state, 'sent'), sent_at = :now, sent_by = :connection,
+         retry_at = NULL
+       WHERE id = :id AND ${isOpen}`,
+      { id, connection, now }
     )
     if (changes > 0) this.#changed(id)
+    return changes > 0
   }
 
-  async acknowledged(id: string, host: string, at: number): Promise<boolean> {
+  /** Again, when another run of the agent has it: then only who took it is new. */
+  async acknowledged(
+    id: string,
+    host: string,
+    { at, instance }: { at: number; instance: string }
+  ): Promise<boolean> {
     const changes = this.#sqlite.run(
-      `UPDATE commands SET state = 'running', started_at = :at, finished_at = NULL, error = NULL
-       WHERE id = :id AND host = :host AND state IN ('waiting', 'sent', 'expired')`,
-      { id, host, at }
+      `UPDATE commands SET state = 'running', taken_by = :instance, retry_at = NULL, finished_at = NULL, error = NULL,
+         started_at = iif(state = 'running', started_at, :at)
+       WHERE id = :id AND host = :host AND (state IN ('waiting', 'sent', 'expired')
+         OR state = 'running' AND taken_by IS NOT :instance)`,
+      { id, host, at, instance }
     )
     if (changes > 0) this.#changed(id)
     return changes > 0
@@ -121,14 +138,23 @@ export class CommandTable implements CommandStore {
     return changes > 0
   }
 
+  async postponed({ id, host }: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean> {
+    const changes = this.#sqlite.run(
+      `UPDATE commands SET state = 'waiting', refusals = refusals + 1, refusal = :refusal, retry_at = :retryAt
+       WHERE id = :id AND host = :host AND state IN ('waiting', 'sent')`,
+      { id, host, refusal: JSON.stringify(refusal), retryAt }
+    )
+    if (changes > 0) this.#changed(id)
+    return changes > 0
+  }
+
   async refused(
-    id: string,
-    host: string,
+    { id, host, state }: CommandRecord,
     error: ErrorReport,
     at: number,
     consequence: VmConsequence
   ): Promise<boolean> {
-    return this.#end({ id, host, from: ['waiting', 'sent'], state: 'failed', error, at, consequence })
+    return this.#end({ id, host, from: [state], state: 'failed', error, at, consequence })
   }
 
   async finished(
@@ -210,6 +236,7 @@ export class CommandTable implements CommandStore {
 
   #insert(command: NewCommand): CommandRecord {
     const { id, verb, host, vm, jws, createdAt, expiresAt, repeatable } = command
+    this.#assertRoom(host)
     applyIntent(this.#sqlite, command)
     this.#sqlite.run(
       `INSERT INTO commands (id, verb, host, vm, vm_uuid, jws, state, created_at, expires_at)
@@ -224,6 +251,18 @@ export class CommandTable implements CommandStore {
     const record = this.#find(id)
     if (record === undefined) throw new HostletError('E_INTERNAL', 'the store lost a command')
     return record
+  }
+
+  #assertRoom(host: string): void {
+    const row = this.#sqlite.get<{ open: number }>(
+      `SELECT count(*) AS open FROM commands WHERE host = :host AND ${isOpen}`,
+      { host }
+    )
+    if ((row?.open ?? 0) < openCommandsMax) return
+    throw new HostletError(
+      'E_BUSY',
+      `${openCommandsMax} operations of host ${host} are open already. See "hostlet op ls --host ${host}".`
+    )
   }
 
   #repeated({ scope, key, hash }: Repeatable): CommandRecord | undefined {

@@ -89,6 +89,16 @@ export const mainMigrations: readonly string[] = [
     note TEXT NOT NULL,
     created_at INTEGER NOT NULL
   ) STRICT;
+  `,
+  // Who was sent a command and who took it, and what to do after a refusal.
+  `
+  ALTER TABLE main.commands ADD COLUMN sent_by TEXT;
+  ALTER TABLE main.commands ADD COLUMN taken_by TEXT;
+  ALTER TABLE main.commands ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE main.commands ADD COLUMN refusal TEXT;
+  ALTER TABLE main.commands ADD COLUMN retry_at INTEGER;
+  CREATE INDEX main.commands_open_by_host ON commands (host, sequence)
+    WHERE state IN ('waiting', 'sent', 'running');
   `
 ]
 

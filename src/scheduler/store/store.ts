@@ -136,6 +136,11 @@ export interface CommandRecord {
   readonly sentAt: number | undefined
   readonly startedAt: number | undefined
   readonly finishedAt: number | undefined
+  /** How often its host has refused it for the time being, and what it said last. */
+  readonly refusals: number
+  readonly refusal: ErrorReport | undefined
+  /** Not sent again before. */
+  readonly retryAt: number | undefined
   readonly value: Record<string, unknown> | undefined
   readonly error: ErrorReport | undefined
 }
@@ -165,6 +170,19 @@ export interface Repeatable {
   readonly hash: Buffer
 }
 
+/** The connection that looks for commands, and what it knows. */
+export interface Courier {
+  readonly host: string
+  readonly connection: string
+  /** The run of the agent at the other end: another one may have lost what an earlier one took. */
+  readonly instance: string
+  readonly now: number
+  /** What was sent before and not answered is sent again. */
+  readonly unansweredBefore: number
+  /** No more than so many may be unanswered. */
+  readonly unansweredMax: number
+}
+
 /** What the end of a command means for its VM's record. */
 export type VmConsequence = 'none' | 'forget' | 'forget-unless-reported'
 
@@ -179,27 +197,27 @@ export interface CommandStore {
   nextGeneration(vm: string): Promise<number>
   /** The command made earlier with that key. Throws E_CONFLICT when it was made by another request. */
   repeated(repeatable: Repeatable): Promise<CommandRecord | undefined>
-  /** Durable when it resolves. Throws E_CONFLICT when the VM's name or UUID is taken, E_NOT_FOUND when it is gone. */
+  /**
+   * Durable when it resolves. Throws E_CONFLICT when the VM's name or UUID is taken, E_NOT_FOUND when it is gone, E_BUSY
+   * when the host has `openCommandsMax` open ones.
+   */
   add(command: NewCommand): Promise<CommandRecord>
   find(id: string): Promise<CommandRecord | undefined>
   list(filter: CommandFilter, limit: number): Promise<Page<CommandRecord>>
   countOpen(): Promise<number>
-  /** Commands to send to a host, oldest first; `after` is the last one sent. With `taken`, also those that it acknowledged. */
-  undelivered(
-    host: string,
-    options: { now: number; after: string | undefined; taken: boolean }
-  ): Promise<CommandRecord | undefined>
-  sent(id: string, at: number): Promise<void>
-  acknowledged(id: string, host: string, at: number): Promise<boolean>
+  /**
+   * The oldest command to send now: one that waits, that was sent over another connection or long ago without an answer,
+   * or that another run of the agent took. One whose VM has an earlier command that waits for its next try waits too.
+   */
+  undelivered(courier: Courier): Promise<CommandRecord | undefined>
+  /** False when it has ended meanwhile. */
+  sent(id: string, courier: Pick<Courier, 'connection' | 'now'>): Promise<boolean>
+  acknowledged(id: string, host: string, taken: { at: number; instance: string }): Promise<boolean>
   progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
-  /** Nothing happened on the host. False when the command is not one of the host's open ones. */
-  refused(
-    id: string,
-    host: string,
-    error: ErrorReport,
-    at: number,
-    consequence: VmConsequence
-  ): Promise<boolean>
+  /** Nothing happened on the host; it is to be sent again at `retryAt`. False when the host has taken it, or it has ended. */
+  postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
+  /** Ended by its host's refusal. False when it is not in the state in which it was seen. */
+  refused(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
   /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when the host has no such command. */
   finished(
     host: string,

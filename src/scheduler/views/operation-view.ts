@@ -1,7 +1,8 @@
 // An operation as people and programs see it, with a hint of what to do now.
 
-import { isErrorCode } from '../../errors.ts'
+import { type Advice, errorCodes } from '../../errors.ts'
 import type { OperationView } from '../../protocol/api.ts'
+import { refusalCharactersMax } from '../consequences.ts'
 import type { CommandRecord } from '../store/store.ts'
 
 /** Whether the operation's host is connected now, for the hint. */
@@ -43,10 +44,7 @@ export function present<Fields extends Record<string, unknown>>(fields: Fields):
 const hints: {
   readonly [State in CommandRecord['state']]: (record: CommandRecord, context: OperationContext) => string
 } = {
-  waiting: ({ host, expiresAt }, { hostConnected }) =>
-    hostConnected
-      ? `Host ${host} is connected and gets the command now.`
-      : `Host ${host} is away. The command is delivered when it comes back, until ${moment(expiresAt)}. See "hostlet host show ${host}".`,
+  waiting: (record, { hostConnected }) => (hostConnected ? waitingHint(record) : awayHint(record)),
   sent: ({ host, id, expiresAt }, { hostConnected }) =>
     hostConnected
       ? `Sent to host ${host}, not acknowledged yet. Follow it with "hostlet op wait ${id}".`
@@ -59,7 +57,7 @@ const hints: {
     vm === undefined || verb === 'vm.teardown'
       ? `Nothing to do. See "hostlet host show ${host}".`
       : `Nothing to do. See "hostlet vm show ${vm}".`,
-  failed: (record) => failureHint(record),
+  failed: failureHint,
   expired: ({ error, host }) => error?.message ?? `Bring host ${host} back, then ask again.`
 }
 
@@ -67,18 +65,35 @@ function hint(record: CommandRecord, context: OperationContext): string {
   return hints[record.state](record, context)
 }
 
-function failureHint({ error, vm, host }: CommandRecord): string {
-  const look = vm === undefined ? `"hostlet host show ${host}"` : `"hostlet vm show ${vm}"`
-  const code = isErrorCode(error?.code) ? error.code : 'E_INTERNAL'
-  if (code === 'E_BUSY' || code === 'E_UNAVAILABLE' || code === 'E_CAPACITY')
-    return 'Nothing happened. Ask again when the reason is gone.'
-  if (code === 'E_TIMEOUT' || code === 'E_INTERRUPTED' || code === 'E_CANCELLED' || code === 'E_LIBVIRT')
-    return `Look at ${look} first, then ask again.`
-  if (code === 'E_CORRUPT')
-    return 'Do not repeat it before the cause is found: data is not what its checksum says.'
-  if (code === 'E_INTERNAL' || code === 'E_PROTOCOL')
-    return `Please report it, with the agent's log on host ${host}.`
-  return `Change what was asked for as the error says, then ask again.`
+function waitingHint({ host, refusal, retryAt, expiresAt }: CommandRecord): string {
+  if (refusal === undefined || retryAt === undefined)
+    return `Host ${host} is connected and gets the command now.`
+  const said = refusal.message.slice(0, refusalCharactersMax)
+  return `Host ${host} does not take it now (${refusal.code}: ${said}) It is sent again at ${moment(retryAt)}, and so on until ${moment(expiresAt)}.`
+}
+
+function awayHint({ host, expiresAt }: CommandRecord): string {
+  return `Host ${host} is away. The command is delivered when it comes back, until ${moment(expiresAt)}. See "hostlet host show ${host}".`
+}
+
+type Advised = Pick<CommandRecord, 'vm' | 'host'>
+
+const failureHints: { readonly [Kind in Advice]: (record: Advised) => string } = {
+  retry: () => 'Nothing happened. Ask again when the reason is gone.',
+  look: ({ vm, host }) =>
+    `Look at ${vm === undefined ? `"hostlet host show ${host}"` : `"hostlet vm show ${vm}"`} first, then ask again.`,
+  stop: () => 'Do not repeat it before the cause is found: data is not what its checksum says.',
+  drop: ({ host }) => pleaseReport(host),
+  report: ({ host }) => pleaseReport(host),
+  refuse: () => 'Change what was asked for as the error says, then ask again.'
+}
+
+function failureHint(record: CommandRecord): string {
+  return failureHints[errorCodes[record.error?.code ?? 'E_INTERNAL'].advice](record)
+}
+
+function pleaseReport(host: string): string {
+  return `Please report it, with the agent's log on host ${host}.`
 }
 
 function moment(at: number): string {

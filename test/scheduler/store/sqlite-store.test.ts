@@ -15,13 +15,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
+import { openCommandsMax } from '../../../src/scheduler/store/command-table.ts'
 import { KeyTable } from '../../../src/scheduler/store/key-table.ts'
+import { mainMigrations, observedMigrations } from '../../../src/scheduler/store/migrations.ts'
 import { Sqlite } from '../../../src/scheduler/store/sqlite.ts'
 import { SqliteStore } from '../../../src/scheduler/store/sqlite-store.ts'
+import type { Courier } from '../../../src/scheduler/store/store.ts'
 import { metricsSample, uuid1, vmSample } from '../support/samples.ts'
 import { TestStore, vmSpecification } from '../support/test-store.ts'
 
 const bounds = { keepMs: 1_000, rowsMax: 100 }
+const courier: Courier = {
+  host: 'kvm-1',
+  connection: 'first',
+  instance: 'agent',
+  now: 1_500,
+  unansweredBefore: 0,
+  unansweredMax: 10
+}
 const result = (command: string, outcome: 'done' | 'failed' = 'done') => ({
   command,
   outcome,
@@ -81,6 +92,25 @@ describe('the store', () => {
     assert.equal((await files.openAgain().hosts.find(host))?.report?.state, 'away')
   })
 
+  it('takes over what the first release wrote', () =>
+    ofDirectory(async (directory) => {
+      const [firstMain = '', firstObserved = ''] = [mainMigrations[0], observedMigrations[0]]
+      for (const [file, sql] of Object.entries({ scheduler: firstMain, observed: firstObserved })) {
+        const database = new DatabaseSync(join(directory, `${file}.db`))
+        database.exec(`${sql.replaceAll(/\b(main|observed)\./g, 'main.')}; PRAGMA user_version = 1`)
+        if (file === 'scheduler')
+          database.exec(`INSERT INTO hosts VALUES ('kvm-1', 'kvm-1', 1, 2, NULL);
+            INSERT INTO commands (id, verb, host, jws, state, created_at, expires_at)
+              VALUES ('${uuid1}', 'host.facts', 'kvm-1', 'a.b.c', 'sent', 1, 2000)`)
+        database.close()
+      }
+      const store = new SqliteStore(directory, { commands: bounds, metrics: bounds, events: bounds })
+      const record = await store.commands.undelivered(courier)
+      assert.equal(record?.id, uuid1)
+      assert.equal(record?.refusals, 0)
+      await store.close()
+    }))
+
   it('refuses files of a newer release', () =>
     ofDirectory(async (directory) => {
       await new SqliteStore(directory, { commands: bounds, metrics: bounds, events: bounds }).close()
@@ -89,7 +119,7 @@ describe('the store', () => {
       database.close()
       assert.throws(() => new SqliteStore(directory, { commands: bounds, metrics: bounds, events: bounds }), {
         code: 'E_UNSUPPORTED',
-        message: /version 99, this release knows 1/
+        message: /version 99, this release knows \d+\./
       })
     }))
 
@@ -161,15 +191,75 @@ describe('the store', () => {
       const [first, second] = [await files.command(host), await files.command(host)]
       await files.command(other)
       const { commands } = files.store
-      const next = (options: { now?: number; after?: string; taken?: boolean }) =>
-        commands.undelivered(host, { now: 1_500, after: undefined, taken: false, ...options })
-      assert.equal((await next({}))?.id, first.id)
-      assert.equal((await next({ after: first.id }))?.id, second.id)
-      assert.equal(await next({ after: second.id }), undefined)
-      assert.equal(await next({ now: 2_000 }), undefined)
-      await commands.acknowledged(first.id, host, 1_500)
-      assert.equal((await next({}))?.id, second.id)
-      assert.equal((await next({ taken: true }))?.id, first.id)
+      const next = async (change: Partial<Courier> = {}) =>
+        (await commands.undelivered({ ...courier, host, ...change }))?.id
+      assert.equal(await next(), first.id)
+      assert.equal(await next({ now: 2_000 }), undefined, 'expired')
+      assert.equal(await commands.sent(first.id, courier), true)
+      assert.equal(await next(), second.id)
+      await commands.sent(second.id, courier)
+      assert.equal(await next(), undefined)
+      assert.equal(await next({ connection: 'newer' }), first.id)
+      assert.equal(await next({ unansweredBefore: courier.now }), first.id)
+      await commands.acknowledged(first.id, host, { at: 1_500, instance: courier.instance })
+      assert.equal(await next({ connection: 'newer' }), second.id)
+      assert.equal(await next({ connection: 'newer', instance: 'restarted' }), first.id)
+      await commands.sent(first.id, { connection: 'newer', now: 1_500 })
+      assert.equal((await commands.find(first.id))?.state, 'running')
+      assert.equal(await next({ connection: 'newer', instance: 'restarted' }), second.id)
+    })
+
+    it('go out no more at a time than their host looks at', async () => {
+      await using files = new TestStore()
+      const host = await files.host('kvm-1')
+      const { commands } = files.store
+      const records = [await files.command(host), await files.command(host), await files.command(host)]
+      for (const { id } of records.slice(0, 2)) await commands.sent(id, courier)
+      const next = async (unansweredMax: number) =>
+        (await commands.undelivered({ ...courier, host, unansweredMax }))?.id
+      assert.equal(await next(2), undefined)
+      assert.equal(await next(3), records[2]?.id)
+      await commands.acknowledged(records[0]?.id ?? '', host, { at: 1_500, instance: courier.instance })
+      assert.equal(await next(2), records[2]?.id)
+    })
+
+    it('that were postponed keep later ones of their VM waiting, and nobody else', async () => {
+      await using files = new TestStore()
+      const host = await files.host('kvm-1')
+      const { commands } = files.store
+      const specification = vmSpecification('web-1', uuid1)
+      const vm = { name: 'web-1', uuid: uuid1 }
+      const first = await files.command(host, {
+        verb: 'vm.provision',
+        vm: { ...vm, generation: 1 },
+        intent: { kind: 'create', specification }
+      })
+      const second = await files.command(host, { verb: 'vm.stop', vm: { ...vm, generation: 2 } })
+      const other = await files.command(host)
+      await commands.sent(first.id, courier)
+      assert.equal(await commands.postponed(first, { code: 'E_BUSY', message: 'full' }, 1_700), true)
+      const next = async (now: number) => (await commands.undelivered({ ...courier, host, now }))?.id
+      assert.equal(await next(1_699), other.id)
+      assert.equal(await next(1_700), first.id)
+      await commands.sent(first.id, courier)
+      assert.equal(await next(1_700), second.id)
+      await commands.acknowledged(first.id, host, { at: 1_700, instance: courier.instance })
+      assert.equal(await commands.postponed(first, { code: 'E_BUSY', message: 'full' }, 1_800), false)
+    })
+
+    it('are refused beyond a number of open ones of a host, and not of another', async () => {
+      await using files = new TestStore()
+      const [host, other] = [await files.host('kvm-1'), await files.host('kvm-2')]
+      const database = new DatabaseSync(join(files.directory, 'scheduler.db'))
+      const insert = database.prepare(
+        `INSERT INTO commands (id, verb, host, state, created_at, expires_at) VALUES (?, 'x', 'kvm-1', 'sent', 1, 2)`
+      )
+      database.exec('BEGIN')
+      for (let count = 0; count < openCommandsMax; count++) insert.run(randomUUID())
+      database.exec('COMMIT')
+      database.close()
+      await assert.rejects(files.command(host), { code: 'E_BUSY', message: /hostlet op ls --host kvm-1/ })
+      await files.command(other)
     })
 
     it('tell who listens, until it no longer does', async () => {
@@ -178,9 +268,10 @@ describe('the store', () => {
       const { id } = await files.command(host)
       const seen: string[] = []
       const listener = files.store.commands.onChange((changed) => seen.push(changed))
-      await files.store.commands.sent(id, 1_100)
-      await files.store.commands.acknowledged(id, host, 1_200)
-      await files.store.commands.acknowledged(id, host, 1_300)
+      const { instance } = courier
+      await files.store.commands.sent(id, courier)
+      await files.store.commands.acknowledged(id, host, { at: 1_200, instance })
+      await files.store.commands.acknowledged(id, host, { at: 1_300, instance })
       listener[Symbol.dispose]()
       await files.store.commands.finished(host, result(id), 1_400, 'none', undefined)
       assert.deepEqual(seen, [id, id])
@@ -204,7 +295,7 @@ describe('the store', () => {
       const { commands } = files.store
       const [seen] = await commands.overdue(2_000, 10_000)
       assert.ok(seen)
-      await commands.acknowledged(seen.id, host, 2_001)
+      await commands.acknowledged(seen.id, host, { at: 2_001, instance: courier.instance })
       assert.equal(
         await commands.expired(seen, { code: 'E_UNAVAILABLE', message: 'x' }, 2_002, 'none'),
         false

@@ -8,6 +8,7 @@ import type { IncomingMessage } from 'node:http'
 import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509'
 import { compactVerify, importJWK } from 'jose'
 import { WebSocket } from 'ws'
+import type { ErrorReport } from '../../../src/errors.ts'
 import { type CommandClaims, CommandClaims as CommandClaimsSchema } from '../../../src/protocol/command.ts'
 import type { EnrollmentReply } from '../../../src/protocol/enrollment.ts'
 import type {
@@ -204,6 +205,16 @@ export class TestAgent {
       type: 'result',
       result: { command, outcome: 'done', value, startedAt: now, finishedAt: now }
     })
+  }
+
+  /** Without an id as an agent refuses what it has not read. */
+  refuse(command: string | undefined, error: ErrorReport): void {
+    this.send({ type: 'refusal', ...(command && { command }), error })
+  }
+
+  heartbeat(): void {
+    const operations = { operationsRunning: 0, operationsWaiting: 0 }
+    this.send({ type: 'heartbeat', sentAt: 1, ...operations, hypervisor: 'connected', conditions: [] })
   }
 
   fail(command: string, error: { code: 'E_CORRUPT' | 'E_TIMEOUT'; message: string }): void {

@@ -1,0 +1,45 @@
+// What a host's refusal of a command means: another try later, its end, or nothing yet.
+
+import { type ErrorReport, errorCodes } from '../errors.ts'
+import { consequenceOfEnd } from './consequences.ts'
+import type { CommandRecord, VmConsequence } from './store/store.ts'
+
+/** The wait before the first further try; doubles with each refusal. */
+export const retryBaseMs = 2_000
+export const retryCapMs = 60_000
+
+export type AfterRefusal =
+  | { readonly kind: 'retry'; readonly delayMs: number }
+  | { readonly kind: 'none' }
+  | { readonly kind: 'end'; readonly error: ErrorReport; readonly consequence: VmConsequence }
+
+/**
+ * Where the table of codes says that nothing happened and a later try may do better, the command waits and is sent again
+ * until it expires. Half of the wait is left to chance, so that commands of one burst do not come back as one.
+ */
+export function afterRefusal(
+  record: CommandRecord,
+  refusal: ErrorReport,
+  random: () => number = Math.random
+): AfterRefusal {
+  const { advice } = errorCodes[refusal.code]
+  if (record.state === 'running') {
+    // Any other refusal may come from a journal that could not be read just then.
+    if (advice !== 'refuse') return { kind: 'none' }
+    return { kind: 'end', error: lost(record, refusal), consequence: 'none' }
+  }
+  if (advice !== 'retry')
+    return { kind: 'end', error: refusal, consequence: consequenceOfEnd(record.verb, 'failed') }
+  const boundMs = Math.min(retryCapMs, retryBaseMs * 2 ** Math.min(record.refusals, 16))
+  return { kind: 'retry', delayMs: Math.ceil((boundMs * (1 + random())) / 2) }
+}
+
+/** An agent that has a command repeats its acknowledgement. One that took it and refuses it now has lost its journal. */
+function lost({ host, vm }: CommandRecord, refusal: ErrorReport): ErrorReport {
+  const look = vm === undefined ? `"hostlet host show ${host}"` : `"hostlet vm show ${vm}"`
+  return {
+    code: 'E_INTERRUPTED',
+    message: `host ${host} took the command and has lost its record of it: what became of it is unknown. See ${look} before asking again.`,
+    details: { refusal: refusal.code }
+  }
+}
