@@ -281,6 +281,14 @@ describe('vm.provision after a crash', () => {
     })
   }
 
+  it('makes a disk anew that a crash left half-made', async () => {
+    await using bench = await makeBench()
+    bench.hypervisor.spoilVolume('web-1.0b54e6f2.root.qcow2', Buffer.alloc(512))
+    await succeed(bench.host, 'vm.provision', { specification: bench.specification() })
+    const disk = await bench.hypervisor.findVolume('web-1.0b54e6f2.root.qcow2', wait())
+    assert.equal(disk?.capacityBytes, bench.specification().rootDiskBytes)
+  })
+
   it('undoes what a crash left when the rest then fails', async () => {
     const calls = await countCalls()
     for (let at = 1; at <= calls; at += 3) {
