@@ -288,7 +288,7 @@ type Reply = { readonly result: unknown } | { readonly error: LibvirtError | Con
 function decodeReply(procedure: Procedure, frame: Frame): Reply {
   try {
     if (frame.status === statuses.ok) return { result: decodeAll(procedure.result, frame.payload) }
-    return { error: refusalOrError(procedure, decodeLibvirtError(frame.payload)) }
+    return { error: unsupportedOrError(procedure, decodeLibvirtError(frame.payload)) }
   } catch (cause) {
     return { error: undecodable(procedure, cause) }
   }
@@ -308,10 +308,15 @@ function undecodable(procedure: Procedure, cause: unknown): ConnectionError {
   return new ConnectionError('E_PROTOCOL', message, { cause, sent: true })
 }
 
-/** An error of the RPC layer itself: libvirtd does not know the procedure, or cannot carry its result. */
-function refusalOrError(procedure: Procedure, error: LibvirtError): LibvirtError | ConnectionError {
-  if (error.code !== errorCode.rpc || error.domain !== errorDomain.rpc) return error
-  const message = `libvirtd cannot serve procedure ${procedure.number} of program ${procedure.program}: ${error.message}`
+/**
+ * Error 39 of domain 7 is the RPC layer's: libvirtd does not know the procedure, or wants authentication first, cannot
+ * decode the arguments, or has a longer list than the protocol carries. Nothing but the text differs. Every libvirt
+ * that we serve knows the procedures of 9.0, so for those it is never the first; no newer one, up to 11.3, has a list.
+ */
+function unsupportedOrError(procedure: Procedure, error: LibvirtError): LibvirtError | ConnectionError {
+  const ofRpc = error.code === errorCode.rpc && error.domain === errorDomain.rpc
+  if (!ofRpc || !procedure.newerThan9) return error
+  const message = `libvirtd does not know procedure ${procedure.number} of program ${procedure.program}: ${error.message}`
   return new ConnectionError('E_UNSUPPORTED', message, { cause: error })
 }
 

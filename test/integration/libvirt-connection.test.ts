@@ -109,6 +109,12 @@ describe('the test driver', { skip }, () => {
     assert.ok((await connection.call(connectGetHostname, {})).hostname.length > 0)
   })
 
+  it('refuses arguments that it cannot decode with its own error, and goes on', async () => {
+    const wrong = procedure(domainLookupByName.number, nothing, nothing)
+    await assert.rejects(connection.call(wrong, {}), { name: 'LibvirtError', code: 39, domain: 7 })
+    assert.ok((await connection.call(connectGetHostname, {})).hostname.length > 0)
+  })
+
   it('answers hundreds of calls at once', async () => {
     const calls = Array.from({ length: 500 }, () => connection.call(connectGetHostname, {}))
     assert.equal(new Set((await Promise.all(calls)).map(({ hostname }) => hostname)).size, 1)

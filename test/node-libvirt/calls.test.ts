@@ -4,7 +4,7 @@ import { Buffer } from 'node:buffer'
 import { describe, it } from 'node:test'
 import { type CallOptions, Calls, type CallsOptions } from '../../src/node-libvirt/calls.ts'
 import { ConnectionError, LibvirtError } from '../../src/node-libvirt/errors.ts'
-import { type Procedure, procedure } from '../../src/node-libvirt/protocol/procedure.ts'
+import { type Procedure, procedure, programs } from '../../src/node-libvirt/protocol/procedure.ts'
 import {
   array,
   encodeAll,
@@ -151,6 +151,33 @@ describe('calls', () => {
     const result = call(1)
     reply(1, errorPayload({ code: 39, domain: 7, message: 'unknown procedure: 500' }), 1)
     await assert.rejects(result, connectionError('E_UNSUPPORTED', false))
+  })
+
+  it('give the same error as libvirt’s where the procedure is as old as libvirt 9.0', async () => {
+    const { calls } = setUp()
+    for (const [serial, program, number] of [
+      [1, 'remote', 443],
+      [2, 'qemu', 7]
+    ] as const) {
+      const { promise, resolve: onResult, reject: onError } = Promise.withResolvers<object>()
+      const known = procedure(number, nothing, nothing, { program })
+      calls.submit({ procedure: known, args: {}, deadlineMs: 10, onResult, onError })
+      const payload = errorPayload({ code: 39, domain: 7, message: 'Too many domains' })
+      calls.receive({
+        program: programs[program],
+        procedure: number,
+        type: 1,
+        serial,
+        status: 1,
+        payload
+      })
+      await assert.rejects(promise, {
+        name: 'LibvirtError',
+        code: 39,
+        domain: 7,
+        message: 'Too many domains'
+      })
+    }
   })
 
   it('fail only themselves when a reply does not decode', async () => {

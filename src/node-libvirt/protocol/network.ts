@@ -71,14 +71,12 @@ export const connectNumOfDefinedNetworks = procedure(50, nothing, struct({ count
 export const networkSetMetadata = procedure(
   444,
   struct({ network, type: int, metadata: optionalText, key: optionalText, uri: optionalText, flags: uint }),
-  nothing,
-  { newerThan9: true }
+  nothing
 )
 export const networkGetMetadata = procedure(
   445,
   struct({ network, type: int, uri: optionalText, flags: uint }),
-  struct({ metadata: text }),
-  { newerThan9: true }
+  struct({ metadata: text })
 )
 
 /** `expiry` is in seconds since 1970, 0 for never; `type` is one of `ipAddressType`. */

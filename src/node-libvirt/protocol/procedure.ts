@@ -6,6 +6,9 @@ export const programs = { remote: 0x2000_8086, qemu: 0x2000_8087, keepalive: 0x6
 
 export type Program = Exclude<keyof typeof programs, 'keepalive'>
 
+/** The last procedure of each program in libvirt 9.0, the oldest that this package serves. Numbers are only added. */
+const lastOf9: Readonly<Record<Program, number>> = { remote: 443, qemu: 7 }
+
 /** `low`, the default, hangs while every ordinary worker of libvirtd is blocked; `high` goes on. */
 export type Priority = 'high' | 'low'
 
@@ -24,17 +27,16 @@ export interface Procedure<Args extends AnyType = AnyType, Result extends AnyTyp
 export interface ProcedureOptions {
   readonly program?: Program
   readonly priority?: Priority
-  readonly stream?: 'read' | 'write'
-  readonly newerThan9?: boolean
+  readonly stream?: 'read' | 'write' | null
 }
 
 export function procedure<Args extends AnyType, Result extends AnyType>(
   number: number,
   args: Args,
   result: Result,
-  { program = 'remote', priority = 'low', stream, newerThan9 = false }: ProcedureOptions = {}
+  { program = 'remote', priority = 'low', stream = null }: ProcedureOptions = {}
 ): Procedure<Args, Result> {
-  return { program, number, args, result, priority, stream: stream ?? null, newerThan9 }
+  return { program, number, args, result, priority, stream, newerThan9: number > lastOf9[program] }
 }
 
 /** A message that the server sends on its own; the payload's first field is the callback id. */
