@@ -46,6 +46,7 @@ export interface HostOptions {
   readonly bootRecord?: BootRecord
   /** For tests; real connections otherwise. */
   readonly probes?: Probes
+  readonly availableMemoryBytes?: () => number
 }
 
 export interface Host {
@@ -68,7 +69,7 @@ export interface Host {
 }
 
 export function createHost(options: HostOptions): Host {
-  const { config, hypervisor, clock, log, probes } = options
+  const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
   const source = new ImageSource(config.images)
@@ -94,7 +95,14 @@ export function createHost(options: HostOptions): Host {
     seeds,
     storage: new Storage({ hypervisor }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
-    vms: new Vms({ hypervisor, placements, clock, readyTimeoutMs, ...(probes && { probes }) }),
+    vms: new Vms({
+      hypervisor,
+      placements,
+      clock,
+      readyTimeoutMs,
+      ...(probes && { probes }),
+      ...(availableMemoryBytes && { availableMemoryBytes })
+    }),
     facts: new Facts(options),
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)

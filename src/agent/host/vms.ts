@@ -1,5 +1,6 @@
 // VMs as a whole: finding one, starting it with its network, stopping it politely and then not, waiting for it.
 
+import { freemem } from 'node:os'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
@@ -20,6 +21,8 @@ export interface VmsOptions {
   readonly clock: Clock
   readonly readyTimeoutMs: number
   readonly probes?: Probes
+  /** What the host could give to a new process now; the kernel's own estimate otherwise. */
+  readonly availableMemoryBytes?: () => number
 }
 
 export interface ProgressWait extends Wait {
@@ -87,10 +90,22 @@ export class Vms {
   async start(record: VmRecord, wait: Wait): Promise<void> {
     const { hypervisor, placements } = this.#options
     const { specification: vm, placement } = record
+    if (offStates.has(record.state)) this.requireMemory(vm)
     await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
     await hypervisor.start(vm.name, wait)
+  }
+
+  /** One VM too many would have the kernel kill another. Throws E_CAPACITY. */
+  requireMemory({ name, memoryBytes }: { name: string; memoryBytes: number }): void {
+    const availableBytes = (this.#options.availableMemoryBytes ?? freemem)()
+    if (availableBytes >= memoryBytes) return
+    throw new HostletError(
+      'E_CAPACITY',
+      `the host has ${mebibytes(availableBytes)} MiB of memory left, VM ${name} needs ${mebibytes(memoryBytes)} MiB. Stop another VM, or use another host.`,
+      { details: { vm: name, availableBytes, memoryBytes } }
+    )
   }
 
   /** See awaitReady. */
@@ -180,4 +195,8 @@ export class Vms {
     if (kind === 'started') this.#startedAt.set(uuid, at)
     else if (kind === 'stopped' || kind === 'crashed' || kind === 'undefined') this.#startedAt.delete(uuid)
   }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.floor(bytes / 1024 ** 2)
 }

@@ -34,6 +34,7 @@ export const vmProvision = defineVerb<Host>()({
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
+    host.vms.requireMemory(specification)
   },
 
   steps: ({ specification }, host) => [
@@ -183,7 +184,7 @@ export const document: VerbDocument = {
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
     E_UNAVAILABLE: 'the image cannot be fetched now, or libvirt is away',
-    E_CAPACITY: 'no room for the image or the disks, no free address, no free user',
+    E_CAPACITY: 'no room for the image or the disks, no memory, no free address, no free user',
     E_CORRUPT: 'the image has another SHA-256 than the command says',
     E_TIMEOUT: 'the VM ran but was not ready in time; it was removed again'
   },

@@ -40,12 +40,18 @@ export interface BenchOptions {
   readonly poolBytes?: number
   readonly config?: Partial<HostConfig>
   readonly probes?: Probes
+  readonly availableMemoryBytes?: () => number
 }
 
 export const allAnswer: Probes = { tcp: async () => true, http: async () => true }
 
 export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
-  const { clock = systemClock, probes = allAnswer, poolBytes } = options
+  const {
+    clock = systemClock,
+    probes = allAnswer,
+    poolBytes,
+    availableMemoryBytes = () => 1024 ** 4
+  } = options
   const directory = await mkdtemp(join(tmpdir(), 'hostlet-verbs-'))
   await chmod(directory, 0o711)
   const imagePath = join(directory, 'images', 'small.img')
@@ -72,7 +78,8 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     clock,
     log: silentLogger,
     bootRecord,
-    probes
+    probes,
+    availableMemoryBytes
   }
   const image = {
     url: `file://${imagePath}`,

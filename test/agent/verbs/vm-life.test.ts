@@ -74,6 +74,18 @@ describe('vm.start', () => {
   })
 })
 
+describe('vm.start on a host without memory', () => {
+  it('is refused, and has no effect on a VM that runs', async () => {
+    let availableBytes = 1024 ** 3
+    await using bench = await provisioned({ availableMemoryBytes: () => availableBytes })
+    availableBytes = 0
+    await succeed(bench.host, 'vm.start', { vm })
+    await succeed(bench.host, 'vm.stop', { vm })
+    expectError('E_CAPACITY', await carry(bench.host, 'vm.start', { vm }))
+    assert.equal((await bench.hypervisor.findVm(vm, wait()))?.state, 'stopped')
+  })
+})
+
 describe('vm.reboot', () => {
   it('asks the guest and waits until it did', async () => {
     await using bench = await provisioned()

@@ -245,6 +245,13 @@ describe('vm.provision leaves nothing behind after', () => {
     assert.deepEqual(await bench.leftovers(), [])
   })
 
+  it('a host without the memory for it, told before anything is begun', async () => {
+    await using bench = await makeBench({ availableMemoryBytes: () => 255 * 1024 ** 2 })
+    const message = await failsWith('E_CAPACITY', bench, bench.specification())
+    assert.match(message, /255 MiB of memory left, VM web-1 needs 256 MiB/)
+    assert.ok(!bench.hypervisor.calls.some((call) => call.startsWith('define')))
+  })
+
   it('a guest that never gets ready, or powers itself off', async () => {
     await using bench = await makeBench()
     bench.hypervisor.guests.takesLease = false
