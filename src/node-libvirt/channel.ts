@@ -60,7 +60,7 @@ export class Channel {
     return this.#closed
   }
 
-  /** Whether the socket holds more than it wants: then await `drained` before sending more. */
+  /** Whether the socket holds more than it wants: then wait with `onceDrained` before sending more. */
   get congested(): boolean {
     return this.#socket.writableNeedDrain
   }

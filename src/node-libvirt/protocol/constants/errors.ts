@@ -27,7 +27,7 @@ export const errorCode = {
   invalidNetwork: 36,
   networkExists: 37,
   systemError: 38,
-  /** Of the protocol itself: with domain `rpc` also an unknown procedure. */
+  /** Of the protocol itself: with domain `rpc` an unknown procedure, undecodable arguments, a list that is too long. */
   rpc: 39,
   noDomain: 42,
   noNetwork: 43,
