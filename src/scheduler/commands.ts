@@ -3,6 +3,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
+import { untilAborted } from '../lib/deadline.ts'
 import { KeyedLock } from '../lib/keyed-lock.ts'
 import type { Logger } from '../lib/log.ts'
 import { operationStatesEnded } from '../protocol/api.ts'
@@ -80,10 +81,7 @@ export class Commands {
       const leftMs = until - clock.monotonic()
       if (record === undefined || operationStatesEnded.includes(record.state) || leftMs <= 0) return record
       using _timer = clock.timer(Math.min(leftMs, recheckMs), changed.resolve)
-      signal.throwIfAborted()
-      signal.addEventListener('abort', () => changed.resolve(), { once: true })
-      await changed.promise
-      signal.throwIfAborted()
+      await untilAborted(changed.promise, signal)
     }
   }
 

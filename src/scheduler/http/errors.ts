@@ -5,6 +5,7 @@ import type { ErrorObject } from 'ajv'
 import { errorCodes, HostletError } from '../../errors.ts'
 import { requestBytesMax } from '../../protocol/api.ts'
 import { describeFault } from '../../protocol/validate.ts'
+import { answerAndEnd } from '../raw-answer.ts'
 
 export interface ErrorAnswer {
   readonly status: number
@@ -36,11 +37,15 @@ export function answerTo(thrown: unknown): ErrorAnswer {
   }
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
     return badRequest(statusCode, frameworkMessages[String(code)] ?? 'the request is not valid')
-  return { status: 500, error: new HostletError('E_INTERNAL', internalMessage, { cause: thrown }) }
+  return { status: 500, error: internalError(thrown) }
 }
 
 /** What is shown of an internal error: nothing that it says itself. */
-const internalMessage = 'the scheduler failed on this request. Its log has the reason.'
+function internalError(cause: unknown): HostletError {
+  return new HostletError('E_INTERNAL', 'the scheduler failed on this request. Its log has the reason.', {
+    cause
+  })
+}
 
 /** Right key, wrong tier is HTTP's 403; everything else has the status of its code. */
 function statusOf(error: HostletError): number {
@@ -61,10 +66,7 @@ export function answerBrokenRequest(error: Error & { code?: string }, socket: So
     status: 400,
     message: 'this is not a valid HTTP request'
   }
-  const body = JSON.stringify({ error: new HostletError('E_BAD_REQUEST', message).toReport() })
-  socket.end(
-    `HTTP/1.1 ${status} Error\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
-  )
+  answerAndEnd(socket, status, new HostletError('E_BAD_REQUEST', message))
 }
 
 /** Codes of node:http. */

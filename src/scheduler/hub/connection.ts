@@ -1,7 +1,7 @@
 // One agent's connection: hello first, then its messages in order, commands out, and a watch that notices silence.
 
 import { randomUUID } from 'node:crypto'
-import type { RawData, WebSocket } from 'ws'
+import type { WebSocket } from 'ws'
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
@@ -48,7 +48,7 @@ export class AgentConnection {
   readonly host: string
   readonly #options: ConnectionOptions
   readonly #id = randomUUID()
-  readonly #inbox: Inbox<{ data: RawData; isBinary: boolean }>
+  readonly #inbox: Inbox<{ data: Buffer; isBinary: boolean }>
   readonly #outgoing: Outgoing
   readonly #session: Session
   readonly #log: Logger
@@ -85,7 +85,8 @@ export class AgentConnection {
       wakeAfter: (ms) => void clock.timer(ms, () => this.wake())
     }
     this.#watch = clock.timer(helloTimeoutMs, () => this.#hangUp('badHello', 'no hello came in time'))
-    socket.on('message', (data, isBinary) => this.#onMessage(data, isBinary))
+    // ws hands over a message as one Buffer unless told otherwise.
+    socket.on('message', (data, isBinary) => this.#onMessage(data as Buffer, isBinary))
     socket.on('error', (error) => this.#onError(error))
     socket.on('close', (code) => this.#onClose(code))
   }
@@ -122,13 +123,13 @@ export class AgentConnection {
     return this.#state === 'ready' && this.#isOpen
   }
 
-  #onMessage(data: RawData, isBinary: boolean): void {
+  #onMessage(data: Buffer, isBinary: boolean): void {
     if (this.#state === 'ready') this.#watchForSilence()
-    this.#inbox.push({ data, isBinary })
+    this.#inbox.push({ data, isBinary }, data.length)
   }
 
   /** What came before the socket closed is handled even after it: it may be a result. */
-  async #receive(data: RawData, isBinary: boolean): Promise<void> {
+  async #receive(data: Buffer, isBinary: boolean): Promise<void> {
     if (this.#state === 'ended') return
     try {
       if (this.#state === 'hello') await this.#hello(readHello(data, isBinary, this.host))

@@ -1,12 +1,11 @@
 // The first message of a connection, and how any message is read: what is refused, and in which words.
 
-import type { RawData } from 'ws'
 import { HostletError } from '../../errors.ts'
 import { type AgentMessage, type AgentMessageOf, protocolVersion } from '../../protocol/messages.ts'
 import { parseAgentMessage } from '../../protocol/validate.ts'
 
 /** Reads a message. Throws E_BAD_REQUEST. */
-export function readMessage(data: RawData, isBinary: boolean): AgentMessage {
+export function readMessage(data: Buffer, isBinary: boolean): AgentMessage {
   return parseAgentMessage(readText(data, isBinary))
 }
 
@@ -14,7 +13,7 @@ export function readMessage(data: RawData, isBinary: boolean): AgentMessage {
  * Reads the hello of a host. Throws E_BAD_REQUEST for anything else, E_UNSUPPORTED for another version of the protocol,
  * E_AUTH when it names another host than the certificate does.
  */
-export function readHello(data: RawData, isBinary: boolean, host: string): AgentMessageOf<'hello'> {
+export function readHello(data: Buffer, isBinary: boolean, host: string): AgentMessageOf<'hello'> {
   const text = readText(data, isBinary)
   assertProtocol(text)
   const message = parseAgentMessage(text)
@@ -24,9 +23,8 @@ export function readHello(data: RawData, isBinary: boolean, host: string): Agent
   throw new HostletError('E_AUTH', `hello is from ${message.hostId}, the certificate is of ${host}`)
 }
 
-function readText(data: RawData, isBinary: boolean): string {
+function readText(data: Buffer, isBinary: boolean): string {
   if (isBinary) throw new HostletError('E_BAD_REQUEST', 'message of the agent: expected text, got binary')
-  // ws hands over text as one Buffer unless told otherwise.
   return data.toString()
 }
 

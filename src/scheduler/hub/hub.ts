@@ -4,14 +4,14 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { WebSocketServer } from 'ws'
-import { asHostletError, HostletError } from '../../errors.ts'
+import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import { answerAndEnd } from '../raw-answer.ts'
 import type { Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
 import { identifyPeer } from './peer.ts'
-import { refuseUpgrade } from './refuse-upgrade.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
@@ -90,12 +90,17 @@ export class Hub {
         this.#all.add(connection)
       })
     } catch (thrown) {
-      const error = asHostletError(thrown)
-      const fields = { remote: request.socket.remoteAddress, code: error.code, ...error.details }
-      if (error.code === 'E_INTERNAL') this.#options.log.error({ error }, 'agent socket could not be opened')
-      else this.#options.log.warn(fields, 'agent refused')
-      refuseUpgrade(socket, error)
+      this.#refuse(asHostletError(thrown), request, socket)
     }
+  }
+
+  #refuse(error: HostletError, request: IncomingMessage, socket: Duplex): void {
+    const { log } = this.#options
+    const isInternal = error.code === 'E_INTERNAL'
+    const fields = { remote: request.socket.remoteAddress, code: error.code, ...error.details }
+    if (isInternal) log.error({ error }, 'agent socket could not be opened')
+    else log.warn(fields, 'agent refused')
+    answerAndEnd(socket, errorCodes[error.code].httpStatus, isInternal ? internalError : error)
   }
 
   async #admit(request: IncomingMessage, socket: Duplex) {
@@ -135,3 +140,9 @@ export class Hub {
     await closed.promise
   }
 }
+
+/** What is shown of an internal error: nothing that it says itself. */
+const internalError = new HostletError(
+  'E_INTERNAL',
+  'the scheduler failed on this connection. Its log has the reason.'
+)

@@ -1,19 +1,24 @@
-// The messages of one connection, handled one after the other; the sender is slowed down when too many wait.
+// The messages of one connection, handled one after the other; the sender is slowed down when too much waits.
+
+import { messageBytesMax } from '../../protocol/messages.ts'
 
 /** Messages that wait before the socket is paused. */
 export const inboxMessagesMax = 64
+/** Bytes that wait before the socket is paused, however few messages they are. */
+export const inboxBytesMax = 2 * messageBytesMax
 
 export interface InboxOptions<Item> {
   handle(item: Item): Promise<void>
-  /** Called when too many wait. */
+  /** Called when too much waits. */
   pause(): void
-  /** Called when few wait again. */
+  /** Called when little waits again. */
   resume(): void
 }
 
 export class Inbox<Item> {
   readonly #options: InboxOptions<Item>
-  readonly #items: Item[] = []
+  readonly #items: { readonly item: Item; readonly bytes: number }[] = []
+  #bytes = 0
   #running: Promise<void> | undefined
   #paused = false
 
@@ -22,9 +27,10 @@ export class Inbox<Item> {
   }
 
   /** `handle` owns its errors: it must not reject. */
-  push(item: Item): void {
-    this.#items.push(item)
-    if (this.#items.length >= inboxMessagesMax && !this.#paused) {
+  push(item: Item, bytes: number): void {
+    this.#items.push({ item, bytes })
+    this.#bytes += bytes
+    if (this.#fill >= 1 && !this.#paused) {
       this.#paused = true
       this.#options.pause()
     }
@@ -36,10 +42,16 @@ export class Inbox<Item> {
     await this.#running
   }
 
+  /** 1 at the nearer of the bounds. */
+  get #fill(): number {
+    return Math.max(this.#items.length / inboxMessagesMax, this.#bytes / inboxBytesMax)
+  }
+
   async #run(): Promise<void> {
-    for (let item = this.#items.shift(); item !== undefined; item = this.#items.shift()) {
-      await this.#options.handle(item)
-      if (this.#paused && this.#items.length <= inboxMessagesMax / 2) {
+    for (let next = this.#items.shift(); next !== undefined; next = this.#items.shift()) {
+      this.#bytes -= next.bytes
+      await this.#options.handle(next.item)
+      if (this.#paused && this.#fill <= 0.5) {
         this.#paused = false
         this.#options.resume()
       }

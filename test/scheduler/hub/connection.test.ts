@@ -77,6 +77,16 @@ describe("an agent's connection", { timeout: 60_000 }, () => {
       assert.equal((await closed).code, 4001)
     })
 
+    it('does not come through when the host is revoked before it', async () => {
+      await agent.dial()
+      const closed = agent.closed()
+      await scheduler.api.delete(`/v1/hosts/${agent.id}`)
+      agent.send(agent.hello())
+      assert.equal((await closed).code, 4003)
+      assert.equal((await host()).state, 'revoked')
+      assert.deepEqual(agent.unread('welcome'), [])
+    })
+
     it('must come in time', async () => {
       await agent.dial()
       const closed = agent.closed()
