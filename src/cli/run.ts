@@ -2,12 +2,12 @@
 
 import { Command, CommanderError } from 'commander'
 import { asHostletError, errorCodes, type HostletError } from '../errors.ts'
+import { release } from '../lib/release.ts'
 import { Cli, Interrupted } from './cli.ts'
 import { type CommandEntry, commands, groups } from './commands.ts'
 import { exitCodeHelp, interruptedExitCode } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 import { nextStep } from './next-step.ts'
-import { programVersion } from './program-version.ts'
 import { plain } from './table.ts'
 
 /** Runs one command. Resolves with the exit status; never rejects. */
@@ -25,7 +25,7 @@ async function build(words: readonly string[], cli: Cli): Promise<Command> {
   const program = prepare(new Command('hostlet'), cli)
     .description('Virtual machines on a fleet of KVM hosts: the agent, the scheduler, and commands to both.')
     .usage('COMMAND [OPTIONS]')
-    .version(programVersion(), '-V, --version', 'print the version')
+    .version(release, '-V, --version', 'print the version')
     .addHelpText('after', `\n${connectionHelp}\n\n${exitCodeHelp()}`)
   const parents = new Map<string, Command>()
   for (const entry of commands) {

@@ -24,6 +24,19 @@ export const agentSocketPath = '/v1/agent'
 /** Longest message that either side accepts; a longer one closes the socket with 1009. */
 export const messageBytesMax = 8 * 1024 * 1024
 
+/** Codes of the close frame (RFC 6455 section 7.4 leaves 4000 to 4999 to applications). */
+export const closeCodes = {
+  normal: 1000,
+  /** The scheduler stops. */
+  stopping: 1001,
+  badMessages: 4000,
+  badHello: 4001,
+  auth: 4003,
+  /** A newer connection of the same host took over. */
+  replaced: 4008
+} as const
+export type CloseReason = keyof typeof closeCodes
+
 export const conditionSeverities = ['info', 'warning', 'critical'] as const
 /** Something about the host that an operator should know, since when, and what to do. */
 export const Condition = Type.Object(

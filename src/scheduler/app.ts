@@ -1,11 +1,12 @@
 // The scheduler as a whole: starts its parts in order, stops them in reverse.
 
-import { mkdirSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import { ensurePrivateDirectory, writePrivateFile } from '../lib/private-file.ts'
+import { release } from '../lib/release.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
 import { Housekeeping } from './housekeeping.ts'
@@ -17,9 +18,7 @@ import { createServer } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
 import { Authority } from './identity/authority.ts'
 import { CommandSigner } from './identity/command-signer.ts'
-import { writePrivateFile } from './identity/files.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
-import { schedulerVersion } from './version.ts'
 
 export interface SchedulerOptions {
   readonly clock: Clock
@@ -48,7 +47,8 @@ export async function startScheduler(
   { clock, log }: SchedulerOptions
 ): Promise<Scheduler> {
   await using started = new AsyncDisposableStack()
-  const directory = prepareDirectory(config.stateDirectory)
+  const directory = config.stateDirectory
+  ensurePrivateDirectory(directory)
   const identity = await openIdentity(config, directory, { clock, log })
   const store = new SqliteStore(directory, config)
   started.defer(() => store.close())
@@ -57,7 +57,8 @@ export async function startScheduler(
   await makeFirstKey({ keys, store, path: adminKeyFile, log })
 
   const hub = new Hub({
-    ...{ store, clock, log, schedulerVersion },
+    ...{ store, clock, log },
+    schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain
   })
@@ -70,10 +71,10 @@ export async function startScheduler(
   const services: Services = {
     ...{ config, store, commands, keys, clock, log, authority: identity.authority, agents: hub },
     commandKeys: [identity.signer.publicKey],
-    version: schedulerVersion,
+    version: release,
     startedAt: clock.now(),
     addresses: () => config.advertise ?? [addressOf(config.names[0] ?? 'localhost', port)],
-    openApi: () => createOpenApi(routes, schedulerVersion)
+    openApi: () => createOpenApi(routes, release)
   }
   const server = createServer({ services, routes, tls: await identity.tls(), stopping: stopping.signal })
   started.defer(async () => server.close())
@@ -107,19 +108,6 @@ export async function startScheduler(
     adminKeyFile,
     stop,
     [Symbol.asyncDispose]: stop
-  }
-}
-
-function prepareDirectory(path: string): string {
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
-    return path
-  } catch (cause) {
-    throw new HostletError(
-      'E_UNAVAILABLE',
-      `the state directory ${path} cannot be made. Make it, for the user that runs the scheduler.`,
-      { cause }
-    )
   }
 }
 

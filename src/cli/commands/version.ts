@@ -1,8 +1,8 @@
-// hostlet version: this program's, and the scheduler's where one is known.
+// hostlet version: this program's; the scheduler tells its own in `hostlet status`.
 
+import { release } from '../../lib/release.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
-import { programVersion } from '../program-version.ts'
 
 export const define: Define = (command, cli) => {
   command.addOption(
@@ -15,7 +15,7 @@ export const define: Define = (command, cli) => {
   command.action((options: { output: 'table' | 'json' }) => {
     cli.format = options.output
     const versions = {
-      hostlet: programVersion(),
+      hostlet: release,
       node: process.versions.node,
       platform: `${process.platform} ${process.arch}`
     }

@@ -5,7 +5,12 @@ import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { type ApiTier, apiTiers } from '../../protocol/api.ts'
 import type { KeyRecord, KeyStore } from '../store/store.ts'
-import type { Actor } from './route.ts'
+
+/** Who asks. */
+export interface Actor {
+  readonly id: string
+  readonly tier: ApiTier
+}
 
 /** A key's last use is written down this often at most. */
 const useNoteMs = 60_000

@@ -10,7 +10,7 @@ import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
 import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
-import type { ApiKeys } from './api-keys.ts'
+import type { Actor, ApiKeys } from './api-keys.ts'
 
 /** What handlers may use. */
 export interface Services {
@@ -29,11 +29,6 @@ export interface Services {
   addresses(): readonly string[]
   /** The whole OpenAPI document. */
   openApi(): Record<string, unknown>
-}
-
-export interface Actor {
-  readonly id: string
-  readonly tier: ApiTier
 }
 
 export interface Call<Params, Query, Body> {

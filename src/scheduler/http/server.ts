@@ -6,10 +6,10 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { HostletError } from '../../errors.ts'
 import { idempotencyHeader, requestBytesMax } from '../../protocol/api.ts'
 import type { Repeatable } from '../store/store.ts'
-import { assertTier } from './api-keys.ts'
+import { type Actor, assertTier } from './api-keys.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
-import type { Actor, Route, Services } from './route.ts'
+import type { Route, Services } from './route.ts'
 
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000

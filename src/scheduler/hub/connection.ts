@@ -5,7 +5,13 @@ import type { WebSocket } from 'ws'
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
-import { type AgentMessageOf, protocolVersion, type SchedulerMessage } from '../../protocol/messages.ts'
+import {
+  type AgentMessageOf,
+  type CloseReason,
+  closeCodes,
+  protocolVersion,
+  type SchedulerMessage
+} from '../../protocol/messages.ts'
 import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
 import { handleMessage, type Session } from './handlers.ts'
@@ -19,16 +25,6 @@ export const helloTimeoutMs = 10_000
 export const heartbeatsMissedMax = 3
 /** Messages in a row that could not be understood before the connection is closed. */
 export const badMessagesMax = 5
-
-/** Codes of the close frame (RFC 6455 section 7.4 leaves 4000 to 4999 to applications). */
-export const closeCodes = {
-  stopping: 1001,
-  badMessages: 4000,
-  badHello: 4001,
-  auth: 4003,
-  silent: 4005,
-  replaced: 4008
-} as const
 
 export interface ConnectionOptions {
   readonly socket: WebSocket
@@ -84,7 +80,7 @@ export class AgentConnection {
       wake: () => this.wake(),
       wakeAfter: (ms) => void clock.timer(ms, () => this.wake())
     }
-    this.#watch = clock.timer(helloTimeoutMs, () => this.#hangUp('badHello', 'no hello came in time'))
+    this.#watch = clock.timer(helloTimeoutMs, () => this.close('badHello', 'no hello came in time'))
     // ws hands over a message as one Buffer unless told otherwise.
     socket.on('message', (data, isBinary) => this.#onMessage(data as Buffer, isBinary))
     socket.on('error', (error) => this.#onError(error))
@@ -96,8 +92,10 @@ export class AgentConnection {
     this.close('replaced', 'a newer connection of the host took over')
   }
 
-  close(code: keyof typeof closeCodes, reason: string): void {
-    this.#hangUp(code, reason)
+  /** Hangs up; what still comes is not looked at. */
+  close(why: CloseReason, reason: string): void {
+    if (!this.#end(reason)) return
+    this.#options.socket.close(closeCodes[why], reason)
   }
 
   /** Sends what waits for this host; returns at once. */
@@ -109,7 +107,7 @@ export class AgentConnection {
 
   /** Ends the connection without a goodbye. */
   cut(reason: string): void {
-    this.#awayReason ??= reason
+    this.#end(reason)
     this.#options.socket.terminate()
   }
 
@@ -146,12 +144,12 @@ export class AgentConnection {
     else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
     await this.#outgoing.send({ type: 'problem', error: isInternal ? internalReport : error.toReport() })
     if (this.#state === 'hello') {
-      this.#hangUp(error.code === 'E_AUTH' ? 'auth' : 'badHello', 'hello was not accepted')
+      this.close(error.code === 'E_AUTH' ? 'auth' : 'badHello', 'hello was not accepted')
       return
     }
     if (error.advice !== 'refuse') return
     this.#badInARow++
-    if (this.#badInARow >= badMessagesMax) this.#hangUp('badMessages', 'too many bad messages in a row')
+    if (this.#badInARow >= badMessagesMax) this.close('badMessages', 'too many bad messages in a row')
   }
 
   async #hello({ agentVersion, instance, verbs }: AgentMessageOf<'hello'>): Promise<void> {
@@ -166,7 +164,7 @@ export class AgentConnection {
     })
     // Looked at after that: whoever revokes a host from here on finds it connected, and cuts it off.
     if ((await store.hosts.find(this.host))?.revokedAt !== undefined)
-      this.#hangUp('auth', 'the host was revoked')
+      this.close('auth', 'the host was revoked')
     if (this.#state !== 'hello' || !this.#isOpen) {
       await store.hosts.away(this.host, this.#id, this.#awayReason ?? 'the connection was lost')
       return
@@ -196,8 +194,9 @@ export class AgentConnection {
   #watchForSilence(): void {
     const { clock, heartbeatIntervalMs } = this.#options
     this.#watch[Symbol.dispose]()
+    // A silent agent would not answer a close frame either.
     this.#watch = clock.timer(heartbeatIntervalMs * heartbeatsMissedMax, () =>
-      this.#hangUp('silent', `it missed ${heartbeatsMissedMax} heartbeats`)
+      this.cut(`it missed ${heartbeatsMissedMax} heartbeats`)
     )
   }
 
@@ -233,14 +232,13 @@ export class AgentConnection {
     this.#log.warn({ code: error.code ?? error.name }, 'connection failed')
   }
 
-  #hangUp(code: keyof typeof closeCodes, reason: string): void {
-    if (this.#state === 'ended') return
+  /** False when it has ended before. */
+  #end(reason: string): boolean {
+    if (this.#state === 'ended') return false
     this.#state = 'ended'
     this.#log.info({ reason }, 'closing the connection')
     this.#awayReason ??= reason
-    // A silent agent would not answer the close frame either.
-    if (code === 'silent') this.cut(reason)
-    else this.#options.socket.close(closeCodes[code], reason)
+    return true
   }
 
   #onClose(code: number): void {

@@ -3,7 +3,8 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { HostletError } from '../../errors.ts'
-import { readIfThere, writePrivateFile } from './files.ts'
+import { writePrivateFile } from '../../lib/private-file.ts'
+import { readIfThere } from './read-if-there.ts'
 
 export interface CertificateWithKey {
   readonly certificatePem: string

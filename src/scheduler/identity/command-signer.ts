@@ -10,9 +10,10 @@ import {
   importJWK
 } from 'jose'
 import { HostletError } from '../../errors.ts'
+import { writePrivateFile } from '../../lib/private-file.ts'
 import { type CommandClaims, commandBytesMax, commandJwsType } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
-import { readIfThere, writePrivateFile } from './files.ts'
+import { readIfThere } from './read-if-there.ts'
 
 const algorithm = 'EdDSA'
 

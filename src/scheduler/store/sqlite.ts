@@ -4,7 +4,7 @@ import { chmodSync, closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { HostletError } from '../../errors.ts'
-import { privateMode } from '../identity/files.ts'
+import { privateFileMode } from '../../lib/private-file.ts'
 import { mainMigrations, migrate, observedMigrations } from './migrations.ts'
 
 export type Parameters = Readonly<Record<string, SQLInputValue>>
@@ -84,8 +84,8 @@ function openBoth(main: string, observed: string): DatabaseSync {
 
 /** The store holds commands with what their senders put in: nobody else reads it. */
 function makePrivate(path: string): string {
-  closeSync(openSync(path, 'a', privateMode))
-  chmodSync(path, privateMode)
+  closeSync(openSync(path, 'a', privateFileMode))
+  chmodSync(path, privateFileMode)
   return path
 }
 

@@ -2,9 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 
-export const schedulerVersion: string = readVersion()
+export const release: string = readRelease()
 
-function readVersion(): string {
+function readRelease(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
   return String((JSON.parse(text) as { version?: unknown }).version ?? 'unknown')
 }
