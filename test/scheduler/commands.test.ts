@@ -451,6 +451,22 @@ describe("a command's way", { timeout: 60_000 }, () => {
     assert.deepEqual((await operation(id)).value, { first: true })
   })
 
+  it('whose result comes late does not hide what the host has seen since', async () => {
+    await connectWithFacts()
+    await provisioned()
+    const { operation: reboot } = await scheduler.api.post<OperationReply>('/v1/vms/web-1/reboot')
+    const { claims } = await agent.nextCommand()
+    agent.acknowledge(reboot.id)
+    await agent.disconnect()
+    await agent.connect()
+    const [summary, at] = [vmSummary({ uuid: claims.subject?.uuid ?? '' }), Date.now()]
+    agent.sendInventory({ at, vms: [{ ...summary, state: 'crashed' }] })
+    agent.finish(reboot.id, { vm: summary }, at - 1)
+    await agent.sync()
+    assert.equal((await operation(reboot.id)).state, 'done')
+    assert.equal((await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm.state, 'crashed')
+  })
+
   it('of one host cannot be touched by another', async () => {
     const other = await scheduler.enroll('kvm-2')
     await connectWithFacts()

@@ -7,7 +7,7 @@ import type { AgentMessageOf } from '../../protocol/messages.ts'
 import type { VmSummary } from '../../protocol/vm.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
 import { applyConsequence, applyIntent } from './command-vm.ts'
-import { reportVm } from './inventory.ts'
+import { reportResult } from './inventory.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 import type {
@@ -176,7 +176,7 @@ export class CommandTable implements CommandStore {
       startedAt: result.startedAt,
       at: result.finishedAt,
       consequence,
-      summary: vm === undefined ? undefined : { host, summary: vm, at }
+      told: vm === undefined ? undefined : { host, summary: vm, at, finishedAt: result.finishedAt }
     })
     return true
   }
@@ -212,7 +212,7 @@ export class CommandTable implements CommandStore {
       if (record?.host !== end.host || !end.from.includes(record.state)) return false
       this.#writeEnd(end)
       applyConsequence(this.#sqlite, end.id, end.consequence)
-      if (end.summary !== undefined) reportVm(this.#sqlite, end.summary)
+      if (end.told !== undefined) reportResult(this.#sqlite, end.told)
       return true
     })
     if (ended) this.#changed(end.id)
@@ -299,5 +299,6 @@ interface Ending {
   readonly startedAt?: number
   readonly at: number
   readonly consequence: VmConsequence
-  readonly summary?: { host: string; summary: VmSummary; at: number } | undefined
+  /** What the result tells of the VM. */
+  readonly told?: Parameters<typeof reportResult>[1] | undefined
 }

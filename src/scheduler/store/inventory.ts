@@ -29,9 +29,18 @@ export function mergeInventory(sqlite: Sqlite, merge: Merge): InventoryOutcome {
   })
 }
 
-/** Also used when a result tells a VM's state before the next inventory does. */
-export function reportVm(sqlite: Sqlite, report: { host: string; summary: VmSummary; at: number }): void {
-  const { host, summary, at } = report
+/**
+ * A result tells a VM's state before the next inventory does. One that comes late, after a lost connection, tells less than
+ * the inventory that came first; both times are of the host's clock.
+ */
+export function reportResult(sqlite: Sqlite, told: Found & { readonly finishedAt: number }): void {
+  const newest = sqlite.get<{ looked_at: number }>('SELECT looked_at FROM host_reports WHERE host = :host', {
+    host: told.host
+  })
+  if (told.finishedAt >= (newest?.looked_at ?? 0)) reportVm(sqlite, told)
+}
+
+function reportVm(sqlite: Sqlite, { host, summary, at }: Found): void {
   sqlite.run(
     `INSERT INTO vm_reports (host, name, uuid, summary, reported_at, present)
      VALUES (:host, :name, :uuid, :summary, :at, 1)
@@ -43,8 +52,15 @@ export function reportVm(sqlite: Sqlite, report: { host: string; summary: VmSumm
 
 function recordHost(sqlite: Sqlite, { host, inventory, at }: Merge): void {
   sqlite.run(
-    `UPDATE host_reports SET facts = :facts, foreign_domains = :foreign, last_seen_at = :at WHERE host = :host`,
-    { host, facts: JSON.stringify(inventory.facts), foreign: JSON.stringify(inventory.foreign), at }
+    `UPDATE host_reports SET facts = :facts, foreign_domains = :foreign, last_seen_at = :at, looked_at = :lookedAt
+     WHERE host = :host`,
+    {
+      host,
+      at,
+      lookedAt: inventory.at,
+      facts: JSON.stringify(inventory.facts),
+      foreign: JSON.stringify(inventory.foreign)
+    }
   )
 }
 

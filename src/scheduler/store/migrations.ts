@@ -170,5 +170,7 @@ export const observedMigrations: readonly string[] = [
   ) STRICT;
   CREATE INDEX observed.vm_metrics_by_time ON vm_metrics (at);
   CREATE TABLE observed.key_uses (key TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
-  `
+  `,
+  // When the newest inventory was taken, by the clock of the host.
+  'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0'
 ]

@@ -199,11 +199,10 @@ export class TestAgent {
     this.send({ type: 'ack', command, repeated })
   }
 
-  finish(command: string, value: Record<string, unknown> = {}): void {
-    const now = Date.now()
+  finish(command: string, value: Record<string, unknown> = {}, finishedAt = Date.now()): void {
     this.send({
       type: 'result',
-      result: { command, outcome: 'done', value, startedAt: now, finishedAt: now }
+      result: { command, outcome: 'done', value, startedAt: finishedAt, finishedAt }
     })
   }
 
