@@ -50,7 +50,7 @@ describe('an agent killed with SIGKILL', { skip: await cannotProvision() }, () =
   const steps = [
     'claim name, user and address',
     'fetch the image',
-    'make the disks',
+    'make the disks, reserve the address',
     'write the seed',
     'start',
     'wait until it is ready'

@@ -7,6 +7,7 @@ import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
+import { together } from '../operations/together.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm, subjectOf } from './subject.ts'
@@ -46,48 +47,8 @@ export const vmProvision = defineVerb<Host>()({
         requireRoomFor(virtualSizeBytes, specification)
       }
     },
-    {
-      name: 'make the disks',
-      apply: async (operation) => {
-        const { placement } = await own(specification, host, operation)
-        await host.storage.createRootDisk(specification, placement, operation)
-        await host.storage.createDataDisk(specification, placement, operation)
-      },
-      undo: async (operation) => {
-        if (await isOwn(specification, host, operation))
-          await host.storage.removeDisks(specification, operation)
-      }
-    },
-    {
-      name: 'reserve the address',
-      apply: async (operation) => {
-        const { placement } = await own(specification, host, operation)
-        const { network, macAddress, address } = placement
-        await host.hypervisor.ensureNetwork(host.placements.network(specification.profile), operation)
-        const reservation = { macAddress, address, vm: specification.name }
-        await host.hypervisor.addReservation(network, reservation, operation)
-      },
-      undo: async (operation) => {
-        const record = await isOwn(specification, host, operation)
-        if (record === undefined) return
-        await host.hypervisor.removeReservation(
-          record.placement.network,
-          record.placement.macAddress,
-          operation
-        )
-      }
-    },
-    {
-      name: 'write the seed',
-      apply: async (operation) => {
-        if (specification.seed === undefined) return
-        const { placement } = await own(specification, host, operation)
-        await host.seeds.write(specification, placement, operation)
-      },
-      undo: async (operation) => {
-        if (await isOwn(specification, host, operation)) await host.seeds.remove(specification.uuid)
-      }
-    },
+    together([disks(specification, host), reservation(specification, host)]),
+    seed(specification, host),
     {
       name: 'start',
       apply: async (operation) => {
@@ -137,6 +98,57 @@ function claim(specification: VmSpecification, host: Host): Step {
     undo: async (operation) => {
       if (await isOwn(specification, host, operation))
         await host.hypervisor.undefine(specification.name, operation)
+    }
+  }
+}
+
+function disks(specification: VmSpecification, host: Host): Step {
+  return {
+    name: 'make the disks',
+    apply: async (operation) => {
+      const { placement } = await own(specification, host, operation)
+      await host.storage.createRootDisk(specification, placement, operation)
+      await host.storage.createDataDisk(specification, placement, operation)
+    },
+    undo: async (operation) => {
+      if (await isOwn(specification, host, operation))
+        await host.storage.removeDisks(specification, operation)
+    }
+  }
+}
+
+function reservation(specification: VmSpecification, host: Host): Step {
+  return {
+    name: 'reserve the address',
+    apply: async (operation) => {
+      const { placement } = await own(specification, host, operation)
+      const { network, macAddress, address } = placement
+      await host.hypervisor.ensureNetwork(host.placements.network(specification.profile), operation)
+      const reservation = { macAddress, address, vm: specification.name }
+      await host.hypervisor.addReservation(network, reservation, operation)
+    },
+    undo: async (operation) => {
+      const record = await isOwn(specification, host, operation)
+      if (record === undefined) return
+      await host.hypervisor.removeReservation(
+        record.placement.network,
+        record.placement.macAddress,
+        operation
+      )
+    }
+  }
+}
+
+function seed(specification: VmSpecification, host: Host): Step {
+  return {
+    name: 'write the seed',
+    apply: async (operation) => {
+      if (specification.seed === undefined) return
+      const { placement } = await own(specification, host, operation)
+      await host.seeds.write(specification, placement, operation)
+    },
+    undo: async (operation) => {
+      if (await isOwn(specification, host, operation)) await host.seeds.remove(specification.uuid)
     }
   }
 }

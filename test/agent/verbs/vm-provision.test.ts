@@ -325,12 +325,9 @@ function full(bench: Bench): VmSpecification {
 async function countCalls(): Promise<number> {
   await using bench = await makeBench()
   let calls = 0
-  const hypervisor = interposed(
-    bench.hypervisor,
-    Number.POSITIVE_INFINITY,
-    (call) => call(),
-    () => calls++
-  )
+  const hypervisor = interposed(bench.hypervisor, Number.POSITIVE_INFINITY, (call) => call(), {
+    onCall: () => calls++
+  })
   await succeed(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
   return calls
 }
@@ -354,22 +351,31 @@ async function crashAndResume(at: number, when: 'before' | 'after'): Promise<voi
 /** Runs a provision whose nth call never comes back. Its journal; undefined when it was killed before it was accepted. */
 async function killedAt(bench: Bench, at: number, when: 'before' | 'after') {
   const killed = Promise.withResolvers<void>()
-  const hypervisor = interposed(bench.hypervisor, at, async (call) => {
-    if (when === 'after') await call()
-    killed.resolve()
-    return await new Promise(() => undefined)
-  })
+  const never = () => new Promise(() => undefined)
+  const hypervisor = interposed(
+    bench.hypervisor,
+    at,
+    async (call) => {
+      if (when === 'after') await call()
+      killed.resolve()
+      return await never()
+    },
+    // What went on beside the nth call died with it.
+    { afterwards: never }
+  )
   const run = begin(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
   await Promise.race([killed.promise, run.outcome])
   return run.journal.entry.attempts === 0 ? undefined : run.journal
 }
 
-/** The hypervisor with its nth call replaced. */
+type Interposition = (call: () => Promise<unknown>) => Promise<unknown>
+
+/** The hypervisor with its nth call replaced, and those after it where asked. */
 function interposed(
   hypervisor: Hypervisor,
   at: number,
-  instead: (call: () => Promise<unknown>) => Promise<unknown>,
-  onCall: () => void = () => undefined
+  instead: Interposition,
+  { onCall, afterwards = (call) => call() }: { onCall?: () => void; afterwards?: Interposition } = {}
 ): Hypervisor {
   const notCalls = new Set<PropertyKey>(['open', 'close', 'status', 'onStatus', 'onEvent'])
   let calls = 0
@@ -379,9 +385,10 @@ function interposed(
       if (typeof value !== 'function') return value
       if (notCalls.has(name)) return value.bind(target)
       return (...args: unknown[]) => {
-        onCall()
+        onCall?.()
         const call = () => Reflect.apply(value, target, args) as Promise<unknown>
-        return ++calls === at ? instead(call) : call()
+        if (++calls === at) return instead(call)
+        return calls > at ? afterwards(call) : call()
       }
     }
   })
