@@ -29,9 +29,9 @@ export const figure: Figure = {
     const phase = (domains: number, intervalMs: number, watchMs: number): Phase => ({
       ...{ domains, intervalMs, settleMs: 60_000 * factor, watchMs: watchMs * factor }
     })
-    const rest = await watch(phase(0, INTERVAL_MS, 180_000), log)
-    const crowd = await watch(phase(DOMAINS, INTERVAL_MS, 180_000), log)
-    const fast = await watch(phase(DOMAINS, FAST_INTERVAL_MS, 600_000), log)
+    const rest = await watch(phase(0, INTERVAL_MS, 120_000), log)
+    const crowd = await watch(phase(DOMAINS, INTERVAL_MS, 120_000), log)
+    const fast = await watch(phase(DOMAINS, FAST_INTERVAL_MS, 480_000), log)
     const cycles = fast.agentMib.length
     const growthMib = slope(fast.agentMib) * 1_000
     const rows: Row[] = [
@@ -48,7 +48,7 @@ export const figure: Figure = {
     return {
       rows,
       how: [
-        `The agent as installed: enrolled at a scheduler of its own, connected, sampling. At rest it has no VM; the ${DOMAINS} domains are real QEMUs (TCG, one CPU, a disk, an interface, created paused), defined with hostlet's metadata.`,
+        `The agent as its systemd unit runs it (its \`Environment=\`, compiled code kept from an earlier start): enrolled at a scheduler of its own, connected, sampling. At rest it has no VM; the ${DOMAINS} domains are real QEMUs (TCG, one CPU, a disk, an interface, created paused), defined with hostlet's metadata.`,
         `Memory is VmRSS, read every second for ${rest.agentMib.length} s after a minute to settle, of agent and of an empty Node that runs beside it. CPU is that of all its threads in the same time, in user space and kernel; one sample each ${INTERVAL_MS / 1_000} s.`,
         `Growth is the slope of memory with a sampling interval of ${FAST_INTERVAL_MS / 1_000} s assigned, over ${cycles} cycles, the first minute left out.`
       ]

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { ApiClient } from '../../src/cli/api-client.ts'
 import { type PrivateLibvirtd, startLibvirtd } from './private-libvirtd.ts'
+import { unitEnvironment } from './unit-environment.ts'
 
 const run = promisify(execFile)
 const program = join(import.meta.dirname, '../../src/main.ts')
@@ -43,9 +44,15 @@ export async function startFleet({ metricsIntervalMs = 10_000, prepare }: FleetO
   const config = agentConfig(directory, libvirtd)
   await enroll(api, config)
   const agentLog = join(directory, 'agent.log')
-  const agent = startProgram(['agent', '--config', config], agentLog)
+  const startAgent = async () => {
+    const child = startProgram(['agent', '--config', config], agentLog, unitEnvironment(directory))
+    await untilConnected(api, { child, log: agentLog })
+    return child
+  }
+  // The first run leaves its compiled code behind, as that after an installation does.
+  await stop(await startAgent())
+  const agent = await startAgent()
   started.defer(() => stop(agent))
-  await untilConnected(api, agent, agentLog)
   const owned = started.move()
   return {
     ...{ libvirtd, api, agentLog, agentPid: agent.pid ?? 0 },
@@ -121,13 +128,14 @@ async function retried<Value>(ask: () => Promise<Value>): Promise<Value> {
   }
 }
 
-async function untilConnected(api: ApiClient, child: ChildProcess, log: string): Promise<void> {
+async function untilConnected(api: ApiClient, agent: Omit<Waiting, 'what'>): Promise<void> {
+  const since = Date.now()
   const connected = async () => {
     const signal = AbortSignal.timeout(START_DEADLINE_MS)
     const { hosts } = await api.ask({ method: 'GET', path: '/v1/hosts', signal }, 'HostList')
-    return hosts.some((host) => host.state === 'connected' && host.facts !== undefined)
+    return hosts.some((host) => (host.connectedAt ?? 0) >= since && host.facts !== undefined)
   }
-  await until(connected, { child, log, what: 'the agent is connected' })
+  await until(connected, { ...agent, what: 'the agent is connected' })
 }
 
 interface Waiting {
@@ -148,10 +156,15 @@ async function until(holds: () => boolean | Promise<boolean>, { child, log, what
   }
 }
 
-function startProgram(words: readonly string[], log: string): ChildProcess {
+function startProgram(
+  words: readonly string[],
+  log: string,
+  environment: Readonly<Record<string, string>> = {}
+): ChildProcess {
   const output = openSync(log, 'a')
   return spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, program, ...words], {
-    stdio: ['ignore', output, output]
+    stdio: ['ignore', output, output],
+    env: { ...process.env, ...environment }
   })
 }
 
