@@ -3,11 +3,12 @@
 import type { ErrorReport } from '../errors.ts'
 import type { CommandResult } from '../protocol/command.ts'
 import { compile } from '../protocol/validate.ts'
-import { VmSummary } from '../protocol/vm.ts'
-import type { CommandRecord, VmConsequence } from './store/store.ts'
+import { HostFacts, VmSummary } from '../protocol/vm.ts'
+import type { CommandRecord, Told, VmConsequence } from './store/store.ts'
 
 /** Of a host's words, so that ours fit beside them. */
 export const refusalCharactersMax = 1_000
+const readFacts = compile(HostFacts, 'facts in a result')
 const readVmSummary = compile(VmSummary, 'VM in a result')
 
 /** A provision that failed left nothing on its host; a teardown that is done removed everything. */
@@ -17,15 +18,23 @@ export function consequenceOfEnd(verb: string, outcome: CommandResult['outcome']
   return 'none'
 }
 
-/** The VM's state in a result, where the verb tells it; then nobody needs to wait for the next inventory. */
-export function vmInResult(record: CommandRecord, result: CommandResult): VmSummary | undefined {
-  const told = result.outcome === 'done' ? result.value?.vm : undefined
-  if (typeof told !== 'object' || record.verb === 'vm.teardown') return undefined
+/** What a result tells of its host and its VM, where it does; then nobody needs to wait for the next inventory. */
+export function toldBy({ host, verb, vm }: CommandRecord, { outcome, value }: CommandResult): Told {
+  if (outcome !== 'done' || verb === 'vm.teardown') return {}
+  const facts = ifFits(readFacts, value?.facts)
+  const summary = ifFits(readVmSummary, value?.vm)
+  return {
+    ...(facts?.hostId === host && { facts }),
+    ...(summary !== undefined && (vm === undefined || summary.name === vm) && { vm: summary })
+  }
+}
+
+/** Verbs are free in their results: another shape is none of our business. */
+function ifFits<Value>(read: (value: unknown) => Value, value: unknown): Value | undefined {
+  if (typeof value !== 'object') return undefined
   try {
-    const summary = readVmSummary(told)
-    return summary.name === record.vm ? summary : undefined
+    return read(value)
   } catch {
-    // Another shape than a summary: verbs are free in their results.
     return undefined
   }
 }

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'node:test'
-import type { OperationReply, OperationView, VmList, VmReply } from '../../src/protocol/api.ts'
+import type { HostDetail, OperationReply, OperationView, VmList, VmReply } from '../../src/protocol/api.ts'
 import { clockSkewMsMax } from '../../src/protocol/command.ts'
 import { overdueIntervalMs } from '../../src/scheduler/housekeeping.ts'
 import { unansweredMax, unansweredMs } from '../../src/scheduler/hub/delivery.ts'
@@ -449,6 +449,27 @@ describe("a command's way", { timeout: 60_000 }, () => {
     agent.finish(id, { first: false })
     await agent.sync()
     assert.deepEqual((await operation(id)).value, { first: true })
+  })
+
+  it('that has a host or a VM looked at anew shows at once what was seen', async () => {
+    await connectWithFacts()
+    await provisioned()
+    const known = (await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm
+    await scheduler.api.post('/v1/vms/web-1/refresh')
+    const look = await agent.nextCommand()
+    assert.deepEqual([look.claims.verb, look.claims.arguments], ['vm.state', { vm: 'web-1' }])
+    agent.finish(look.claims.id, { vm: vmSummary({ uuid: known.uuid, state: 'paused' }) })
+    await scheduler.api.post('/v1/hosts/kvm-1/refresh')
+    const facts = { ...hostFacts('kvm-1'), poolAvailableBytes: 1_234 }
+    agent.finish((await agent.nextCommand()).claims.id, { facts })
+    await agent.sync()
+    assert.equal((await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm.state, 'paused')
+    const { host } = await scheduler.api.get<HostDetail>('/v1/hosts/kvm-1')
+    assert.equal(host.facts?.poolAvailableBytes, 1_234)
+    await scheduler.api.post('/v1/hosts/kvm-1/refresh')
+    agent.finish((await agent.nextCommand()).claims.id, { facts: { ...facts, hostId: 'kvm-2' } })
+    await agent.sync()
+    assert.deepEqual((await scheduler.api.get<HostDetail>('/v1/hosts/kvm-1')).host.facts, facts)
   })
 
   it('whose result comes late does not hide what the host has seen since', async () => {

@@ -3,7 +3,7 @@
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
-import { consequenceOfEnd, vmInResult } from '../consequences.ts'
+import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
 
@@ -80,7 +80,7 @@ const handlers: Handlers = {
       log.warn({ command: result.command }, 'result of a command that this host does not have')
     else {
       const consequence = consequenceOfEnd(record.verb, result.outcome)
-      await store.commands.finished(host, result, now(), consequence, vmInResult(record, result))
+      await store.commands.finished(host, result, now(), consequence, toldBy(record, result))
       log.info(
         { command: record.id, verb: record.verb, vm: record.vm, outcome: result.outcome },
         'command ended'

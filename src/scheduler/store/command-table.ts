@@ -4,7 +4,6 @@ import { EventEmitter } from 'node:events'
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
-import type { VmSummary } from '../../protocol/vm.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
 import { applyConsequence, applyIntent } from './command-vm.ts'
 import { reportResult } from './inventory.ts'
@@ -18,6 +17,7 @@ import type {
   NewCommand,
   Page,
   Repeatable,
+  Told,
   VmConsequence
 } from './store.ts'
 
@@ -162,7 +162,7 @@ export class CommandTable implements CommandStore {
     result: CommandResult,
     at: number,
     consequence: VmConsequence,
-    vm: VmSummary | undefined
+    told: Told
   ): Promise<boolean> {
     const record = this.#find(result.command)
     if (record === undefined || record.host !== host) return false
@@ -176,7 +176,7 @@ export class CommandTable implements CommandStore {
       startedAt: result.startedAt,
       at: result.finishedAt,
       consequence,
-      told: vm === undefined ? undefined : { host, summary: vm, at, finishedAt: result.finishedAt }
+      told: { ...told, host, at, finishedAt: result.finishedAt }
     })
     return true
   }
@@ -299,6 +299,5 @@ interface Ending {
   readonly startedAt?: number
   readonly at: number
   readonly consequence: VmConsequence
-  /** What the result tells of the VM. */
-  readonly told?: Parameters<typeof reportResult>[1] | undefined
+  readonly told?: Parameters<typeof reportResult>[1]
 }

@@ -3,7 +3,7 @@
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import type { VmSummary } from '../../protocol/vm.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { InventoryOutcome } from './store.ts'
+import type { InventoryOutcome, Told } from './store.ts'
 
 interface Merge {
   readonly host: string
@@ -30,14 +30,23 @@ export function mergeInventory(sqlite: Sqlite, merge: Merge): InventoryOutcome {
 }
 
 /**
- * A result tells a VM's state before the next inventory does. One that comes late, after a lost connection, tells less than
- * the inventory that came first; both times are of the host's clock.
+ * A result tells what the next inventory would. One that comes late, after a lost connection, tells less than the inventory
+ * that came first; both times are of the host's clock.
  */
-export function reportResult(sqlite: Sqlite, told: Found & { readonly finishedAt: number }): void {
+export function reportResult(
+  sqlite: Sqlite,
+  { host, vm, facts, at, finishedAt }: Told & { host: string; at: number; finishedAt: number }
+): void {
   const newest = sqlite.get<{ looked_at: number }>('SELECT looked_at FROM host_reports WHERE host = :host', {
-    host: told.host
+    host
   })
-  if (told.finishedAt >= (newest?.looked_at ?? 0)) reportVm(sqlite, told)
+  if (newest === undefined || finishedAt < newest.looked_at) return
+  if (vm !== undefined) reportVm(sqlite, { host, summary: vm, at })
+  if (facts !== undefined)
+    sqlite.run('UPDATE host_reports SET facts = :facts WHERE host = :host', {
+      host,
+      facts: JSON.stringify(facts)
+    })
 }
 
 function reportVm(sqlite: Sqlite, { host, summary, at }: Found): void {

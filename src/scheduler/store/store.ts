@@ -183,6 +183,12 @@ export interface Courier {
   readonly unansweredMax: number
 }
 
+/** What a result tells besides its end. */
+export interface Told {
+  readonly vm?: VmSummary
+  readonly facts?: HostFacts
+}
+
 /** What the end of a command means for its VM's record. */
 export type VmConsequence = 'none' | 'forget' | 'forget-unless-reported'
 
@@ -224,7 +230,7 @@ export interface CommandStore {
     result: CommandResult,
     at: number,
     consequence: VmConsequence,
-    vm: VmSummary | undefined
+    told: Told
   ): Promise<boolean>
   /** Open commands whose time is over: untaken ones past their expiry, taken ones that are as old as `abandonAfterMs`. */
   overdue(now: number, abandonAfterMs: number): Promise<readonly CommandRecord[]>

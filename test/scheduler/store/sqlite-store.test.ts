@@ -77,7 +77,7 @@ describe('the store', () => {
     await using files = new TestStore()
     const host = await files.host('kvm-1')
     const [open, ended] = [await files.command(host), await files.command(host)]
-    await files.store.commands.finished(host, result(ended.id), 1_200, 'none', undefined)
+    await files.store.commands.finished(host, result(ended.id), 1_200, 'none', {})
     const store = files.openAgain()
     assert.equal((await store.commands.find(open.id))?.state, 'waiting')
     assert.equal((await store.commands.find(ended.id))?.state, 'done')
@@ -157,7 +157,7 @@ describe('the store', () => {
       const host = await files.host('kvm-1')
       const { id, jws } = await files.command(host)
       assert.equal(jws, 'a.b.c')
-      await files.store.commands.finished(host, result(id), 1_200, 'none', undefined)
+      await files.store.commands.finished(host, result(id), 1_200, 'none', {})
       assert.equal((await files.store.commands.find(id))?.jws, undefined)
     })
 
@@ -273,7 +273,7 @@ describe('the store', () => {
       await files.store.commands.acknowledged(id, host, { at: 1_200, instance })
       await files.store.commands.acknowledged(id, host, { at: 1_300, instance })
       listener[Symbol.dispose]()
-      await files.store.commands.finished(host, result(id), 1_400, 'none', undefined)
+      await files.store.commands.finished(host, result(id), 1_400, 'none', {})
       assert.deepEqual(seen, [id, id])
     })
 
@@ -282,10 +282,10 @@ describe('the store', () => {
       const host = await files.host('kvm-1')
       const { id } = await files.command(host)
       const { commands } = files.store
-      assert.equal(await commands.finished(host, result(id, 'failed'), 1_200, 'none', undefined), true)
-      assert.equal(await commands.finished(host, result(id, 'done'), 1_300, 'none', undefined), true)
+      assert.equal(await commands.finished(host, result(id, 'failed'), 1_200, 'none', {}), true)
+      assert.equal(await commands.finished(host, result(id, 'done'), 1_300, 'none', {}), true)
       assert.equal((await commands.find(id))?.state, 'failed')
-      assert.equal(await commands.finished('kvm-2', result(id), 1_300, 'none', undefined), false)
+      assert.equal(await commands.finished('kvm-2', result(id), 1_300, 'none', {}), false)
     })
 
     it('that were taken between the look and the verdict do not expire', async () => {
@@ -313,7 +313,7 @@ describe('the store', () => {
       const many = []
       for (let count = 0; count < 4; count++) many.push(await files.command(host, { createdAt: 10_000 }))
       for (const { id } of [old, ...many])
-        await files.store.commands.finished(host, result(id), 1_200, 'none', undefined)
+        await files.store.commands.finished(host, result(id), 1_200, 'none', {})
       await files.store.prune(10_000)
       const kept = (await files.store.commands.list({}, 100)).items.map(({ id }) => id)
       assert.deepEqual(kept, [
