@@ -8,6 +8,7 @@ import { KeyedLock } from '../lib/keyed-lock.ts'
 import type { Logger } from '../lib/log.ts'
 import { operationStatesEnded } from '../protocol/api.ts'
 import type { CommandClaims } from '../protocol/command.ts'
+import { endOfRevoked } from './consequences.ts'
 import type { CommandRecord, HostRecord, Repeatable, Store, VmIntent } from './store/store.ts'
 
 /** How often a wait looks by itself, for changes that another process made. */
@@ -41,8 +42,8 @@ export class Commands {
   }
 
   /**
-   * Durable when it resolves. Throws E_CONFLICT for a revoked host or a name that is taken, E_UNSUPPORTED when the
-   * host's agent does not know the verb, E_NOT_FOUND when the VM has gone meanwhile.
+   * Durable when it resolves. Throws E_UNSUPPORTED when the host's agent does not know the verb, and as the store's `add`
+   * does.
    */
   async create(request: CommandRequest): Promise<CommandRecord> {
     const { store, delivery, log } = this.#options
@@ -85,6 +86,19 @@ export class Commands {
     }
   }
 
+  /** Ends what a host has not ended and, being revoked, never will. */
+  async endAllOf(host: string): Promise<void> {
+    const { store, clock, log } = this.#options
+    for (const record of await store.commands.openOf(host)) {
+      const { error, consequence } = endOfRevoked(record)
+      if (await store.commands.failed(record, error, clock.now(), consequence))
+        log.warn(
+          { command: record.id, host, vm: record.vm, code: error.code },
+          'command of a revoked host ended'
+        )
+    }
+  }
+
   #claims(
     request: CommandRequest,
     vm: { name: string; uuid: string; generation: number } | undefined
@@ -103,11 +117,6 @@ export class Commands {
 }
 
 function assertAble({ host, verb }: CommandRequest): void {
-  if (host.revokedAt !== undefined)
-    throw new HostletError(
-      'E_CONFLICT',
-      `host ${host.id} is revoked: it takes no commands. Enroll it anew with "hostlet host token".`
-    )
   const verbs = host.report?.verbs
   if (verbs === undefined || verbs.includes(verb)) return
   throw new HostletError(

@@ -11,6 +11,12 @@ export const refusalCharactersMax = 1_000
 const readFacts = compile(HostFacts, 'facts in a result')
 const readVmSummary = compile(VmSummary, 'VM in a result')
 
+/** The end of a command that no host told. */
+export interface CommandEnd {
+  readonly error: ErrorReport
+  readonly consequence: VmConsequence
+}
+
 /** A provision that failed left nothing on its host; a teardown that is done removed everything. */
 export function consequenceOfEnd(verb: string, outcome: CommandResult['outcome']): VmConsequence {
   if (verb === 'vm.teardown' && outcome === 'done') return 'forget'
@@ -40,7 +46,7 @@ function ifFits<Value>(read: (value: unknown) => Value, value: unknown): Value |
 }
 
 /** How a command ends that no host took, or took and never answered, in time. */
-export function endOfOverdue(record: CommandRecord): { error: ErrorReport; consequence: VmConsequence } {
+export function endOfOverdue(record: CommandRecord): CommandEnd {
   const { host, verb } = record
   if (record.state === 'waiting')
     return { error: neverTaken(record), consequence: consequenceOfEnd(verb, 'failed') }
@@ -52,6 +58,26 @@ export function endOfOverdue(record: CommandRecord): { error: ErrorReport; conse
       message: `host ${host} ${taken}: what became of it is unknown. See "hostlet host show ${host}"${
         record.vm === undefined ? '' : ` and "hostlet vm show ${record.vm}"`
       } before asking again.`
+    },
+    consequence: 'none'
+  }
+}
+
+/** How a command ends whose host was revoked: what it never sent to it was never done. */
+export function endOfRevoked({ host, verb, vm, state }: CommandRecord): CommandEnd {
+  if (state === 'waiting')
+    return {
+      error: {
+        code: 'E_CONFLICT',
+        message: `host ${host} was revoked before it took the command: nothing was done.`
+      },
+      consequence: consequenceOfEnd(verb, 'failed')
+    }
+  const look = vm === undefined ? '' : ` See "hostlet vm show ${vm}".`
+  return {
+    error: {
+      code: 'E_INTERRUPTED',
+      message: `host ${host} was revoked before it told the end of the command: what became of it is unknown.${look}`
     },
     consequence: 'none'
   }

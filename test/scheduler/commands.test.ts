@@ -451,6 +451,81 @@ describe("a command's way", { timeout: 60_000 }, () => {
     assert.deepEqual((await operation(id)).value, { first: true })
   })
 
+  describe('to a host that is revoked', () => {
+    it('ends at once: what was not sent was not done, and of the rest the outcome is unknown', async () => {
+      await connectWithFacts()
+      const { id: taken } = await create({ name: 'taken' })
+      await agent.nextCommand()
+      agent.acknowledge(taken)
+      const { id: refused } = await create({ name: 'refused' })
+      await agent.nextCommand()
+      agent.refuse(refused, { code: 'E_BUSY', message: 'full' })
+      await agent.sync()
+      await scheduler.api.delete('/v1/hosts/kvm-1')
+      const [first, second] = [await operation(taken), await operation(refused)]
+      assert.deepEqual([first.state, first.error?.code], ['failed', 'E_INTERRUPTED'])
+      assert.deepEqual([second.state, second.error?.code], ['failed', 'E_CONFLICT'])
+      assert.match(second.error?.message ?? '', /nothing was done/)
+      const { vms } = await scheduler.api.get<VmList>('/v1/vms')
+      assert.deepEqual(
+        vms.map(({ name }) => name),
+        ['taken']
+      )
+    })
+
+    it('is refused, with both ways on', async () => {
+      await connectWithFacts()
+      await provisioned()
+      await scheduler.api.delete('/v1/hosts/kvm-1')
+      const error = await scheduler.api.failure({ method: 'DELETE', path: '/v1/vms/web-1' })
+      assert.equal(error.code, 'E_CONFLICT')
+      assert.match(error.message, /hostlet host token.*hostlet vm forget --host kvm-1/)
+    })
+  })
+
+  describe('forgetting a VM', () => {
+    const forget = { method: 'POST', path: '/v1/vms/web-1/forget', json: {} }
+
+    it('is refused while its host is not revoked, away or not', async () => {
+      await connectWithFacts()
+      await provisioned()
+      await agent.disconnect()
+      const error = await scheduler.api.failure(forget)
+      assert.equal(error.code, 'E_CONFLICT')
+      assert.match(error.message, /hostlet vm rm web-1.*hostlet host rm kvm-1/)
+      assert.equal((await scheduler.api.get<VmList>('/v1/vms')).vms.length, 1)
+    })
+
+    it('frees its name, for a VM of a newer generation', async () => {
+      await connectWithFacts()
+      await provisioned()
+      await scheduler.api.delete('/v1/hosts/kvm-1')
+      const { vm } = await scheduler.api.get<VmReply>('/v1/vms/web-1')
+      assert.match(vm.reason, /kvm-1 is revoked.*hostlet vm forget web-1/)
+      await scheduler.api.post(forget.path)
+      assert.equal((await scheduler.api.failure(forget)).code, 'E_NOT_FOUND')
+      const other = await scheduler.enroll('kvm-2')
+      await other.connect()
+      other.sendInventory({ facts: hostFacts('kvm-2') })
+      await other.sync()
+      await create()
+      assert.equal((await other.nextCommand()).claims.subject?.generation, 2)
+    })
+
+    it('is undone when its host enrolls anew and still has it', async () => {
+      await connectWithFacts()
+      await provisioned()
+      const { uuid } = (await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm
+      await scheduler.api.delete('/v1/hosts/kvm-1')
+      await scheduler.api.post(forget.path)
+      const anew = await scheduler.enroll('kvm-1')
+      await anew.connect()
+      anew.sendInventory({ vms: [vmSummary({ uuid })] })
+      await anew.sync()
+      assert.equal((await scheduler.api.get<VmReply>('/v1/vms/web-1')).vm.host, anew.id)
+    })
+  })
+
   it('that has a host or a VM looked at anew shows at once what was seen', async () => {
     await connectWithFacts()
     await provisioned()

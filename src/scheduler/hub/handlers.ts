@@ -109,7 +109,7 @@ async function refused(record: CommandRecord, error: ErrorReport, session: Sessi
   const decision = afterRefusal(record, error)
   if (decision.kind === 'none') return log.warn(fields, 'refusal of a command that was taken')
   if (decision.kind === 'end') {
-    if (await store.commands.refused(record, decision.error, now(), decision.consequence))
+    if (await store.commands.failed(record, decision.error, now(), decision.consequence))
       log.warn(fields, 'command refused')
     return
   }

@@ -91,6 +91,12 @@ export class CommandTable implements CommandStore {
     return row?.open ?? 0
   }
 
+  async openOf(host: string): Promise<readonly CommandRecord[]> {
+    return this.#sqlite
+      .all<CommandRow>(`${commandSelect} WHERE host = :host AND ${isOpen} ORDER BY sequence`, { host })
+      .map(toCommandRecord)
+  }
+
   async undelivered(courier: Courier): Promise<CommandRecord | undefined> {
     const row = this.#sqlite.get<CommandRow>(undelivered, { ...courier })
     return row === undefined ? undefined : toCommandRecord(row)
@@ -148,7 +154,7 @@ export class CommandTable implements CommandStore {
     return changes > 0
   }
 
-  async refused(
+  async failed(
     { id, host, state }: CommandRecord,
     error: ErrorReport,
     at: number,
@@ -236,7 +242,7 @@ export class CommandTable implements CommandStore {
 
   #insert(command: NewCommand): CommandRecord {
     const { id, verb, host, vm, jws, createdAt, expiresAt, repeatable } = command
-    this.#assertRoom(host)
+    this.#assertTakes(host)
     applyIntent(this.#sqlite, command)
     this.#sqlite.run(
       `INSERT INTO commands (id, verb, host, vm, vm_uuid, jws, state, created_at, expires_at)
@@ -253,11 +259,17 @@ export class CommandTable implements CommandStore {
     return record
   }
 
-  #assertRoom(host: string): void {
-    const row = this.#sqlite.get<{ open: number }>(
-      `SELECT count(*) AS open FROM commands WHERE host = :host AND ${isOpen}`,
+  #assertTakes(host: string): void {
+    const row = this.#sqlite.get<{ open: number; revoked_at: number | null }>(
+      `SELECT revoked_at, (SELECT count(*) FROM commands WHERE host = :host AND ${isOpen}) AS open
+       FROM hosts WHERE id = :host`,
       { host }
     )
+    if (row !== undefined && row.revoked_at !== null)
+      throw new HostletError(
+        'E_CONFLICT',
+        `host ${host} is revoked: it takes no commands. Enroll the machine anew with "hostlet host token", or, if it is gone for good, forget its VMs with "hostlet vm forget --host ${host}".`
+      )
     if ((row?.open ?? 0) < openCommandsMax) return
     throw new HostletError(
       'E_BUSY',

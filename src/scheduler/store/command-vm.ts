@@ -20,14 +20,22 @@ export function applyConsequence(sqlite: Sqlite, command: string, consequence: V
     { command }
   )
   if (subject === undefined || subject.vm === null || subject.vm_uuid === null) return
-  const { host, vm, vm_uuid: uuid } = subject
-  const always = consequence === 'forget' ? 1 : 0
-  sqlite.run(
-    `DELETE FROM vms WHERE name = :vm AND uuid = :uuid AND (:always OR NOT EXISTS
-       (SELECT 1 FROM vm_reports WHERE vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid AND present = 1))`,
-    { vm, uuid, always }
+  const { host, vm: name, vm_uuid: uuid } = subject
+  const isReported = sqlite.get(
+    'SELECT 1 FROM vm_reports WHERE host = :host AND uuid = :uuid AND present = 1',
+    {
+      host,
+      uuid
+    }
   )
-  if (always) sqlite.run('DELETE FROM vm_reports WHERE host = :host AND uuid = :uuid', { host, uuid })
+  if (consequence === 'forget' || isReported === undefined) dropVm(sqlite, { name, host, uuid })
+}
+
+/** The VM's record and what was last said of it. Its generation stays: a later VM of the name goes on above it. */
+export function dropVm(sqlite: Sqlite, vm: { name: string; host: string; uuid: string }): void {
+  const { name, host, uuid } = vm
+  sqlite.run('DELETE FROM vms WHERE name = :name AND uuid = :uuid', { name, uuid })
+  sqlite.run('DELETE FROM vm_reports WHERE host = :host AND uuid = :uuid', { host, uuid })
 }
 
 function changeVm(

@@ -107,6 +107,7 @@ export interface VmRecord {
   readonly specification: VmSpecification | undefined
   readonly operation: string | undefined
   readonly hostConnected: boolean
+  readonly hostRevoked: boolean
   /** What the host last said; `present` is false when it said that before but no longer. */
   readonly report: (VmSummary & { readonly reportedAt: number; readonly present: boolean }) | undefined
 }
@@ -114,6 +115,11 @@ export interface VmRecord {
 export interface VmStore {
   find(name: string): Promise<VmRecord | undefined>
   list(filter: { host?: string }, limit: number): Promise<Page<VmRecord>>
+  /**
+   * Drops the record of a VM whose host is revoked. False when there is no such VM. Throws E_CONFLICT when its host is not
+   * revoked: it would report the VM again.
+   */
+  forget(name: string): Promise<boolean>
   /** Memory of the VMs that are placed on each host. */
   memoryByHost(): Promise<ReadonlyMap<string, number>>
 }
@@ -204,13 +210,14 @@ export interface CommandStore {
   /** The command made earlier with that key. Throws E_CONFLICT when it was made by another request. */
   repeated(repeatable: Repeatable): Promise<CommandRecord | undefined>
   /**
-   * Durable when it resolves. Throws E_CONFLICT when the VM's name or UUID is taken, E_NOT_FOUND when it is gone, E_BUSY
-   * when the host has `openCommandsMax` open ones.
+   * Durable when it resolves. Throws E_CONFLICT when the host is revoked or the VM's name or UUID is taken, E_NOT_FOUND when
+   * the VM is gone, E_BUSY when the host has `openCommandsMax` open ones.
    */
   add(command: NewCommand): Promise<CommandRecord>
   find(id: string): Promise<CommandRecord | undefined>
   list(filter: CommandFilter, limit: number): Promise<Page<CommandRecord>>
   countOpen(): Promise<number>
+  openOf(host: string): Promise<readonly CommandRecord[]>
   /**
    * The oldest command to send now: one that waits, that was sent over another connection or long ago without an answer,
    * or that another run of the agent took. One whose VM has an earlier command that waits for its next try waits too.
@@ -222,8 +229,8 @@ export interface CommandStore {
   progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
   /** Nothing happened on the host; it is to be sent again at `retryAt`. False when the host has taken it, or it has ended. */
   postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
-  /** Ended by its host's refusal. False when it is not in the state in which it was seen. */
-  refused(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
+  /** Ended without a result, and known to be. False when it is not in the state in which it was seen. */
+  failed(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
   /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when the host has no such command. */
   finished(
     host: string,

@@ -1,6 +1,8 @@
 // VMs in SQLite: what was asked for, joined with what their hosts last said.
 
+import { HostletError } from '../../errors.ts'
 import type { VmSummary } from '../../protocol/vm.ts'
+import { dropVm } from './command-vm.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 import type { Page, VmRecord, VmStore } from './store.ts'
@@ -17,6 +19,7 @@ interface VmRow {
   readonly created_at: number
   readonly specification: string | null
   readonly operation: string | null
+  readonly host_revoked_at: number | null
   readonly host_state: string | null
   readonly summary: string | null
   readonly reported_at: number
@@ -24,8 +27,9 @@ interface VmRow {
 }
 
 const select = `
-  SELECT vms.*, host_reports.state AS host_state, vm_reports.summary, vm_reports.reported_at, vm_reports.present
-  FROM vms
+  SELECT vms.*, hosts.revoked_at AS host_revoked_at, host_reports.state AS host_state, vm_reports.summary,
+    vm_reports.reported_at, vm_reports.present
+  FROM vms JOIN hosts ON hosts.id = vms.host
   LEFT JOIN host_reports ON host_reports.host = vms.host
   LEFT JOIN vm_reports ON vm_reports.host = vms.host AND vm_reports.name = vms.name AND vm_reports.uuid = vms.uuid`
 
@@ -49,12 +53,32 @@ export class VmTable implements VmStore {
     return page(rows, limit, toRecord)
   }
 
+  async forget(name: string): Promise<boolean> {
+    return this.#sqlite.transaction(() => {
+      const vm = this.#sqlite.get<{ host: string; uuid: string; revoked_at: number | null }>(
+        'SELECT host, uuid, revoked_at FROM vms JOIN hosts ON hosts.id = vms.host WHERE name = :name',
+        { name }
+      )
+      if (vm === undefined) return false
+      if (vm.revoked_at === null) throw notRevoked(name, vm.host)
+      dropVm(this.#sqlite, { name, host: vm.host, uuid: vm.uuid })
+      return true
+    })
+  }
+
   async memoryByHost(): Promise<ReadonlyMap<string, number>> {
     const rows = this.#sqlite.all<{ host: string; bytes: number }>(
       'SELECT host, sum(memory_bytes) AS bytes FROM vms GROUP BY host'
     )
     return new Map(rows.map(({ host, bytes }) => [host, bytes]))
   }
+}
+
+function notRevoked(name: string, host: string): HostletError {
+  return new HostletError(
+    'E_CONFLICT',
+    `VM ${name} is on host ${host}, which is not revoked. Tear it down with "hostlet vm rm ${name}"; if the host is gone for good, revoke it first with "hostlet host rm ${host}".`
+  )
 }
 
 function toRecord(row: VmRow): VmRecord {
@@ -71,6 +95,7 @@ function toRecord(row: VmRow): VmRecord {
     specification: fromJsonOrNull(row.specification),
     operation: given(row.operation),
     hostConnected: row.host_state === 'connected',
+    hostRevoked: row.host_revoked_at !== null,
     report:
       row.summary === null
         ? undefined

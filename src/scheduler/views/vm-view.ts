@@ -29,7 +29,19 @@ export function vmView(record: VmRecord): VmView {
   }
 }
 
-function stateOf({ report, host, name, hostConnected }: VmRecord): Pick<VmView, 'state' | 'reason'> {
+type State = Pick<VmView, 'state' | 'reason'>
+
+function stateOf(record: VmRecord): State {
+  const seen = lastSeen(record)
+  if (!record.hostRevoked) return seen
+  const { host, name } = record
+  return {
+    state: seen.state,
+    reason: `host ${host} is revoked; enroll the machine anew, or forget the VM with "hostlet vm forget ${name}"`
+  }
+}
+
+function lastSeen({ report, host, name, hostConnected }: VmRecord): State {
   if (report === undefined)
     return {
       state: 'pending',

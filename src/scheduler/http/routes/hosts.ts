@@ -46,15 +46,16 @@ export const hostRoutes = [
 
   defineRoute('DELETE /v1/hosts/{id}', {
     tier: 'admin',
-    summary: 'Revoke a host: its certificate is accepted no more, its VMs run on',
+    summary: 'Revoke a host: its certificate is accepted no more, its operations end, its VMs run on',
     params: HostParams,
     reply: Removed,
-    handle: async ({ params: { id } }, { store, clock, agents, log }) => {
+    handle: async ({ params: { id } }, { store, clock, commands, agents, log }) => {
       await findHost(store, id)
       if (!(await store.hosts.revoke(id, clock.now())))
         throw new HostletError('E_CONFLICT', `host ${id} is revoked already`)
       log.info({ host: id }, 'host revoked')
       agents.disconnect(id, 'the host was revoked')
+      await commands.endAllOf(id)
       return { removed: true as const }
     }
   }),

@@ -9,6 +9,7 @@ import {
   MetricsQuery,
   OperationReply,
   RebootVmRequest,
+  Removed,
   StopVmRequest,
   VmList,
   VmMetrics,
@@ -135,6 +136,20 @@ export const vmRoutes = [
           intent: { kind: 'none' }
         }
       })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/forget', {
+    tier: 'manage',
+    summary: 'Forget a VM whose host is revoked; where the host still lives the VM runs on',
+    params: VmParams,
+    body: EmptyRequest,
+    reply: Removed,
+    handle: async ({ params: { name } }, { store, log }) => {
+      await findVm(store, name)
+      await store.vms.forget(name)
+      log.info({ vm: name }, 'VM of a revoked host forgotten')
+      return { removed: true as const }
+    }
   }),
 
   defineRoute('DELETE /v1/vms/{name}', {
