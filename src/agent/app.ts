@@ -187,6 +187,7 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.defer(() => sampler.stop())
   stack.use(renewal)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
+  stack.use(hypervisor.onStatus(() => session.beat()))
   return {
     begin: () => {
       dispatcher.resume()

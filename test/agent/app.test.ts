@@ -93,9 +93,12 @@ describe('the agent', () => {
     await using _agent = await start(scheduler)
     await scheduler.until(() => scheduler.of('inventory').length > 0)
     hypervisor.setStatus('away')
+    // Told at once, not with the next heartbeat: commands are placed by it.
+    await scheduler.until(() => scheduler.of('heartbeat').at(-1)?.hypervisor === 'away')
     const seen = scheduler.of('inventory').length
     hypervisor.setStatus('connected')
     await scheduler.until(() => scheduler.of('inventory').length > seen)
+    assert.equal(scheduler.of('heartbeat').at(-1)?.hypervisor, 'connected')
   })
 
   it('connects to its scheduler while libvirt is away', async () => {

@@ -22,6 +22,12 @@ export async function openImageFile(url: URL, allowed: readonly string[]): Promi
   }
 }
 
+/** For an image that is in the pool already: its file may be gone, and the place must be allowed all the same. */
+export async function requireAllowedFile(url: URL, allowed: readonly string[]): Promise<void> {
+  const path = pathOf(url)
+  await requireAllowed(await realpath(path).catch(() => path), allowed, path)
+}
+
 function pathOf(url: URL): string {
   try {
     if (url.host === '' && url.search === '' && url.hash === '') return fileURLToPath(url)

@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { type ErrorCode, HostletError } from '../../errors.ts'
-import { openImageFile } from './image-file.ts'
+import { openImageFile, requireAllowedFile } from './image-file.ts'
 
 export const redirectsMax = 5
 const connectTimeoutMs = 15_000
@@ -31,6 +31,12 @@ export class ImageSource {
 
   constructor(options: ImageSourceOptions) {
     this.#options = options
+  }
+
+  /** Whether this host would fetch from there at all, cached or not. Throws E_BAD_REQUEST, E_AUTH. */
+  async permit(text: string): Promise<void> {
+    const url = parseUrl(text)
+    if (url.protocol === 'file:') await requireAllowedFile(url, this.#options.allowFileUrls)
   }
 
   /** Throws E_BAD_REQUEST, E_AUTH, E_NOT_FOUND, E_UNAVAILABLE; the signal's reason when aborted. */
@@ -95,12 +101,16 @@ export function downloadFailure(error: unknown, url: URL | string, signal: Abort
   if (error instanceof HostletError) return error
   const cause = error as NodeJS.ErrnoException
   const why = cause.code ?? cause.message
-  return new HostletError(
-    'E_UNAVAILABLE',
-    `image ${shown(url)} cannot be fetched (${why}). Check the address and the network of this host.`,
-    { cause }
-  )
+  const next = certificateFaults.test(why)
+    ? "The server's certificate is not accepted: check it, or name its CA in images.ca of the agent's configuration."
+    : 'Check the address and the network of this host.'
+  return new HostletError('E_UNAVAILABLE', `image ${shown(url)} cannot be fetched (${why}). ${next}`, {
+    cause
+  })
 }
+
+/** OpenSSL's and Node's codes for a server that is not who it should be. */
+const certificateFaults = /CERT|^UNABLE_TO_(GET_ISSUER|VERIFY)|^HOSTNAME_MISMATCH|^INVALID_CA|^PATH_LENGTH/
 
 function parseUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined

@@ -35,7 +35,7 @@ export interface ImagesOptions {
     Hypervisor,
     'findVolume' | 'listVolumes' | 'uploadBase' | 'readVolume' | 'removeVolume' | 'listVms'
   >
-  readonly source: Pick<ImageSource, 'open'>
+  readonly source: Pick<ImageSource, 'open' | 'permit'>
   /** Private directory for downloads and records. */
   readonly directory: string
   readonly cacheBytesMax: number
@@ -74,6 +74,7 @@ export class Images {
    * of a fetch that failed.
    */
   async ensure(image: ImageReference, wait: ImageWait): Promise<StoredImage> {
+    await this.#options.source.permit(image.url)
     const volume = baseVolumeName(image)
     await using _held = await this.#locks.acquire(volume, wait.signal)
     await this.prepare()

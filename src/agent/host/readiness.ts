@@ -31,7 +31,7 @@ export interface ReadyWait extends Wait {
 }
 
 /**
- * Waits until the VM has its address and, if asked for, its port or HTTP path answers. Throws E_TIMEOUT naming what is
+ * Waits until the VM has its address and, if asked for, its port or HTTP path answers. Throws E_UNAVAILABLE naming what is
  * missing, E_CONFLICT when the VM went off meanwhile, E_NOT_FOUND when it is gone.
  */
 export async function awaitReady(
@@ -109,8 +109,8 @@ async function requireRunning(name: string, { hypervisor }: ReadinessOptions, wa
 
 function notReady(name: string, what: string, timeoutMs: number): HostletError {
   return new HostletError(
-    'E_TIMEOUT',
-    `VM ${name} runs, but ${what} did not come within ${timeoutMs} ms. Check its image and seed, or give it longer with ready.timeoutMs.`,
+    'E_UNAVAILABLE',
+    `VM ${name} did not become ready within ${timeoutMs / 1_000} s: ${what} did not come. Check its image, its seed and what it is asked to answer on, or allow it longer (ready timeout).`,
     { details: { vm: name, missing: what, timeoutMs } }
   )
 }

@@ -247,7 +247,7 @@ export class Dispatcher<Host> {
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
     if (outcome.outcome === 'failed' && outcome.error.details?.undoFailed !== undefined) this.#leftovers++
     if (outcome.outcome === 'done') log.info({ durationMs }, 'operation done')
-    else log.warn({ durationMs, code: outcome.error.code, reason: outcome.error.message }, 'operation failed')
+    else log.warn({ durationMs, error: outcome.error }, 'operation failed')
     if (verb.changes) this.#options.onChanged?.()
   }
 

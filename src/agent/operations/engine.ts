@@ -175,7 +175,8 @@ class Run<Host> {
 
   async #turnBack(error: HostletError): Promise<Outcome | undefined> {
     const { entry, log } = this.#execution
-    log.warn({ error, step: this.#steps[this.#index]?.name }, 'operation failed, undoing it')
+    // Why is told once, at the end: see the dispatcher.
+    log.info({ code: error.code, step: this.#steps[this.#index]?.name }, 'undoing operation')
     const failure = error.toReport()
     this.#options.journal.turnBack(entry.id, failure)
     return await this.#back(failure)

@@ -112,6 +112,11 @@ export class Session {
     this.#handle({ type: 'start' })
   }
 
+  /** Tells at once what the next heartbeat would tell. */
+  beat(): void {
+    if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
+  }
+
   /** Says goodbye and waits a moment for the answer. */
   async stop(): Promise<void> {
     this.#options.outbox.detach()

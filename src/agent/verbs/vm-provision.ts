@@ -195,10 +195,11 @@ export const document: VerbDocument = {
     E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
-    E_UNAVAILABLE: 'the image cannot be fetched now, or libvirt is away',
+    E_UNAVAILABLE:
+      'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
     E_CAPACITY: 'no room for the image or the disks, no memory, no free address, no free user',
     E_CORRUPT: 'the image has another SHA-256 than the command says',
-    E_TIMEOUT: 'the VM ran but was not ready in time; it was removed again'
+    E_TIMEOUT: 'the whole of it took longer than its deadline; it was undone'
   },
   crash:
     'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',

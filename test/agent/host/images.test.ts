@@ -127,7 +127,8 @@ describe('images over HTTPS', () => {
 
   it('are refused from a server that no CA vouches for, or that nobody runs', async () => {
     await using setup = await makeSetup((_request, response) => response.end(content), { trusted: false })
-    await rejectsWith('E_UNAVAILABLE', setup.images.ensure(setup.image('/image'), wait()))
+    const error = await rejectsWith('E_UNAVAILABLE', setup.images.ensure(setup.image('/image'), wait()))
+    assert.match(error.message, /certificate .* images\.ca/)
     const nobody = { ...setup.image('/image'), url: 'https://localhost:1/image' }
     await rejectsWith('E_UNAVAILABLE', setup.images.ensure(nobody, wait()))
     assert.deepEqual(setup.requests, [])
@@ -179,6 +180,13 @@ describe('images in the pool', () => {
     await setup.restarted('boot-1').ensure(setup.image('/image'), wait())
     assert.equal(setup.reads(), 1)
     assert.equal(setup.requests.length, 1)
+  })
+
+  it('are not taken for a file address that this host does not allow', async () => {
+    await using setup = await makeSetup((_request, response) => response.end(content))
+    await setup.images.ensure(setup.image('/image'), wait())
+    const elsewhere = { ...setup.image('/image'), url: 'file:///etc/passwd' }
+    await rejectsWith('E_AUTH', setup.images.ensure(elsewhere, wait()))
   })
 
   it('are fetched anew when a crash left half of one', async () => {

@@ -26,7 +26,7 @@ describe('a VM', () => {
       { ...lease, address: '10.90.0.3' }
     ]) {
       const error = await failure(guestWith({ leases: [other] }))
-      assert.equal(error.code, 'E_TIMEOUT')
+      assert.equal(error.code, 'E_UNAVAILABLE')
       assert.match(error.message, /address 10\.90\.0\.2/)
     }
   })
@@ -41,7 +41,7 @@ describe('a VM', () => {
     const error = await failure(guestWith({ leases: [lease], answersAfter: Number.POSITIVE_INFINITY }), {
       tcpPort: 22
     })
-    assert.equal(error.code, 'E_TIMEOUT')
+    assert.equal(error.code, 'E_UNAVAILABLE')
     assert.equal(error.details.missing, 'port 22')
   })
 

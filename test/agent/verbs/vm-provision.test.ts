@@ -255,7 +255,7 @@ describe('vm.provision leaves nothing behind after', () => {
   it('a guest that never gets ready, or powers itself off', async () => {
     await using bench = await makeBench()
     bench.hypervisor.guests.takesLease = false
-    await failsWith('E_TIMEOUT', bench, bench.specification({ ready: { timeoutMs: 50 } }))
+    await failsWith('E_UNAVAILABLE', bench, bench.specification({ ready: { timeoutMs: 50 } }))
     assert.deepEqual(await bench.leftovers(), [])
     bench.hypervisor.onEvent(({ kind, name }) => {
       if (kind === 'started') bench.hypervisor.shutDownGuest(name)
