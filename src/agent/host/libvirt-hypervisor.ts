@@ -3,10 +3,11 @@
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { type Connection, type Domain, domainEvents } from 'node-libvirt'
-import { asHostletError, HostletError } from '../../errors.ts'
+import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
-import { tryKvm } from './accelerator.ts'
+import { type TrialResult, tryKvm } from './accelerator.ts'
+import { AcceleratorChoice } from './accelerator-choice.ts'
 import { BootRecord } from './boot-record.ts'
 import { type Capabilities, readCapabilities } from './capabilities.ts'
 import { type ConnectionSet, Connections } from './connections.ts'
@@ -52,15 +53,20 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #domains: Domains
   readonly #volumes: Volumes
   readonly #networks: Networks
-  readonly #bootRecord: BootRecord
+  readonly #accelerator: AcceleratorChoice
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
   readonly #unrecognised = new Map<string, DomainEvent[]>()
   readonly #capabilities = new Map<Connection, Promise<Capabilities>>()
-  #accelerator: Promise<'kvm' | 'tcg'> | undefined
 
   constructor(options: LibvirtHypervisorOptions) {
     this.#options = options
-    this.#bootRecord = options.bootRecord ?? new BootRecord({ directory: options.runtimeDirectory })
+    this.#accelerator = new AcceleratorChoice({
+      configured: options.accelerator,
+      bootRecord: options.bootRecord ?? new BootRecord({ directory: options.runtimeDirectory }),
+      log: options.log,
+      versions: () => this.#versions(),
+      tryKvm: (wait) => this.#tryKvm(wait)
+    })
     this.#connections = new Connections({ ...options, onConnect: (set, signal) => this.#begin(set, signal) })
     const connection = this.#connections.get.bind(this.#connections)
     const streamConnection = this.#connections.openForStream.bind(this.#connections)
@@ -94,7 +100,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const { facts } = this.#connections.get('control')
     const [capabilities, accelerator, space] = await Promise.all([
       this.#readCapabilities(wait),
-      this.#chooseAccelerator(wait),
+      this.#accelerator.intended(wait),
       this.#volumes.space(wait)
     ])
     return {
@@ -212,7 +218,7 @@ export class LibvirtHypervisor implements Hypervisor {
   async #environment(wait: Wait): Promise<DomainEnvironment> {
     const [capabilities, accelerator] = await Promise.all([
       this.#readCapabilities(wait),
-      this.#chooseAccelerator(wait)
+      this.#accelerator.usable(wait)
     ])
     if (capabilities.architecture !== 'x86_64') {
       throw new HostletError(
@@ -240,47 +246,17 @@ export class LibvirtHypervisor implements Hypervisor {
     return read
   }
 
-  #chooseAccelerator(wait: Wait): Promise<'kvm' | 'tcg'> {
-    const { accelerator } = this.#options
-    if (accelerator !== 'auto') return Promise.resolve(accelerator)
-    this.#accelerator ??= this.#tryAccelerator(wait)
-    const choice = this.#accelerator
-    choice.catch(() => {
-      if (this.#accelerator === choice) this.#accelerator = undefined
-    })
-    return choice
-  }
-
-  /** The answer holds until the host boots or libvirt or QEMU is another. */
-  async #tryAccelerator(wait: Wait): Promise<'kvm' | 'tcg'> {
+  async #tryKvm(wait: Wait): Promise<TrialResult> {
     const connection = this.#connections.get('jobs')
-    const { libvirtVersion, hypervisorVersion } = connection.facts
-    const versions = `${libvirtVersion} ${hypervisorVersion}`
-    const known = await this.#bootRecord.read('accelerator')
-    if (isChoice(known) && known.versions === versions) return known.accelerator
     const { kvmOffered, architecture, qemuGid: gid } = await this.#readCapabilities(wait)
-    const { clock, log, trialUid: uid } = this.#options
-    const volumes = this.#volumes
-    const able = kvmOffered && architecture === 'x86_64'
-    const trial = able
-      ? await tryKvm({ connection, volumes, clock, uid, gid }, wait)
-      : { works: false, detail: 'libvirt does not offer KVM' }
-    const accelerator = trial.works ? 'kvm' : 'tcg'
-    if (trial.works) log.info({ accelerator }, 'KVM was tried and works')
-    else
-      log.warn(
-        { accelerator, detail: trial.detail },
-        'KVM does not work here: VMs are emulated, which is slow'
-      )
-    await this.#bootRecord.write('accelerator', { versions, accelerator }).catch((error) => {
-      log.warn({ error: asHostletError(error) }, 'the choice of the accelerator could not be kept')
-    })
-    return accelerator
+    if (!kvmOffered || architecture !== 'x86_64')
+      return { works: false, detail: 'libvirt does not offer KVM' }
+    const { clock, trialUid: uid } = this.#options
+    return await tryKvm({ connection, volumes: this.#volumes, clock, uid, gid }, wait)
   }
-}
 
-function isChoice(value: unknown): value is { versions: string; accelerator: 'kvm' | 'tcg' } {
-  if (typeof value !== 'object' || value === null) return false
-  if (!('versions' in value) || !('accelerator' in value)) return false
-  return value.accelerator === 'kvm' || value.accelerator === 'tcg'
+  #versions(): string {
+    const { libvirtVersion, hypervisorVersion } = this.#connections.get('jobs').facts
+    return `${libvirtVersion} ${hypervisorVersion}`
+  }
 }
