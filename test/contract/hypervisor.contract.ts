@@ -303,6 +303,36 @@ function runningTests(ask: Ask): void {
     }
   })
 
+  it('numbers the runs of a machine: another at each start, none while it is off', async () => {
+    const subject = ask()
+    const { hypervisor } = subject
+    await hypervisor.ensureNetwork(subject.network, wait())
+    const definition = definitionOf(subject, 'runs')
+    const { name, uuid } = definition.specification
+    const run = async () => (await hypervisor.findVm(name, wait()))?.run
+    const events = new EventLog(hypervisor, uuid)
+    await makeDisks(hypervisor, definition)
+    await hypervisor.define(definition, wait())
+    try {
+      assert.equal(await run(), null)
+      await hypervisor.start(name, wait())
+      const first = await run()
+      assert.equal(typeof first, 'number')
+      await hypervisor.reset(name, wait())
+      assert.equal(await run(), first)
+      await hypervisor.cutPower(name, wait())
+      assert.equal(await run(), null)
+      await hypervisor.start(name, wait())
+      const second = await run()
+      assert.notEqual(second, first)
+      await hypervisor.cutPower(name, wait())
+      await events.until('stopped', 2)
+      assert.deepEqual(events.runsOf('started'), [first, second])
+    } finally {
+      await removeVm(hypervisor, definition)
+    }
+  })
+
   it('does not start a machine whose disk is missing', async () => {
     const { hypervisor } = ask()
     const definition = definitionOf(ask(), 'diskless')
@@ -326,19 +356,28 @@ function runningTests(ask: Ask): void {
 
 /** Events of one VM, and a wait for one of them. */
 class EventLog {
-  readonly kinds: string[] = []
+  readonly #events: DomainEvent[] = []
   readonly #waiters: (() => void)[] = []
 
   constructor(hypervisor: Hypervisor, uuid: string) {
     hypervisor.onEvent((event: DomainEvent) => {
       if (event.uuid !== uuid) return
-      this.kinds.push(event.kind)
+      this.#events.push(event)
       for (const wake of this.#waiters.splice(0)) wake()
     })
   }
 
-  async until(kind: DomainEvent['kind']): Promise<void> {
-    while (!this.kinds.includes(kind)) await new Promise<void>((resolve) => this.#waiters.push(resolve))
+  get kinds(): DomainEvent['kind'][] {
+    return this.#events.map(({ kind }) => kind)
+  }
+
+  runsOf(kind: DomainEvent['kind']): (number | null)[] {
+    return this.#events.filter((event) => event.kind === kind).map(({ run }) => run)
+  }
+
+  async until(kind: DomainEvent['kind'], times = 1): Promise<void> {
+    while (this.kinds.filter((each) => each === kind).length < times)
+      await new Promise<void>((resolve) => this.#waiters.push(resolve))
   }
 }
 

@@ -68,7 +68,9 @@ export class AcceleratorChoice {
   /** An earlier "no" does not count here: who asked for KVM may have mended it since. */
   async #requireKvm(wait: Wait): Promise<Accelerator> {
     if ((await this.#known()) === 'kvm') return 'kvm'
-    const { detail, works } = await this.#options.tryKvm(wait)
+    const { detail: told, works } = await this.#options.tryKvm(wait)
+    // QEMU says the same again on further lines.
+    const detail = told.split('\n')[0]
     if (!works) {
       throw new HostletError(
         'E_UNSUPPORTED',

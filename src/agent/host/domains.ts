@@ -248,7 +248,7 @@ export class Domains {
     const look = await this.#look(domain, wait)
     if (look?.kind !== 'ours') return undefined
     const state = await this.#stateWords(domain, wait)
-    return state && { ...look.metadata, ...state }
+    return state && { ...look.metadata, ...state, run: runOf(domain) }
   }
 
   async #foreign(domain: Domain, wait: Wait): Promise<ForeignDomain | undefined> {
@@ -335,6 +335,11 @@ function lookAt(xml: string, { name, pool }: { name: string; pool: string }): Lo
     if (error instanceof HostletError && error.code === 'E_CORRUPT') return { kind: 'foreign' }
     throw error
   }
+}
+
+/** libvirt numbers the runs of machines of this boot; one that is off has none. */
+export function runOf({ id }: Pick<Domain, 'id'>): number | null {
+  return id > 0 ? id : null
 }
 
 function quick(wait: Wait): Wait & { deadlineMs: number } {

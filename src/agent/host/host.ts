@@ -15,6 +15,7 @@ import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
 import { Seeds } from './seed.ts'
 import { Storage } from './storage.ts'
+import { VmStarts } from './vm-starts.ts'
 import { Vms } from './vms.ts'
 
 /** The parts of the agent's configuration that are about the host. */
@@ -73,6 +74,7 @@ export function createHost(options: HostOptions): Host {
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
   const source = new ImageSource(config.images)
+  const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
   const seeds = new Seeds({ directory: join(config.runtimeDirectory, 'seeds') })
   const images = new Images({
@@ -98,6 +100,7 @@ export function createHost(options: HostOptions): Host {
     vms: new Vms({
       hypervisor,
       placements,
+      starts,
       clock,
       readyTimeoutMs,
       ...(probes && { probes }),
@@ -106,9 +109,12 @@ export function createHost(options: HostOptions): Host {
     facts: new Facts(options),
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
-      await Promise.all([images.prepare(), seeds.prepare()])
+      await Promise.all([images.prepare(), seeds.prepare(), starts.load()])
     },
-    close: () => source.close()
+    close: async () => {
+      await starts.flush()
+      await source.close()
+    }
   }
 }
 

@@ -27,6 +27,8 @@ export interface VmRecord {
   readonly wanted: 'running' | 'stopped'
   readonly state: VmState
   readonly reason: string
+  /** Number of the machine's run, another at each start and kept over a reset (libvirt's domain id); null when it is off. */
+  readonly run: number | null
 }
 
 /** What `define` writes: all of it is kept in the domain's metadata. */
@@ -94,6 +96,8 @@ export type DomainEvent = {
     | 'rebooted'
     | 'io-error'
   readonly detail: string
+  /** As in the record, at the time of the event. */
+  readonly run: number | null
   /** Milliseconds since the epoch, when the event was received. */
   readonly at: number
 }

@@ -14,7 +14,7 @@ import { type ConnectionSet, Connections } from './connections.ts'
 import { readCounters } from './counters.ts'
 import { lifecycleOf } from './domain-state.ts'
 import type { DomainEnvironment } from './domain-xml.ts'
-import { Domains } from './domains.ts'
+import { Domains, runOf } from './domains.ts'
 import type {
   DomainEvent,
   Hypervisor,
@@ -188,7 +188,7 @@ export class LibvirtHypervisor implements Hypervisor {
 
   #emit(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>): void {
     const uuid = uuidText(domain.uuid)
-    const full = { name: domain.name, uuid, at: this.#options.clock.now(), ...event }
+    const full = { name: domain.name, uuid, run: runOf(domain), at: this.#options.clock.now(), ...event }
     const waiting = this.#unrecognised.get(uuid)
     if (waiting !== undefined) {
       if (waiting.length < unrecognisedEventsMax) waiting.push(full)

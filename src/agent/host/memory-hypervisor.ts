@@ -37,6 +37,7 @@ interface MemoryVm {
   definition: VmDefinition
   state: VmRecord['state']
   reason: string
+  run: number | null
   seedInserted: boolean
 }
 
@@ -63,6 +64,7 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
   #status: HypervisorStatus
+  #runs = 0
 
   constructor(options: MemoryHypervisorOptions) {
     this.#options = options
@@ -91,7 +93,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** As when the host boots: everything is off, leases are forgotten. */
   bootHost(): void {
-    for (const vm of this.#vms.values()) Object.assign(vm, { state: 'stopped', reason: 'unknown' })
+    for (const vm of this.#vms.values()) Object.assign(vm, { state: 'stopped', reason: 'unknown', run: null })
     this.forgetLeases()
   }
 
@@ -163,7 +165,14 @@ export class MemoryHypervisor implements Hypervisor {
       throw new HostletError('E_CONFLICT', `VM ${name} cannot be defined: its name or UUID is taken`)
     const before = this.#vms.get(name)
     const seedInserted = definition.seedPath !== null
-    this.#vms.set(name, { state: 'stopped', reason: 'unknown', ...before, definition, seedInserted })
+    this.#vms.set(name, {
+      state: 'stopped',
+      reason: 'unknown',
+      run: null,
+      ...before,
+      definition,
+      seedInserted
+    })
     this.#emit(name, uuid, 'defined', before ? 'updated' : 'added')
   }
 
@@ -189,7 +198,7 @@ export class MemoryHypervisor implements Hypervisor {
       if (disk !== null && !this.#volumes.has(disk))
         throw new HostletError('E_LIBVIRT', `start VM ${name}: cannot access storage file ${disk}`)
     }
-    Object.assign(vm, { state: 'running', reason: 'booted' })
+    Object.assign(vm, { state: 'running', reason: 'booted', run: ++this.#runs })
     const { macAddress, address } = placement
     if (this.guests.takesLease) takeLease(network, { macAddress, address })
     this.#emit(name, specification.uuid, 'started', 'booted')
@@ -356,7 +365,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   #turnOff(name: string, vm: MemoryVm, reason: string): void {
     const { specification } = vm.definition
-    Object.assign(vm, { state: 'stopped', reason })
+    Object.assign(vm, { state: 'stopped', reason, run: null })
     this.#emit(name, specification.uuid, 'stopped', reason)
   }
 
@@ -367,7 +376,8 @@ export class MemoryHypervisor implements Hypervisor {
   }
 
   #emit(name: string, uuid: string, kind: DomainEvent['kind'], detail: string): void {
-    const event = { name, uuid, kind, detail, at: this.#options.clock.now() }
+    const run = this.#vms.get(name)?.run ?? null
+    const event = { name, uuid, kind, detail, run, at: this.#options.clock.now() }
     for (const listener of this.#eventListeners) listener(event)
   }
 }
@@ -383,7 +393,7 @@ function takeLease({ reservations, leases }: MemoryNetwork, { macAddress, addres
   if (reserved && !others) leases.push({ macAddress, address })
 }
 
-function recordOf({ definition, state, reason }: MemoryVm): VmRecord {
+function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
   const { specification, placement, generation, wanted } = definition
-  return { specification, placement, generation, wanted, state, reason }
+  return { specification, placement, generation, wanted, state, reason, run }
 }

@@ -5,9 +5,10 @@ import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { VmState, VmSummary } from '../../protocol/vm.ts'
-import type { DomainEvent, Hypervisor, VmRecord, Wait } from './hypervisor.ts'
+import type { Hypervisor, VmRecord, Wait } from './hypervisor.ts'
 import type { Placements } from './placement.ts'
 import { awaitReady, type Probes } from './readiness.ts'
+import type { VmStarts } from './vm-starts.ts'
 
 /** How often an event that was missed is made up for by a look. */
 const lookMs = 1_000
@@ -18,6 +19,7 @@ const offStates: ReadonlySet<VmState> = new Set(['stopped', 'crashed'])
 export interface VmsOptions {
   readonly hypervisor: Hypervisor
   readonly placements: Placements
+  readonly starts: VmStarts
   readonly clock: Clock
   readonly readyTimeoutMs: number
   readonly probes?: Probes
@@ -31,12 +33,10 @@ export interface ProgressWait extends Wait {
 
 export class Vms {
   readonly #options: VmsOptions
-  /** When VMs started, as far as this agent saw it. */
-  readonly #startedAt = new Map<string, number>()
 
   constructor(options: VmsOptions) {
     this.#options = options
-    options.hypervisor.onEvent((event) => this.#note(event))
+    options.hypervisor.onEvent((event) => options.starts.note(event))
   }
 
   /** Throws E_NOT_FOUND, E_CONFLICT when it is somebody else's or of another UUID. */
@@ -65,7 +65,7 @@ export class Vms {
 
   summary(record: VmRecord): VmSummary {
     const { specification: vm, placement, state, reason, wanted, generation } = record
-    const startedAt = this.#startedAt.get(vm.uuid)
+    const startedAt = this.#options.starts.startedAt(record)
     return {
       name: vm.name,
       uuid: vm.uuid,
@@ -83,7 +83,10 @@ export class Vms {
   }
 
   async list(wait: Wait): Promise<VmSummary[]> {
-    return (await this.#options.hypervisor.listVms(wait)).map((record) => this.summary(record))
+    const forgetOthers = this.#options.starts.look()
+    const records = await this.#options.hypervisor.listVms(wait)
+    forgetOthers(records)
+    return records.map((record) => this.summary(record))
   }
 
   /** Its network and reservation stand before it runs. No effect on one that runs. */
@@ -189,11 +192,6 @@ export class Vms {
       `VM ${name} is not defined on this host. See "hostlet vm ls" for the ones that are.`,
       { details: { vm: name } }
     )
-  }
-
-  #note({ uuid, kind, at }: DomainEvent): void {
-    if (kind === 'started') this.#startedAt.set(uuid, at)
-    else if (kind === 'stopped' || kind === 'crashed' || kind === 'undefined') this.#startedAt.delete(uuid)
   }
 }
 

@@ -14,6 +14,7 @@ const event = (changes: Partial<DomainEvent> = {}): DomainEvent => ({
   uuid: '0b54e6f2-6b53-4a3e-9d1c-0123456789ab',
   kind: 'started',
   detail: 'booted',
+  run: 1,
   at: 1,
   ...changes
 })
