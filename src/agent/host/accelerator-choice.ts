@@ -70,7 +70,7 @@ export class AcceleratorChoice {
     if ((await this.#known()) === 'kvm') return 'kvm'
     const { detail: told, works } = await this.#options.tryKvm(wait)
     // QEMU says the same again on further lines.
-    const detail = told.split('\n')[0]
+    const detail = told.replace(/\n.*/s, '')
     if (!works) {
       throw new HostletError(
         'E_UNSUPPORTED',

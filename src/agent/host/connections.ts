@@ -1,4 +1,4 @@
-// The three connections to libvirt: opened together, watched, and opened anew together when one is lost.
+// The three connections to libvirt: opened together, opened anew together when one is lost, and one alone when it is stuck.
 
 import { type Connection, connect } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
@@ -7,6 +7,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { HypervisorStatus } from './hypervisor.ts'
 import { fromLibvirt } from './libvirt-errors.ts'
+import { type Replacements, StuckConnections, watchIntervalMs } from './stuck-connections.ts'
 
 /**
  * Separate, since libvirtd stops reading from a client at five calls: a hung QEMU may hold the long jobs or the
@@ -14,7 +15,6 @@ import { fromLibvirt } from './libvirt-errors.ts'
  */
 export const connectionRoles = ['control', 'statistics', 'jobs'] as const
 export type ConnectionRole = (typeof connectionRoles)[number]
-export type ConnectionSet = Readonly<Record<ConnectionRole, Connection>>
 
 const reconnectBaseMs = 200
 const reconnectCapMs = 10_000
@@ -26,8 +26,10 @@ export interface ConnectionsOptions {
   readonly socket?: string | undefined
   readonly clock: Clock
   readonly log: Logger
-  /** Registers events and looks at what is there, before anybody is told that libvirt is connected. */
-  readonly onConnect: (set: ConnectionSet, signal: AbortSignal) => Promise<void>
+  /** Registers events: on each connection that takes the role 'control', before it does. */
+  readonly onControl: (control: Connection, signal: AbortSignal) => Promise<void>
+  /** Looks at what is there, before anybody is told that libvirt is connected. */
+  readonly onConnect: (signal: AbortSignal) => Promise<void>
   readonly random?: () => number
 }
 
@@ -37,7 +39,9 @@ export class Connections {
   readonly #stop = new AbortController()
   readonly #backoff: Backoff
   #status: HypervisorStatus
-  #set: ConnectionSet | undefined
+  #set: Record<ConnectionRole, Connection> | undefined
+  /** Over reconnections, so that those do not lift the bound. */
+  readonly #replacements: Replacements = new Map()
   #running: Promise<void> | undefined
 
   constructor(options: ConnectionsOptions) {
@@ -70,6 +74,11 @@ export class Connections {
     )
   }
 
+  /** Whether a connection has the role now: one that was replaced is not listened to any more. */
+  has(role: ConnectionRole, connection: Connection): boolean {
+    return this.#set?.[role] === connection
+  }
+
   /** A connection for one stream: a slow reader of it holds up nothing else. The caller closes it. */
   async openForStream(signal: AbortSignal): Promise<Connection> {
     this.get('jobs')
@@ -94,25 +103,105 @@ export class Connections {
   }
 
   /** One life of the connections: returns why it ended. */
-  async #session(signal: AbortSignal): Promise<string> {
+  async #session(outer: AbortSignal): Promise<string> {
+    const over = new AbortController()
+    const signal = AbortSignal.any([outer, over.signal])
     const opened: Connection[] = []
+    let watching: Promise<void> | undefined
     try {
       const set = await this.#openAll(signal, opened)
       // Before its status is told, since what runs at the beginning calls libvirt as everybody does.
       this.#set = set
-      await this.#options.onConnect(set, signal)
+      await this.#options.onControl(set.control, signal)
+      await this.#options.onConnect(signal)
       this.#backoff.reset()
       this.#tell({ state: 'connected' })
-      return await firstEnd(opened, signal)
+      const ended = Promise.withResolvers<string>()
+      for (const role of connectionRoles) this.#endWith(role, set[role], ended.resolve)
+      signal.addEventListener('abort', () => ended.resolve('stopped'), { once: true })
+      watching = this.#watch(opened, { signal, ended: ended.resolve })
+      return await ended.promise
     } catch (error) {
       return fromLibvirt(error, `connect to ${this.#options.uri}`).message
     } finally {
       this.#set = undefined
+      over.abort()
+      await watching
       await Promise.allSettled(opened.map((connection) => connection.close()))
     }
   }
 
-  async #openAll(signal: AbortSignal, opened: Connection[]): Promise<ConnectionSet> {
+  /** Ends the session with a connection, unless another has taken its role. */
+  #endWith(role: ConnectionRole, connection: Connection, ended: (reason: string) => void): void {
+    void connection.closed.then((error) => {
+      if (this.has(role, connection)) ended(error?.message ?? 'libvirt closed the connection')
+    })
+  }
+
+  /** Replaces connections that a hung QEMU fills with calls which nobody waits for any more. */
+  async #watch(
+    opened: Connection[],
+    { signal, ended }: { signal: AbortSignal; ended: (reason: string) => void }
+  ): Promise<void> {
+    const { clock, log } = this.#options
+    const stuck = new StuckConnections<Connection>(this.#replacements)
+    while (await slept(clock.sleep(watchIntervalMs, signal))) {
+      await this.#closeDrained(stuck, opened)
+      for (const role of connectionRoles) {
+        const before = this.#set?.[role]
+        if (before === undefined) return
+        const { abandoned } = before.load
+        const advice = stuck.observe(role, before, clock.monotonic())
+        if (advice === 'spent')
+          log.warn(
+            { role, abandoned },
+            'connection to libvirt is stuck, and was replaced too often: it stays'
+          )
+        if (advice !== 'replace') continue
+        log.warn(
+          { role, abandoned },
+          'connection to libvirt is stuck behind calls that do not return: it is replaced'
+        )
+        await this.#replace(role, { before, opened, stuck, signal, ended })
+      }
+    }
+  }
+
+  async #replace(
+    role: ConnectionRole,
+    session: {
+      readonly before: Connection
+      readonly opened: Connection[]
+      readonly stuck: StuckConnections<Connection>
+      readonly signal: AbortSignal
+      readonly ended: (reason: string) => void
+    }
+  ): Promise<void> {
+    const { before, opened, stuck, signal, ended } = session
+    let fresh: Connection | undefined
+    try {
+      fresh = await this.#connect(signal)
+      opened.push(fresh)
+      if (role === 'control') await this.#options.onControl(fresh, signal)
+      signal.throwIfAborted()
+      if (this.#set === undefined) return
+      this.#set[role] = fresh
+      this.#endWith(role, fresh, ended)
+      stuck.retire(before)
+    } catch (thrown) {
+      // Closed by the end of the session, where that is the reason.
+      if (signal.aborted) return
+      const error = fromLibvirt(thrown, 'replace a connection')
+      this.#options.log.warn({ role, error }, 'connection to libvirt could not be replaced')
+      if (fresh !== undefined) await drop(fresh, opened)
+    }
+  }
+
+  async #closeDrained(stuck: StuckConnections<Connection>, opened: Connection[]): Promise<void> {
+    for (const connection of stuck.takeDrained()) await drop(connection, opened)
+  }
+
+  async #openAll(signal: AbortSignal, opened: Connection[]): Promise<Record<ConnectionRole, Connection>> {
     const open = async () => {
       const connection = await this.#connect(signal)
       opened.push(connection)
@@ -146,11 +235,15 @@ export class Connections {
   }
 }
 
-async function firstEnd(connections: readonly Connection[], signal: AbortSignal): Promise<string> {
-  const stopped = new Promise<'stopped'>((resolve) =>
-    signal.addEventListener('abort', () => resolve('stopped'), { once: true })
+/** False when the sleep was cut short. */
+async function slept(sleep: Promise<void>): Promise<boolean> {
+  return await sleep.then(
+    () => true,
+    () => false
   )
-  const ended = await Promise.race([...connections.map((connection) => connection.closed), stopped])
-  if (ended === 'stopped') return 'stopped'
-  return ended?.message ?? 'libvirt closed the connection'
+}
+
+async function drop(connection: Connection, opened: Connection[]): Promise<void> {
+  opened.splice(opened.indexOf(connection), 1)
+  await connection.close().catch(() => undefined)
 }

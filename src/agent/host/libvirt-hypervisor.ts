@@ -10,7 +10,7 @@ import { type TrialResult, tryKvm } from './accelerator.ts'
 import { AcceleratorChoice } from './accelerator-choice.ts'
 import { BootRecord } from './boot-record.ts'
 import { type Capabilities, readCapabilities } from './capabilities.ts'
-import { type ConnectionSet, Connections } from './connections.ts'
+import { Connections } from './connections.ts'
 import { readCounters } from './counters.ts'
 import { lifecycleOf } from './domain-state.ts'
 import type { DomainEnvironment } from './domain-xml.ts'
@@ -67,7 +67,11 @@ export class LibvirtHypervisor implements Hypervisor {
       versions: () => this.#versions(),
       tryKvm: (wait) => this.#tryKvm(wait)
     })
-    this.#connections = new Connections({ ...options, onConnect: (set, signal) => this.#begin(set, signal) })
+    this.#connections = new Connections({
+      ...options,
+      onControl: (control, signal) => this.#listen(control, signal),
+      onConnect: async (signal) => void (await this.#domains.list({ signal }))
+    })
     const connection = this.#connections.get.bind(this.#connections)
     const streamConnection = this.#connections.openForStream.bind(this.#connections)
     this.#domains = new Domains({
@@ -164,9 +168,14 @@ export class LibvirtHypervisor implements Hypervisor {
     await this.#connections.close()
   }
 
-  /** Events first, then the look at what is there: nothing that happens in between is missed. */
-  async #begin({ control }: ConnectionSet, signal: AbortSignal): Promise<void> {
-    const tell = (domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>) => this.#emit(domain, event)
+  /** Before the look at what is there, and before another takes the role: nothing that happens in between is missed. */
+  async #listen(control: Connection, signal: AbortSignal): Promise<void> {
+    let hadRole = false
+    const tell = (domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>) => {
+      hadRole ||= this.#connections.has('control', control)
+      // One that was replaced may live on for a while: what it says, the other says too.
+      if (!hadRole || this.#connections.has('control', control)) this.#emit(domain, event)
+    }
     await control.on(
       domainEvents.lifecycle,
       (payload) => {
@@ -183,7 +192,6 @@ export class LibvirtHypervisor implements Hypervisor {
       ({ domain, alias, reason }) => tell(domain, { kind: 'io-error', detail: `${alias} ${reason}`.trim() }),
       { signal }
     )
-    await this.#domains.list({ signal })
   }
 
   #emit(domain: Domain, event: Pick<DomainEvent, 'kind' | 'detail'>): void {
