@@ -1,20 +1,18 @@
 // The hypervisor when libvirtd dies and comes back: says so once, refuses meanwhile, and hears events again afterwards.
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { type Connection, domainCreateWithFlags, domainDefineXml } from 'node-libvirt'
+import { type Connection, domainCreateWithFlags } from 'node-libvirt'
 import type { DomainEvent, HypervisorStatus } from '../../src/agent/host/hypervisor.ts'
 import { LibvirtHypervisor } from '../../src/agent/host/libvirt-hypervisor.ts'
-import { metadataElement } from '../../src/agent/host/metadata.ts'
-import { element, renderXml } from '../../src/agent/host/xml.ts'
 import { HostletError } from '../../src/errors.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { type LogFields, type Logger, silentLogger } from '../../src/lib/log.ts'
+import { defineOwnedDomain } from './libvirt-connection/owned-domain.ts'
 import { PrivateLibvirtd } from './libvirt-connection/private-libvirtd.ts'
 
 const skip = existsSync('/usr/sbin/libvirtd') && process.getuid?.() === 0 ? false : 'takes libvirtd and root'
@@ -92,43 +90,9 @@ describe('a hypervisor whose libvirtd dies', { skip }, () => {
 })
 
 /** A VM of ours on the test driver, which has no QEMU to ask about. */
-async function makeVm(daemon: PrivateLibvirtd, name: string, owner: { pool: string }): Promise<void> {
+async function makeVm(daemon: PrivateLibvirtd, name: string, { pool }: { pool: string }): Promise<void> {
   await using connection: Connection = await daemon.connect()
-  const uuid = randomUUID()
-  const metadata = metadataElement({
-    specification: {
-      name,
-      uuid,
-      profile: 'starter',
-      image: { url: 'https://images.test/a', sha256: 'a'.repeat(64), format: 'raw' },
-      cpus: 1,
-      memoryBytes: 64 * 1024 ** 2,
-      rootDiskBytes: 1024 ** 2
-    },
-    placement: {
-      uid: 1_950_000_000,
-      macAddress: '52:00:00:00:00:01',
-      address: '10.90.0.2',
-      network: 'n',
-      rootVolume: 'r',
-      dataVolume: null
-    },
-    pool: owner.pool,
-    generation: 1,
-    wanted: 'running'
-  })
-  const xml = renderXml(
-    element(
-      'domain',
-      { type: 'test' },
-      element('name', {}, name),
-      element('uuid', {}, uuid),
-      element('metadata', {}, metadata),
-      element('memory', {}, '65536'),
-      element('os', {}, element('type', {}, 'hvm'))
-    )
-  )
-  const { domain } = await connection.call(domainDefineXml, { xml })
+  const domain = await defineOwnedDomain(connection, { name, pool })
   await connection.call(domainCreateWithFlags, { domain, flags: 0 })
 }
 

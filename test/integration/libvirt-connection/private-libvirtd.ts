@@ -1,7 +1,7 @@
-/** PrivateLibvirtd: a session daemon of its own that a test may freeze and kill, beside the machine's libvirtd. */
+/** PrivateLibvirtd: a daemon of its own that a test may freeze and kill, beside the machine's libvirtd. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -19,10 +19,12 @@ const START_PAUSE_MS = 100
 
 export class PrivateLibvirtd implements AsyncDisposable {
   readonly #directory: string
+  readonly #isSystem: boolean
   #process: ChildProcess
 
-  private constructor(directory: string) {
+  private constructor(directory: string, { isSystem = false } = {}) {
     this.#directory = directory
+    this.#isSystem = isSystem
     this.#process = this.#spawn()
   }
 
@@ -36,8 +38,29 @@ export class PrivateLibvirtd implements AsyncDisposable {
     return daemon
   }
 
+  /** As root, with QEMU's system driver, in mount and network namespaces of its own. */
+  static async startSystem(): Promise<PrivateLibvirtd> {
+    const directory = await mkdtemp(join(tmpdir(), 'hl-t-libvirtd-'))
+    await chmod(directory, 0o711)
+    for (const name of ['libvirt', 'lib', 'log', 'etc/qemu/networks'])
+      await mkdir(join(directory, name), { recursive: true })
+    // What the machine's libvirtd has found out about QEMU: asking QEMU anew takes seconds.
+    await cp('/var/cache/libvirt', join(directory, 'cache'), { recursive: true }).catch(() => undefined)
+    await mkdir(join(directory, 'cache'), { recursive: true })
+    const socket = `unix_sock_dir = "${join(directory, 'libvirt')}"\nauth_unix_rw = "none"\n`
+    await writeFile(configPath(directory), socket)
+    await writeFile(join(directory, 'etc', 'qemu.conf'), 'stdio_handler = "file"\ncgroup_controllers = []\n')
+    const daemon = new PrivateLibvirtd(directory, { isSystem: true })
+    await (await daemon.connect()).close()
+    return daemon
+  }
+
   get uri(): string {
-    return `test:///default?socket=${join(this.#directory, 'libvirt', 'libvirt-sock')}`
+    return `${this.#isSystem ? 'qemu:///system' : 'test:///default'}?socket=${this.socket}`
+  }
+
+  get socket(): string {
+    return join(this.#directory, 'libvirt', 'libvirt-sock')
   }
 
   /** Connects, waiting for the daemon if it is starting. */
@@ -79,6 +102,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
 
   #spawn(): ChildProcess {
     const directory = this.#directory
+    if (this.#isSystem) return spawnSystem(directory)
     return spawn('libvirtd', ['--config', configPath(directory)], {
       uid: NOBODY,
       gid: NOBODY,
@@ -87,6 +111,30 @@ export class PrivateLibvirtd implements AsyncDisposable {
       env: { PATH: process.env.PATH, HOME: directory, XDG_RUNTIME_DIR: directory }
     })
   }
+}
+
+/** Everything is replaced by exec, so that the process that is begun is libvirtd itself. */
+function spawnSystem(directory: string): ChildProcess {
+  const mounts = ['etc', 'lib', 'cache', 'log'].map(
+    (name) =>
+      `mount --bind ${directory}/${name} ${{ etc: '/etc', lib: '/var/lib' }[name] ?? `/var/${name}`}/libvirt`
+  )
+  const script = [
+    'set -e',
+    'mount --make-rprivate /',
+    ...mounts,
+    'mount -t tmpfs -o mode=755 tmpfs /run/libvirt',
+    'mount -t sysfs sysfs /sys',
+    'ip link set lo up',
+    `exec libvirtd --config ${configPath(directory)} --pid-file ${directory}/pid`
+  ]
+  return spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', 'unshare', '--mount', '--net', 'sh', '-c', script.join('\n')],
+    {
+      stdio: 'ignore'
+    }
+  )
 }
 
 function configPath(directory: string): string {
