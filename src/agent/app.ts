@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { asHostletError } from '../errors.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
+import { logLastWords } from '../lib/last-words.ts'
 import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
@@ -57,6 +58,7 @@ export interface AgentOptions {
 export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<Agent> {
   const { clock = systemClock, log = createLogger(config.log), random = Math.random } = options
   await using stack = new AsyncDisposableStack()
+  stack.use(logLastWords(log))
   ensurePrivateDirectory(config.stateDirectory)
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: agentVersion, host: identity.value.hostId }, 'agent starts')
