@@ -11,6 +11,8 @@ import type { MetricsSample } from '../../protocol/metrics.ts'
 
 /** Events kept one by one; beyond, only the latest of each VM. */
 export const eventsMax = 1_024
+/** VMs whose latest event is kept; the oldest go first. */
+export const eventVmsMax = 16_384
 /** Bytes that the socket may hold before metrics and events wait. */
 export const socketBytesMax = 2 * messageBytesMax
 
@@ -66,11 +68,12 @@ export class Outbox {
     this.pump()
   }
 
-  /** Sends results once more, then whatever waits. */
+  /** Sends results once more, as many as the socket takes: the rest follows with the next time. Then whatever waits. */
   resend(): void {
     const wire = this.#openWire()
     if (wire !== undefined)
-      for (const result of this.#sources.results()) wire.send({ type: 'result', result })
+      for (const result of this.#sources.results())
+        if (wire.bufferedBytes < socketBytesMax) wire.send({ type: 'result', result })
     this.pump()
   }
 
@@ -105,12 +108,12 @@ export class Outbox {
   }
 }
 
-/** The bound is then the number of VMs. What was left out is in the inventory that each connection begins with. */
+/** What was left out is in the inventory that each connection begins with. */
 function latestOfEach(events: readonly VmEvent[]): VmEvent[] {
   const latest = new Map<string, VmEvent>()
   for (const event of events) {
     latest.delete(event.uuid)
     latest.set(event.uuid, event)
   }
-  return [...latest.values()]
+  return [...latest.values()].slice(-eventVmsMax)
 }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { eventsMax, Outbox, socketBytesMax } from '../../../src/agent/session/outbox.ts'
+import { eventsMax, eventVmsMax, Outbox, socketBytesMax } from '../../../src/agent/session/outbox.ts'
 import type { CommandResult } from '../../../src/protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, VmEvent } from '../../../src/protocol/messages.ts'
 import type { MetricsSample } from '../../../src/protocol/metrics.ts'
@@ -79,6 +79,32 @@ describe('the outbox', () => {
       latest.map((message) => message?.type === 'event' && message.at),
       [eventsMax + 497, eventsMax + 498, eventsMax + 499].sort((a, b) => (a % 3) - (b % 3))
     )
+  })
+
+  it('keeps the newest events of however many VMs', () => {
+    const { outbox, wire, sent } = setUp()
+    // Beyond this many each further event costs a look at all: no more than it takes to pass the bound.
+    for (let at = 0; at < eventVmsMax; at++) outbox.post(event(String(at), at))
+    outbox.post(event('last', eventVmsMax))
+    assert.equal(outbox.waiting, eventVmsMax)
+    outbox.attach(wire)
+    assert.equal(sent[0]?.type === 'event' && sent[0].uuid, '1')
+    assert.equal(sent.length, eventVmsMax)
+  })
+
+  it('sends no more results than the socket takes', () => {
+    const { outbox, results, sent, wire } = setUp()
+    results.push(result, result, result)
+    const send = wire.send
+    wire.send = (message) => {
+      send(message)
+      wire.bufferedBytes += socketBytesMax / 2
+    }
+    outbox.attach(wire)
+    assert.equal(sent.length, 2)
+    wire.bufferedBytes = 0
+    outbox.resend()
+    assert.equal(sent.length, 4)
   })
 
   it('keeps everything while the connection is closing', () => {
