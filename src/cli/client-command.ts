@@ -12,7 +12,10 @@ export interface Session {
   readonly signal: AbortSignal
 }
 
-export interface Given<Options, Arguments extends readonly string[]> {
+/** What commander hands over for one argument: a word, or all the words of the last one. */
+export type Argument = string | readonly string[]
+
+export interface Given<Options, Arguments extends readonly Argument[]> {
   readonly options: Options
   readonly arguments: Arguments
 }
@@ -21,7 +24,7 @@ export interface Given<Options, Arguments extends readonly string[]> {
  * Adds the connection's options, and the action with the command's own ones typed by the caller. `before` runs ahead of
  * any connection, for what can be refused or answered without one; `true` ends the command there.
  */
-export function clientCommand<Options, Arguments extends readonly string[] = readonly string[]>(
+export function clientCommand<Options, Arguments extends readonly Argument[] = readonly string[]>(
   command: Command,
   cli: Cli,
   run: (session: Session, given: Given<Options, Arguments>) => Promise<void>,

@@ -42,6 +42,16 @@ export const commands: readonly CommandEntry[] = [
     summary: 'make, list or revoke the tokens with which hosts join',
     load: () => import('./commands/host-token.ts')
   },
+  {
+    words: ['host', 'refresh'],
+    summary: 'have a host look at itself anew',
+    load: () => import('./commands/host-refresh.ts')
+  },
+  {
+    words: ['host', 'rm'],
+    summary: 'revoke a host; its VMs run on',
+    load: () => import('./commands/host-rm.ts')
+  },
   { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
   { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
   {
@@ -56,6 +66,16 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'rm'],
     summary: 'tear a VM down, with its disks',
     load: () => import('./commands/vm-rm.ts')
+  },
+  {
+    words: ['vm', 'refresh'],
+    summary: 'have its host look at a VM anew',
+    load: () => import('./commands/vm-refresh.ts')
+  },
+  {
+    words: ['vm', 'forget'],
+    summary: 'drop the record of a VM whose host is revoked',
+    load: () => import('./commands/vm-forget.ts')
   },
   { words: ['op', 'ls'], summary: 'list operations', load: () => import('./commands/op-ls.ts') },
   { words: ['op', 'show'], summary: 'show one operation', load: () => import('./commands/op-show.ts') },
@@ -72,6 +92,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['image', 'prefetch'],
     summary: 'have a host fetch an image before it is needed',
     load: () => import('./commands/image-prefetch.ts')
+  },
+  {
+    words: ['status'],
+    summary: 'the scheduler and its fleet in numbers',
+    load: () => import('./commands/status.ts')
   },
   { words: ['top'], summary: 'live table of hosts and VMs', load: () => import('./commands/top.ts') },
   { words: ['version'], summary: 'print versions', load: () => import('./commands/version.ts') }

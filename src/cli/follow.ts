@@ -120,7 +120,7 @@ class LineTeller {
   }
 }
 
-/** A line a step, for logs. */
+/** A line a step, and one for each new reason to wait, for logs. */
 class StepTeller {
   readonly #session: Session
   #told = ''
@@ -130,12 +130,12 @@ class StepTeller {
   }
 
   tell(operation: OperationView): void {
-    const key = `${operation.state} ${operation.stepIndex ?? ''} ${operation.step ?? ''}`
-    if (key === this.#told) return
-    this.#told = key
     // A ratio or note at the first sight of a step would be there by accident.
     const { ratio: _ratio, note: _note, ...step } = operation
-    this.#session.cli.note(`${title(operation)}: ${progressText(step)}`)
+    const text = progressText(step)
+    if (text === this.#told) return
+    this.#told = text
+    this.#session.cli.note(`${title(operation)}: ${text}`)
   }
 
   end(): void {

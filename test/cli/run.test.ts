@@ -60,6 +60,8 @@ describe('usage errors', () => {
       ['vm', 'start'],
       ['vm', 'create', 'a'],
       ['key', 'create', 'god'],
+      ['vm', 'forget'],
+      ['vm', 'forget', 'web-1', '--host', 'kvm-1'],
       []
     ]) {
       const { status, stderr } = await hostlet(words)

@@ -5,9 +5,9 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
-import { KeyList, LatestMetrics, OperationReply, VmList } from '../../src/protocol/api.ts'
+import { KeyList, LatestMetrics, OperationReply, StatusView, VmList } from '../../src/protocol/api.ts'
 import { compile } from '../../src/protocol/validate.ts'
-import { metricsSample, vmSample, vmSummary } from '../scheduler/support/samples.ts'
+import { hostFacts, metricsSample, uuid2, vmSample, vmSummary } from '../scheduler/support/samples.ts'
 import { TestFleet } from './fleet.ts'
 import { environment, hostlet, mainPath } from './program.ts'
 
@@ -137,6 +137,20 @@ describe('on a terminal', {
     assert.match(stripVTControlCharacters(text), /web-1 +running/)
   })
 
+  it('a host is revoked, and VMs are forgotten, only when the question is answered with yes', async () => {
+    for (const [words, question] of [
+      [['host', 'rm', fleet.agent.id], `Revoke host ${fleet.agent.id}? It may not connect any more`],
+      [['vm', 'forget', 'web-1'], 'Forget VM web-1? [y/N]']
+    ] as const) {
+      const terminal = onTerminal(...words)
+      await terminal.says(question)
+      terminal.type('n\r')
+      assert.equal((await terminal.ended).status, 8)
+    }
+    const listed = await fleet.hostlet('host', 'ls')
+    assert.match(listed.stdout, / connected /)
+  })
+
   it('a VM is removed only when the question is answered with yes', async () => {
     const terminal = onTerminal('vm', 'rm', 'web-1')
     await terminal.says('Remove VM web-1 and all its disks? [y/N]')
@@ -145,6 +159,39 @@ describe('on a terminal', {
     assert.equal(status, 8)
     assert.match(stripVTControlCharacters(text), /E_CANCELLED: VM web-1 was left alone/)
     assert.deepEqual(fleet.agent.unread('command'), [])
+  })
+})
+
+describe('looking anew', () => {
+  it('asks the host, and says what it saw', async () => {
+    const host = begin('host', 'refresh', fleet.agent.id)
+    const first = await fleet.agent.nextCommand()
+    assert.equal(first.claims.verb, 'host.facts')
+    fleet.agent.finish(first.claims.id, { facts: hostFacts(fleet.agent.id) })
+    assert.match((await host.ended).stdout, /has looked at itself anew/)
+    const vm = begin('vm', 'refresh', 'web-1')
+    const second = await fleet.agent.nextCommand()
+    fleet.agent.finish(second.claims.id, { vm: vmSummary({ uuid, state: 'paused' }) })
+    assert.equal((await vm.ended).stdout, 'VM web-1 is paused.\n')
+  })
+
+  it('shows the fleet in numbers', async () => {
+    const { status, stdout } = await fleet.hostlet('status')
+    assert.equal(status, 0)
+    assert.match(stdout, /^hosts: +1: 1 connected, 0 away$/m)
+    compile(StatusView, 'status')(JSON.parse((await fleet.hostlet('status', '-o', 'json')).stdout))
+  })
+})
+
+describe('an operation that its host refuses for now', () => {
+  it('is followed on, with what the host said, and ends well', async () => {
+    const running = begin('vm', 'reboot', 'web-1')
+    const { claims } = await fleet.agent.nextCommand()
+    fleet.agent.refuse(claims.id, { code: 'E_BUSY', message: '64 operations wait already.' })
+    await running.says('does not take it now (E_BUSY: 64 operations wait already.)')
+    await fleet.agent.nextCommand()
+    fleet.agent.finish(claims.id)
+    assert.equal((await running.ended).status, 0)
   })
 })
 
@@ -181,6 +228,28 @@ describe('keys and tokens', () => {
     const listed = await fleet.hostlet('host', 'token', '--list')
     const id = /^(\S+) +open/m.exec(listed.stdout)?.[1] ?? ''
     assert.equal((await fleet.hostlet('host', 'token', '--revoke', id)).status, 0)
+  })
+})
+
+describe('a host that is gone for good', () => {
+  it('is revoked, and its VMs are forgotten, each only in that order', async () => {
+    await using lost = await TestFleet.start()
+    lost.agent.sendInventory({ vms: [vmSummary(), vmSummary({ name: 'web-2', uuid: uuid2 })] })
+    await lost.agent.sync()
+    const early = await lost.hostlet('vm', 'forget', '--host', 'kvm-1', '--yes')
+    assert.equal(early.status, 5)
+    assert.match(early.stderr, /E_CONFLICT: VM web-1 is on host kvm-1, which is not revoked/)
+    const revoked = await lost.hostlet('host', 'rm', 'kvm-1')
+    assert.deepEqual([revoked.status, revoked.stdout], [0, 'Host kvm-1 is revoked.\n'])
+    assert.match(revoked.stderr, /Its 2 VMs run on.*\n.*hostlet vm forget --host kvm-1/)
+    assert.equal((await lost.hostlet('host', 'rm', 'kvm-1')).status, 5)
+    const one = await lost.hostlet('vm', 'forget', 'web-2', '-o', 'json')
+    assert.deepEqual(JSON.parse(one.stdout), { forgotten: ['web-2'] })
+    const rest = await lost.hostlet('vm', 'forget', '--host', 'kvm-1')
+    assert.equal(rest.stdout, 'Forgotten: VM web-1.\n')
+    assert.equal((await lost.hostlet('vm', 'ls')).stdout, '')
+    const none = await lost.hostlet('vm', 'forget', '--host', 'kvm-1')
+    assert.equal(none.stdout, 'There was nothing to forget.\n')
   })
 })
 

@@ -1,12 +1,10 @@
 // hostlet vm rm NAME
 
-import { createInterface } from 'node:readline/promises'
-import { HostletError } from '../../errors.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../commands.ts'
+import { asks, confirm } from '../confirm.ts'
 import { follow } from '../follow.ts'
-import { plain } from '../table.ts'
 
 interface Options {
   readonly wait: boolean
@@ -20,7 +18,8 @@ export const define: Define = (command, cli) => {
     .option('--no-wait', 'do not follow the operation')
   examples(command, 'hostlet vm rm web-1', 'hostlet vm rm web-1 --yes')
   clientCommand<Options, readonly [string]>(command, cli, async (session, { options, arguments: [name] }) => {
-    if (!options.yes && process.stdin.isTTY && cli.noteTerminal) await confirm(name, session.signal)
+    if (asks(session, options))
+      await confirm(session, { text: `Remove VM ${name} and all its disks?`, leftAlone: `VM ${name}` })
     const request = { method: 'DELETE', path: apiPath('vms', name), signal: session.signal } as const
     const { operation } = await session.client.ask(request, 'OperationReply')
     await follow(session, operation, {
@@ -31,15 +30,4 @@ export const define: Define = (command, cli) => {
           : `VM ${name} is gone, and its disks with it.`
     })
   })
-}
-
-async function confirm(name: string, signal: AbortSignal): Promise<void> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await lines.question(`Remove VM ${plain(name)} and all its disks? [y/N] `, { signal })
-    if (/^y(es)?$/i.test(answer.trim())) return
-  } finally {
-    lines.close()
-  }
-  throw new HostletError('E_CANCELLED', `VM ${name} was left alone.`)
 }

@@ -1,0 +1,30 @@
+// A question before what cannot be taken back; asked on a terminal only, where somebody can answer.
+
+import { createInterface } from 'node:readline/promises'
+import { HostletError } from '../errors.ts'
+import type { Session } from './client-command.ts'
+import { plain } from './table.ts'
+
+export interface Question {
+  /** Without the `[y/N]`. */
+  readonly text: string
+  /** What stays as it is when the answer is no. */
+  readonly leftAlone: string
+}
+
+/** True where `confirm` would ask. */
+export function asks({ cli }: Pick<Session, 'cli'>, options: { readonly yes?: boolean }): boolean {
+  return options.yes !== true && process.stdin.isTTY === true && cli.noteTerminal
+}
+
+/** Resolves when the answer is yes. Throws E_CANCELLED, and the signal's reason. */
+export async function confirm({ signal }: Pick<Session, 'signal'>, question: Question): Promise<void> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const answer = await lines.question(`${plain(question.text)} [y/N] `, { signal })
+    if (/^y(es)?$/i.test(answer.trim())) return
+  } finally {
+    lines.close()
+  }
+  throw new HostletError('E_CANCELLED', `${question.leftAlone} was left alone.`)
+}
