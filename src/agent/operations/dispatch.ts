@@ -9,7 +9,7 @@ import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import type { CommandVerifier, VerifiedCommand } from './command-verifier.ts'
-import { agentStops, Engine, type HostReadiness } from './engine.ts'
+import { agentStops, Engine, type HostReadiness, recordRetryMs } from './engine.ts'
 import { type Journal, type JournalEntry, staleCommand } from './journal.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
@@ -24,8 +24,6 @@ export const checkDeadlineMs = 15_000
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
-/** Between tries to write down how an operation ended, while the disk refuses. */
-export const recordRetryMs = 5_000
 
 export interface DispatcherOptions<Host> {
   readonly host: Host
@@ -91,7 +89,7 @@ export class Dispatcher<Host> {
 
   /** Answers one command: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
   async receive(jws: string): Promise<void> {
-    if (this.#received >= receivingMax || this.#stopping.signal.aborted)
+    if (this.#received >= receivingMax)
       return this.#refuse(
         undefined,
         new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.')
@@ -136,11 +134,11 @@ export class Dispatcher<Host> {
   /** One command id at a time, so that a command that is sent twice at once is taken once. */
   async #answer(command: VerifiedCommand): Promise<void> {
     const { id } = command.claims
-    await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
     try {
+      await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
       if (!this.#repeated(command)) await this.#take(command)
     } catch (error) {
-      this.#refuse(command.claims, error)
+      this.#refuse(command.claims, nothingHappened(error))
     }
   }
 
@@ -254,10 +252,11 @@ export class Dispatcher<Host> {
   /** Records the end, however long the disk refuses; only then is it told. */
   async #end(entry: JournalEntry, outcome: Parameters<typeof resultOf>[1]): Promise<void> {
     const { journal, clock, emit } = this.#options
-    const startedAt = journal.find(entry.id)?.startedAt
-    const result = resultOf({ id: entry.id, startedAt }, outcome, clock.now())
+    const finishedAt = clock.now()
     for (;;) {
       try {
+        const startedAt = journal.find(entry.id)?.startedAt
+        const result = resultOf({ id: entry.id, startedAt }, outcome, finishedAt)
         journal.finish(result)
         return emit({ type: 'result', result })
       } catch (error) {
@@ -290,4 +289,15 @@ export class Dispatcher<Host> {
   #logOf({ id, claims }: JournalEntry): Logger {
     return this.#options.log.child({ command: id, verb: claims.verb, vm: claims.subject?.vm })
   }
+}
+
+/** Before a command is recorded no outcome is unknown: what a wait or a stop cut short may be sent again. */
+function nothingHappened(thrown: unknown): HostletError {
+  const error = asHostletError(thrown)
+  if (error.code !== 'E_TIMEOUT' && error.code !== 'E_INTERRUPTED' && error.code !== 'E_CANCELLED')
+    return error
+  return new HostletError('E_UNAVAILABLE', `the command was not begun: ${error.message}`, {
+    cause: error,
+    details: { ...error.details, reason: error.code }
+  })
 }

@@ -16,6 +16,9 @@ export const stepTriesMax = 5
 export const undoTriesMax = 8
 export const undoDeadlineMs = 300_000
 
+/** Between tries to write to the journal, while the disk refuses. */
+export const recordRetryMs = 5_000
+
 /** How long work that was aborted may take to notice. */
 export const abandonAfterMs = 10_000
 
@@ -100,7 +103,7 @@ class Run<Host> {
     const { entry, verb } = this.#execution
     if (entry.failure !== undefined) return await this.#back(entry.failure)
     const again = entry.attempts > 0
-    this.#options.journal.begin(entry.id)
+    await this.#recorded(() => this.#options.journal.begin(entry.id))
     if (again && (verb.afterCrash === 'rollback' || entry.attempts >= attemptsMax))
       return await this.#turnBack(interrupted(entry.attempts))
     return await this.#forward()
@@ -178,8 +181,22 @@ class Run<Host> {
     // Why is told once, at the end: see the dispatcher.
     log.info({ code: error.code, step: this.#steps[this.#index]?.name }, 'undoing operation')
     const failure = error.toReport()
-    this.#options.journal.turnBack(entry.id, failure)
+    await this.#recorded(() => this.#options.journal.turnBack(entry.id, failure))
     return await this.#back(failure)
+  }
+
+  /** However long the disk refuses: an operation that were dropped here would come back after newer ones of its VM. */
+  async #recorded(write: () => void): Promise<void> {
+    const { clock } = this.#options
+    const { log, stop } = this.#execution
+    for (;;) {
+      try {
+        return write()
+      } catch (error) {
+        log.error({ error }, 'journal could not be written, trying again')
+        await clock.sleep(recordRetryMs, stop)
+      }
+    }
   }
 
   /** All undos run, the newest first, from the step that was under way, whatever happens to any of them. */

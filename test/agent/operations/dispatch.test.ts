@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
-import { recordRetryMs } from '../../../src/agent/operations/dispatch.ts'
+import { recordRetryMs } from '../../../src/agent/operations/engine.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
 import { createSigner, vmUuid } from '../../support/signed-commands.ts'
@@ -238,11 +238,39 @@ describe('a command that is refused', () => {
     assert.equal(fixture.sentOf('ack').length, 4)
   })
 
-  it('while the agent stops: E_BUSY', async () => {
+  it('while the agent stops: E_UNAVAILABLE under its id, so that it is sent again', async () => {
     await using fixture = await Fixture.create()
     await fixture.dispatcher.stop(0)
+    const claims = fixture.claims()
+    await fixture.receive(claims)
+    assert.equal(fixture.refusalCode(), 'E_UNAVAILABLE')
+    assert.equal(fixture.sentOf('refusal')[0]?.command, claims.id)
+    assert.equal(fixture.journal.find(claims.id), undefined)
+  })
+
+  it('whose check the stop of the agent cuts short: E_UNAVAILABLE, for nothing happened', async () => {
+    await using fixture = await Fixture.create()
+    const [checking, hold] = [gate(), gate()]
+    fixture.host.check = () => {
+      checking.open()
+      return hold.promise
+    }
+    const claims = fixture.claims()
+    const received = fixture.receive(claims)
+    await checking.promise
+    const stopped = fixture.dispatcher.stop(0)
+    hold.open()
+    await Promise.all([received, stopped])
+    assert.equal(fixture.sentOf('refusal').at(-1)?.command, claims.id)
+    assert.equal(fixture.refusalCode(), 'E_UNAVAILABLE')
+    assert.equal(fixture.journal.find(claims.id), undefined)
+  })
+
+  it('whose check takes too long: E_UNAVAILABLE, for nothing happened', async () => {
+    await using fixture = await Fixture.create()
+    fixture.host.check = () => Promise.reject(new HostletError('E_TIMEOUT', 'libvirt took too long'))
     await fixture.receive(fixture.claims())
-    assert.equal(fixture.refusalCode(), 'E_BUSY')
+    assert.equal(fixture.refusalCode(), 'E_UNAVAILABLE')
   })
 })
 
@@ -346,6 +374,43 @@ describe('a command that only looks', () => {
     ]
     await fixture.receive(look(fixture))
     assert.equal(fixture.sentOf('result')[0]?.result.error?.code, 'E_UNAVAILABLE')
+  })
+})
+
+describe('the journal', () => {
+  it('that cannot be written holds an operation and its VM back, and never drops it', async () => {
+    await using fixture = await Fixture.create()
+    const { journal, clock, host } = fixture
+    const [begin, turnBack] = [journal.begin.bind(journal), journal.turnBack.bind(journal)]
+    let isFull = true
+    const full = () => {
+      if (isFull) throw new HostletError('E_CAPACITY', 'the disk is full')
+    }
+    journal.begin = (id) => {
+      full()
+      begin(id)
+    }
+    journal.turnBack = (id, failure) => {
+      full()
+      turnBack(id, failure)
+    }
+    await fixture.receive(fixture.claims())
+    await fixture.receive(fixture.claims({ subject: { vm: 'web-1', uuid: vmUuid, generation: 2 } }))
+    await clock.advance(2 * recordRetryMs)
+    assert.deepEqual([host.done, fixture.sentOf('ack').length], [[], 2])
+    isFull = false
+    await clock.advance(recordRetryMs)
+    assert.deepEqual(host.done, ['one', 'two', 'one', 'two'])
+    isFull = true
+    journal.begin = begin
+    journal.checkpoint = full
+    await fixture.receive(fixture.claims({ subject: { vm: 'web-1', uuid: vmUuid, generation: 3 } }))
+    await clock.advance(2 * recordRetryMs)
+    assert.equal(fixture.sentOf('result').length, 2)
+    isFull = false
+    await clock.advance(recordRetryMs)
+    assert.equal(fixture.sentOf('result').at(-1)?.result.error?.code, 'E_CAPACITY')
+    assert.deepEqual(host.done.slice(4), ['one', 'undo one'])
   })
 })
 
