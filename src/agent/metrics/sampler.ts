@@ -137,8 +137,10 @@ export class Sampler {
     try {
       return await asked.ask(signal, Math.min(hypervisorWaitMsMax, this.#intervalMs * 0.8))
     } catch (error) {
-      if (!signal.aborted && !failedBefore)
-        this.#options.log.warn({ error: asHostletError(error) }, 'metrics without the hypervisor')
+      const fault = asHostletError(error)
+      // That it is away was said already, by what watches the connection.
+      if (!signal.aborted && !failedBefore && fault.code !== 'E_UNAVAILABLE')
+        this.#options.log.warn({ error: fault }, 'metrics without the hypervisor')
       return undefined
     }
   }

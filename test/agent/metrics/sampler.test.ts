@@ -91,13 +91,13 @@ describe('sampler', () => {
     await sampler.stop()
   })
 
-  it('goes on with the host alone while the hypervisor is away, and says so once', async () => {
+  it('goes on with the host alone while the hypervisor fails, and says so once', async () => {
     const warnings: string[] = []
     const log = { ...silentLogger, warn: (_fields: object, message: string) => warnings.push(message) }
     const { clock, hypervisor, samples, sampler } = setUp({ log })
     const well = hypervisor.answer
     hypervisor.answer = async () => {
-      throw new HostletError('E_UNAVAILABLE', 'libvirt is away')
+      throw new HostletError('E_LIBVIRT', 'libvirt failed')
     }
     sampler.start()
     await clock.advance(31_000)
@@ -110,6 +110,18 @@ describe('sampler', () => {
     hypervisor.answer = well
     await clock.advance(10_000)
     assert.equal(samples[4]?.vms.length, 1)
+    await sampler.stop()
+  })
+
+  it('leaves it to others to say that the hypervisor is away', async () => {
+    const warnings: string[] = []
+    const log = { ...silentLogger, warn: (_fields: object, message: string) => warnings.push(message) }
+    const { clock, hypervisor, samples, sampler } = setUp({ log })
+    hypervisor.answer = () => Promise.reject(new HostletError('E_UNAVAILABLE', 'libvirt is away'))
+    sampler.start()
+    await clock.advance(11_000)
+    assert.equal(samples.length, 2)
+    assert.deepEqual(warnings, [])
     await sampler.stop()
   })
 
