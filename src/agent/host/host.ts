@@ -11,6 +11,7 @@ import type { Hypervisor } from './hypervisor.ts'
 import { ImageSource } from './image-source.ts'
 import { Images } from './images.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
 import { Seeds } from './seed.ts'
@@ -86,6 +87,7 @@ export function createHost(options: HostOptions): Host {
     cacheBytesMax: config.images.cacheBytesMax,
     bootId: bootRecord.bootId
   })
+  const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
   return {
     hypervisor,
     clock,
@@ -110,8 +112,10 @@ export function createHost(options: HostOptions): Host {
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
       await Promise.all([images.prepare(), seeds.prepare(), starts.load()])
+      orphans.begin()
     },
     close: async () => {
+      await orphans[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()
     }

@@ -19,13 +19,24 @@ export function digestOfBase(volumeName: string): string | undefined {
   return baseName.exec(volumeName)?.[1]
 }
 
-/** Both names carry the start of the UUID: a new VM of an old name never finds the old one's disk. */
+/** What the names of a VM's disks begin with: the start of the UUID keeps a new VM of an old name from the old one's. */
+export function shortId(vm: { name: string; uuid: string }): string {
+  return `${vm.name}.${vm.uuid.slice(0, 8)}`
+}
+
+const diskName = /^(.+\.[0-9a-f]{8})\.(root|data)\.qcow2$/
+
+/** The short id in the name of a VM's disk; undefined for any other volume. */
+export function diskOwner(volumeName: string): string | undefined {
+  return diskName.exec(volumeName)?.[1]
+}
+
 export function rootVolumeName(vm: { name: string; uuid: string }): string {
-  return `${vm.name}.${vm.uuid.slice(0, 8)}.root.qcow2`
+  return `${shortId(vm)}.root.qcow2`
 }
 
 export function dataVolumeName(vm: { name: string; uuid: string }): string {
-  return `${vm.name}.${vm.uuid.slice(0, 8)}.data.qcow2`
+  return `${shortId(vm)}.data.qcow2`
 }
 
 /**

@@ -12,6 +12,7 @@ import type { Placement, Wait } from './hypervisor.ts'
 const label = 'CIDATA'
 const processMs = 30_000
 const workPrefix = 'work-'
+const suffix = '.iso'
 /** Whichever is installed; the first starts ten times as fast. Both take the same arguments. */
 const programs: readonly (readonly [string, ...string[]])[] = [
   ['genisoimage'],
@@ -36,7 +37,7 @@ export class Seeds {
 
   /** By UUID, which no guest and no person chooses the characters of. */
   path(uuid: string): string {
-    return join(this.#directory, `${uuid}.iso`)
+    return join(this.#directory, `${uuid}${suffix}`)
   }
 
   /** Writes the seed; a second time replaces it. Only its owner may read it until libvirt hands it to the VM's user. */
@@ -58,6 +59,12 @@ export class Seeds {
     } finally {
       await rm(work, { recursive: true, force: true })
     }
+  }
+
+  /** UUIDs of the VMs that have a seed here. */
+  async list(): Promise<string[]> {
+    const names = await readdir(this.#directory)
+    return names.filter((name) => name.endsWith(suffix)).map((name) => name.slice(0, -suffix.length))
   }
 
   /** No effect when there is none. */

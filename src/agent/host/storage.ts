@@ -3,7 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import type { Hypervisor, Placement, Wait } from './hypervisor.ts'
-import { baseVolumeName } from './names.ts'
+import { baseVolumeName, shortId } from './names.ts'
 
 export interface StorageOptions {
   readonly hypervisor: Pick<
@@ -41,7 +41,7 @@ export class Storage {
 
   /** Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Returns what there was. */
   async removeDisks(vm: { name: string; uuid: string }, wait: Wait): Promise<string[]> {
-    const prefix = `${vm.name}.${vm.uuid.slice(0, 8)}.`
+    const prefix = `${shortId(vm)}.`
     const volumes = await this.#options.hypervisor.listVolumes(wait)
     const disks = volumes.map((volume) => volume.name).filter((name) => name.startsWith(prefix))
     for (const disk of disks) await this.#options.hypervisor.removeVolume(disk, wait)
