@@ -45,7 +45,9 @@ for (const { thing, make, drop } of things) {
 test('fails a run whose tests left something, and names it', { skip }, (t) => {
   const file = leavingFile()
   t.after(() => run(['ip', 'netns', 'delete', name]))
-  const { stdout, status } = spawnSync(process.execPath, ['scripts/run-tests.ts', file], { encoding: 'utf8' })
+  const { stdout, status } = spawnSync(process.execPath, ['scripts/run-tests.ts', '--leaks', 'fail', file], {
+    encoding: 'utf8'
+  })
   assert.match(stdout, new RegExp(`nothing left behind: namespace ${name}$`, 'm'))
   assert.match(stdout, /^1 passed, [1-9]\d* failed, 0 skipped\n$/m)
   assert.equal(status, 1)
