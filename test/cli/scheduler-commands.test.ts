@@ -117,8 +117,8 @@ describe('figures', () => {
     await agent.sync()
     const { status, stdout } = await fleet.hostlet('top')
     assert.equal(status, 0)
-    assert.match(stdout, new RegExp(`^${agent.id} +connected +10 % +8G/16G`, 'm'))
-    assert.match(stdout, /^ {2}web-1 +running +25 % +64M\/512M .* 1m\d+s +10\.83\.0\.10$/m)
+    assert.match(stdout, new RegExp(`^${agent.id} +connected +10% +8G/16G`, 'm'))
+    assert.match(stdout, /^ {2}web-1 +running +25% +64M\/512M .* 1m\d+s +10\.83\.0\.10$/m)
     assert.equal(stdout.includes('\x1b'), false)
     const json = await fleet.hostlet('top', '--once', '-o', 'json')
     assert.equal(compile(LatestMetrics, 'figures')(JSON.parse(json.stdout)).vms.length, 1)
@@ -224,7 +224,10 @@ describe('keys and tokens', () => {
 
   it('print the one line to run on the new host', async () => {
     const { stdout } = await fleet.hostlet('host', 'token', '--ttl', '5m')
-    assert.match(stdout, /^hostlet enroll --scheduler https:\S+ --token \S+ --ca-hash sha256:[0-9a-f]{64}\n$/)
+    assert.match(
+      stdout,
+      /^runuser -u hostlet -- hostlet enroll --scheduler https:\S+ --ca-hash sha256:[0-9a-f]{64} --token-file - <<< hlt_\S+\n$/
+    )
     const listed = await fleet.hostlet('host', 'token', '--list')
     const id = /^(\S+) +open/m.exec(listed.stdout)?.[1] ?? ''
     assert.equal((await fleet.hostlet('host', 'token', '--revoke', id)).status, 0)
