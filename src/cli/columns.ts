@@ -64,9 +64,9 @@ export function vmColumns(nowMs: number): readonly Column<VmView>[] {
       cell: shownState,
       style: ({ state, fresh }) => (fresh ? styleOfState(state) : 'yellow')
     },
-    { title: 'WANTED', cell: ({ wanted }) => wanted },
-    { title: 'PROFILE', cell: ({ profile }) => profile },
-    { title: 'CPUS', cell: ({ cpus }) => String(cpus), align: 'right' },
+    { title: 'WANTED', cell: ({ wanted }) => wanted, spare: 2 },
+    { title: 'PROFILE', cell: ({ profile }) => profile, spare: 3 },
+    { title: 'CPUS', cell: ({ cpus }) => String(cpus), align: 'right', spare: 1 },
     { title: 'MEMORY', cell: ({ memoryBytes }) => formatBytes(memoryBytes), align: 'right' },
     { title: 'ADDRESS', cell: ({ address }) => address ?? '-' },
     {
@@ -88,15 +88,16 @@ export function operationColumns(nowMs: number): readonly Column<OperationView>[
     { title: 'OPERATION', cell: ({ id }) => id },
     { title: 'VERB', cell: ({ verb }) => verb },
     { title: 'VM', cell: ({ vm }) => vm ?? '-' },
-    { title: 'HOST', cell: ({ host }) => host },
+    { title: 'HOST', cell: ({ host }) => host, spare: 1 },
     stateColumn(),
     { title: 'AGE', cell: ({ createdAt }) => since(createdAt, nowMs), align: 'right' },
-    { title: 'TOOK', cell: took, align: 'right' },
+    { title: 'TOOK', cell: took, align: 'right', spare: 2 },
     {
       title: 'STEP OR NEXT',
       cell: (operation) =>
         operation.error === undefined ? progressText(operation) : operation.error.message,
-      shrinks: true
+      shrinks: true,
+      spare: 3
     }
   ]
 }

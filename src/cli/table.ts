@@ -11,6 +11,8 @@ export interface Column<Row> {
   readonly style?: (row: Row) => Style | undefined
   /** Gives way when the terminal is narrow; the columns without it keep their width. */
   readonly shrinks?: boolean
+  /** How far it gives way; the title's width, or 6, without it. */
+  readonly widthMin?: number
   /** Left out altogether, the highest first, when shrinking would not make enough room. */
   readonly spare?: number
 }
@@ -19,9 +21,11 @@ export interface TableOptions {
   /** Columns of the terminal; without it nothing is cut, as for a pipe. */
   readonly width?: number | undefined
   readonly colour: boolean
+  /** Spaces between two columns. */
+  readonly gap?: number
 }
 
-const gap = '  '
+const gapDefault = 2
 const bold: Style = 'bold'
 const shrunkWidthMin = 6
 
@@ -31,15 +35,25 @@ export function renderTable<Row>(
   rows: readonly Row[],
   options: TableOptions
 ): string[] {
-  const shown = columns.map((column) => {
+  const gap = options.gap ?? gapDefault
+  const shown = measure(columns, rows)
+  const fitting = options.width === undefined ? shown : fit(shown, options.width, gap)
+  const titles = fitting.map(({ column, width }) => cellText(column.title, column, width, bold, options))
+  return [titles, ...rows.map((row, at) => fitting.map((each) => bodyCell(each, at, row, options)))].map(
+    (parts) => parts.join(' '.repeat(gap)).trimEnd()
+  )
+}
+
+/** Columns of a terminal that the table takes with all of its columns, each as narrow as it may be. */
+export function widthMinOf<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): number {
+  return total(measure(columns, rows).map(narrowest), gapDefault)
+}
+
+function measure<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): readonly Shown<Row>[] {
+  return columns.map((column) => {
     const cells = rows.map((row) => plain(column.cell(row)))
     return { column, cells, width: Math.max(length(column.title), ...cells.map(length)) }
   })
-  const fitting = options.width === undefined ? shown : fit(shown, options.width)
-  const titles = fitting.map(({ column, width }) => cellText(column.title, column, width, bold, options))
-  return [titles, ...rows.map((row, at) => fitting.map((each) => bodyCell(each, at, row, options)))].map(
-    (parts) => parts.join(gap).trimEnd()
-  )
 }
 
 /** `key: value` lines with the values under each other; what is undefined is left out. */
@@ -102,15 +116,16 @@ function cellText<Row>(
 }
 
 /** Leaves out spare columns while even the narrowest form is too wide, then takes the rest from those that shrink. */
-function fit<Row>(shown: readonly Shown<Row>[], available: number): readonly Shown<Row>[] {
+function fit<Row>(shown: readonly Shown<Row>[], available: number, gap: number): readonly Shown<Row>[] {
   let left = shown
-  while (total(left.map(narrowest)) > available) {
+  while (total(left.map(narrowest), gap) > available) {
     const spare = Math.max(...left.map(({ column }) => column.spare ?? 0))
     if (spare === 0) break
     left = left.filter(({ column }) => column.spare !== spare)
   }
   for (;;) {
-    const excess = total(left.map(({ width }) => width)) - available
+    const widths = left.map(({ width }) => width)
+    const excess = total(widths, gap) - available
     const widest = left
       .filter((each) => each.width > narrowest(each))
       .toSorted((a, b) => b.width - a.width)[0]
@@ -120,11 +135,12 @@ function fit<Row>(shown: readonly Shown<Row>[], available: number): readonly Sho
 }
 
 function narrowest<Row>({ column, width }: Shown<Row>): number {
-  return column.shrinks ? Math.min(width, Math.max(shrunkWidthMin, length(column.title))) : width
+  if (!column.shrinks) return width
+  return Math.min(width, column.widthMin ?? Math.max(shrunkWidthMin, length(column.title)))
 }
 
-function total(widths: readonly number[]): number {
-  return widths.reduce((sum, width) => sum + width, 0) + gap.length * Math.max(0, widths.length - 1)
+function total(widths: readonly number[], gap: number): number {
+  return widths.reduce((sum, width) => sum + width, 0) + gap * Math.max(0, widths.length - 1)
 }
 
 function length(text: string): number {
