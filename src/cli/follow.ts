@@ -1,6 +1,6 @@
 // Follows an operation to its end, telling how far it is; Ctrl-C detaches and says how to attach again.
 
-import { type ErrorCode, HostletError } from '../errors.ts'
+import { asHostletError, type ErrorCode, HostletError } from '../errors.ts'
 import type { OperationView } from '../protocol/api.ts'
 import { apiPath } from './api-client.ts'
 import type { Session } from './client-command.ts'
@@ -10,6 +10,8 @@ import { cut, plain } from './table.ts'
 
 /** How long one question waits for the end: short enough that progress looks alive. */
 const pollMs = 1_000
+/** How long an operation is followed while its scheduler does not answer: a restart of it takes less. */
+export const awayMs = 30_000
 const ended: readonly string[] = ['done', 'failed', 'expired']
 
 export interface FollowOptions {
@@ -60,29 +62,51 @@ export function title(operation: OperationView): string {
 }
 
 async function untilEnded(session: Session, begun: OperationView): Promise<OperationView> {
-  const { cli, client, signal } = session
+  const { cli, signal } = session
   const teller = cli.noteTerminal ? new LineTeller(session) : new StepTeller(session)
   let operation = begun
   try {
     while (!ended.includes(operation.state)) {
       teller.tell(operation)
-      const path = `${apiPath('operations', operation.id)}/wait`
-      const request = { method: 'GET', path, query: { timeoutMs: pollMs }, waitMs: pollMs, signal } as const
-      operation = (await client.ask(request, 'OperationReply')).operation
+      operation = await look(session, operation.id)
     }
     return operation
   } catch (error) {
     teller.end()
-    if (signal.aborted)
-      cli.note(`detached: ${title(operation)} goes on. Attach again with: hostlet op wait ${operation.id}`)
-    else
-      cli.note(
-        `lost sight of ${title(operation)}, which goes on. Attach again with: hostlet op wait ${operation.id}`
-      )
+    if (!signal.aborted) throw lostSight(operation, error)
+    cli.note(`detached: ${title(operation)} goes on. Attach again with: hostlet op wait ${operation.id}`)
     throw error
   } finally {
     teller.end()
   }
+}
+
+/** One look. A scheduler that is away for less than `awayMs` is waited for: the operation goes on without it. */
+async function look({ cli, client, signal }: Session, id: string): Promise<OperationView> {
+  const path = `${apiPath('operations', id)}/wait`
+  const request = { method: 'GET', path, query: { timeoutMs: pollMs }, waitMs: pollMs, signal } as const
+  const since = cli.clock.monotonic()
+  for (;;) {
+    try {
+      return (await client.ask(request, 'OperationReply')).operation
+    } catch (error) {
+      const { code } = asHostletError(error)
+      const away = code === 'E_UNAVAILABLE' || code === 'E_TIMEOUT'
+      if (signal.aborted || !away || cli.clock.monotonic() - since > awayMs) throw error
+      await cli.clock.sleep(pollMs, signal)
+    }
+  }
+}
+
+/** The operation goes on, so whoever asked must look before asking anew: never a code that says to try again. */
+function lostSight(operation: OperationView, cause: unknown): HostletError {
+  const why = asHostletError(cause)
+  if (why.code !== 'E_UNAVAILABLE' && why.code !== 'E_TIMEOUT') return why
+  return new HostletError(
+    'E_TIMEOUT',
+    `lost sight of ${title(operation)}, which goes on (${why.message}) Attach again with "hostlet op wait ${operation.id}".`,
+    { cause, details: { operation: operation.id } }
+  )
 }
 
 /** `2/7 fetch image, 43 %`, or why it has not begun. */

@@ -1,24 +1,43 @@
-// The small strings that appear in every message: names, ids, digests. Patterns refuse path tricks and XML metacharacters.
+// The small strings that appear in every message: names, ids, digests. Patterns refuse path tricks and XML metacharacters;
+// titles say in words what a pattern wants, for the error that a person reads.
 
 import { type Static, Type } from '../lib/schema.ts'
 
 /** A VM's name: a DNS label, so that it is also a host name, a domain name and a file name. */
-export const VmName = Type.String({ pattern: '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 })
+export const VmName = Type.String({
+  title: 'a name of lowercase letters, digits and hyphens that begins with a letter, such as web-1',
+  pattern: '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$',
+  maxLength: 63
+})
 export type VmName = Static<typeof VmName>
 
-export const Uuid = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' })
+export const Uuid = Type.String({
+  title: 'a UUID in lowercase',
+  pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+})
 export type Uuid = Static<typeof Uuid>
 
 /** A host's id: chosen by the scheduler at enrollment, part of the certificate's SPIFFE id. */
-export const HostId = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 })
+export const HostId = Type.String({
+  title: 'a host id of lowercase letters, digits and hyphens',
+  pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',
+  maxLength: 63
+})
 export type HostId = Static<typeof HostId>
 
 export const CommandId = Uuid
 export type CommandId = Uuid
 
-export const VerbName = Type.String({ pattern: '^[a-z]+\\.[a-z][a-z-]{0,40}$', maxLength: 64 })
+export const VerbName = Type.String({
+  title: 'a verb, such as vm.start',
+  pattern: '^[a-z]+\\.[a-z][a-z-]{0,40}$',
+  maxLength: 64
+})
 
-export const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
+export const Sha256 = Type.String({
+  title: '64 hexadecimal digits in lowercase',
+  pattern: '^[0-9a-f]{64}$'
+})
 export type Sha256 = Static<typeof Sha256>
 
 /** Milliseconds since the epoch. */
@@ -30,9 +49,18 @@ export const Port = Type.Integer({ minimum: 1, maximum: 65_535 })
 /** A sentence for people: no control characters, bounded. */
 export const Sentence = Type.String({ maxLength: 4_096 })
 export const ShortText = Type.String({ maxLength: 256 })
-export const Ipv4 = Type.String({ pattern: '^(?:[0-9]{1,3}\\.){3}[0-9]{1,3}$' })
-export const MacAddress = Type.String({ pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$' })
-export const ProfileName = Type.String({ pattern: '^[a-z][a-z0-9-]{0,30}$' })
+export const Ipv4 = Type.String({
+  title: 'an IPv4 address',
+  pattern: '^(?:[0-9]{1,3}\\.){3}[0-9]{1,3}$'
+})
+export const MacAddress = Type.String({
+  title: 'a MAC address in lowercase, with colons',
+  pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$'
+})
+export const ProfileName = Type.String({
+  title: 'a profile name of lowercase letters, digits and hyphens',
+  pattern: '^[a-z][a-z0-9-]{0,30}$'
+})
 
 /** An object that refuses keys it does not know. */
 export const strict = { additionalProperties: false } as const

@@ -11,7 +11,9 @@ const ajv = new Ajv2020({
   strict: true,
   strictRequired: false,
   allowUnionTypes: true,
-  allErrors: false
+  allErrors: false,
+  // For the titles of schemas, not for the values: those may be secrets.
+  verbose: true
 })
 
 /** Compiles a schema into a check that returns the value typed, or throws E_BAD_REQUEST naming the first fault. */
@@ -68,5 +70,7 @@ export function describeFault(fault: ErrorObject | undefined): string {
   if (fault.keyword === 'enum')
     return `${where}must be one of ${(fault.params.allowedValues as unknown[]).join(', ')}`
   if (fault.keyword === 'discriminator') return `${where}unknown or missing "${String(fault.params.tag)}"`
+  const title: unknown = fault.parentSchema?.title
+  if (fault.keyword === 'pattern' && typeof title === 'string') return `${where}must be ${title}`
   return `${where}${fault.message ?? 'does not fit its schema'}`
 }

@@ -22,7 +22,11 @@ export const imageFormats = ['qcow2', 'raw'] as const
 /** Where an image comes from and what its bytes must hash to. `file:` means a file on the agent's host. */
 export const ImageReference = Type.Object(
   {
-    url: Type.String({ pattern: '^(https|file)://[^\\s<>"\'`{}|\\\\^]+$', maxLength: 2_048 }),
+    url: Type.String({
+      title: 'an https:// address, or file:// and a path on the host',
+      pattern: '^(https|file)://[^\\s<>"\'`{}|\\\\^]+$',
+      maxLength: 2_048
+    }),
     sha256: Sha256,
     format: Type.Enum([...imageFormats])
   },
@@ -36,7 +40,11 @@ export const Seed = Type.Object(
     hostname: Type.Optional(VmName),
     sshAuthorizedKeys: Type.Optional(
       Type.Array(
-        Type.String({ pattern: '^[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\\u0000-\\u001f]*)?$', maxLength: 8_192 }),
+        Type.String({
+          title: 'an SSH public key as in authorized_keys, one line of type, key and comment',
+          pattern: '^[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\\u0000-\\u001f]*)?$',
+          maxLength: 8_192
+        }),
         { maxItems: 32 }
       )
     ),
@@ -53,7 +61,14 @@ export const Readiness = Type.Object(
     tcpPort: Type.Optional(Port),
     http: Type.Optional(
       Type.Object(
-        { port: Port, path: Type.String({ pattern: '^/[A-Za-z0-9._~/?=&%-]*$', maxLength: 1_024 }) },
+        {
+          port: Port,
+          path: Type.String({
+            title: 'a path that begins with a slash, percent-encoded',
+            pattern: '^/[A-Za-z0-9._~/?=&%-]*$',
+            maxLength: 1_024
+          })
+        },
         strict
       )
     ),

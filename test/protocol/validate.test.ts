@@ -72,7 +72,7 @@ describe('messages', () => {
       ['[]', /object/],
       ['{}', /'type'/],
       ['{"type":"reboot"}', /unknown or missing "type"/],
-      [`{"type":"ack","command":"x","repeated":true}`, /command: must match pattern/],
+      [`{"type":"ack","command":"x","repeated":true}`, /command: must be a UUID/],
       [`{"type":"ack","command":"${id}"}`, /repeated/],
       [`{"type":"ack","command":"${id}","repeated":true,"extra":1}`, /unknown key "extra"/]
     ]

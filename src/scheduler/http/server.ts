@@ -97,7 +97,13 @@ function acceptJson(server: FastifyInstance): void {
 
 /** Unknown keys are refused, nothing is removed; only queries and paths, which are text, are read as numbers. */
 function validateWith(server: FastifyInstance): void {
-  const settings = { strict: true, strictRequired: false, allowUnionTypes: true, useDefaults: true } as const
+  const settings = {
+    strict: true,
+    strictRequired: false,
+    allowUnionTypes: true,
+    useDefaults: true,
+    verbose: true
+  } as const
   const body = new Ajv2020({ ...settings, discriminator: true })
   const text = new Ajv2020({ ...settings, coerceTypes: true })
   server.setValidatorCompiler<object>(({ schema, httpPart }) =>

@@ -93,10 +93,10 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
         'E_NOT_FOUND',
         /no operation/
       ],
-      ['a path trick', { path: '/v1/vms/..%2f..%2fetc' }, 400, 'E_BAD_REQUEST', /name: must match pattern/],
+      ['a path trick', { path: '/v1/vms/..%2f..%2fetc' }, 400, 'E_BAD_REQUEST', /name: must be a name/],
       ['a broken escape', { path: '/v1/vms/%zz' }, 400, 'E_BAD_REQUEST', /not a valid URL/],
       ['a very long name', { path: `/v1/vms/${'a'.repeat(300)}` }, 414, 'E_BAD_REQUEST', /too long/],
-      ['an id that is none', { path: '/v1/operations/1' }, 400, 'E_BAD_REQUEST', /id: must match pattern/],
+      ['an id that is none', { path: '/v1/operations/1' }, 400, 'E_BAD_REQUEST', /id: must be a UUID/],
       ['an unknown query key', { path: '/v1/vms?hots=kvm-1' }, 400, 'E_BAD_REQUEST', /unknown key "hots"/],
       ['a query where none is', { path: '/v1/hosts?limit=1' }, 400, 'E_BAD_REQUEST', /unknown key "limit"/],
       ['a query key twice', { path: '/v1/vms?host=a&host=b' }, 400, 'E_BAD_REQUEST', /host: must be string/],
@@ -181,34 +181,34 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
         /__proto__|specification/
       ],
       ['a number as text', vm({ cpus: '2' }), 400, 'E_BAD_REQUEST', /cpus: must be integer/],
-      ['a name with XML in it', vm({ name: "a'/><disk>" }), 400, 'E_BAD_REQUEST', /name: must match pattern/],
+      ['a name with XML in it', vm({ name: "a'/><disk>" }), 400, 'E_BAD_REQUEST', /name: must be a name/],
       [
         'a name with a path in it',
         vm({ name: '../../etc/passwd' }),
         400,
         'E_BAD_REQUEST',
-        /name: must match pattern/
+        /name: must be a name/
       ],
       [
         'a profile with XML in it',
         vm({ profile: '<x>' }),
         400,
         'E_BAD_REQUEST',
-        /profile: must match pattern/
+        /profile: must be a profile/
       ],
       [
         'an image by http',
         vm({ image: { url: 'http://a/b', sha256: 'a'.repeat(64), format: 'raw' } }),
         400,
         'E_BAD_REQUEST',
-        /image.url: must match pattern/
+        /image.url: must be an https/
       ],
       [
         'a digest that is none',
         vm({ image: { url: 'https://a/b', sha256: 'A'.repeat(64), format: 'raw' } }),
         400,
         'E_BAD_REQUEST',
-        /image.sha256: must match pattern/
+        /image.sha256: must be 64 hex/
       ],
       [
         'a host that is not there, for a VM',

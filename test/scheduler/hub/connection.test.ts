@@ -171,12 +171,12 @@ describe("an agent's connection", { timeout: 60_000 }, () => {
           ...{ type: 'event', at: 1, uuid: uuid1, kind: 'ready', state: 'running', detail: '' },
           vm: '../etc'
         }),
-        /vm: must match pattern/
+        /vm: must be a name/
       ],
       [
         'a bad id',
         JSON.stringify({ type: 'ack', command: "1'; DROP TABLE hosts", repeated: false }),
-        /command: must match pattern/
+        /command: must be a UUID/
       ],
       [
         "the other side's type",
@@ -325,6 +325,12 @@ describe("an agent's connection", { timeout: 60_000 }, () => {
     )
     assert.equal(later.more, true)
     assert.equal(later.last, 2)
+    const newest = await scheduler.api.get<EventList>('/v1/events?vm=web-1&newest=true&limit=2')
+    assert.deepEqual(
+      newest.events.map(({ kind }) => kind),
+      ['ready', 'crashed']
+    )
+    assert.deepEqual([newest.more, newest.last], [true, 3])
     const none = await scheduler.api.get<EventList>(`/v1/events?after=${all.last}`)
     assert.deepEqual(none, { events: [], last: all.last, more: false })
   })
