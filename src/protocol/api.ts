@@ -326,6 +326,8 @@ export const EventQuery = Type.Object(
     /** Sequence of the last event seen; 0 for all that are kept. */
     after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
     vm: Type.Optional(VmName),
+    /** Begins with the newest ones instead of the oldest; `more` then says that there were earlier ones. */
+    newest: Type.Optional(Type.Boolean()),
     limit: Limit
   },
   strict

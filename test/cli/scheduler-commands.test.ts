@@ -162,6 +162,40 @@ describe('on a terminal', {
   })
 })
 
+describe('events', () => {
+  const event = (detail: string) =>
+    fleet.agent.send({
+      ...{ type: 'event', at: Date.now(), vm: 'web-1', uuid, kind: 'started', state: 'running' },
+      detail
+    })
+
+  it('are shown from the newest back, and followed on from there', async () => {
+    for (const detail of ['first', 'second', 'third']) event(detail)
+    await fleet.agent.sync()
+    const listed = await fleet.hostlet('events', '--vm', 'web-1', '--limit', '2')
+    assert.match(listed.stdout, /^TIME .*\n.* second\n.* third\n$/)
+    assert.match(listed.stderr, /Only 2 are shown/)
+    const after = await fleet.hostlet('events', '--after', '0', '--limit', '1')
+    assert.match(after.stdout, / first\n$/)
+    const shown = await fleet.hostlet('vm', 'show', 'web-1')
+    assert.match(shown.stdout, /Recent events:\n.*\n.* first\n.* second\n.* third\n$/)
+    const following = begin('events', '--follow', '--limit', '1', '-o', 'json')
+    await following.prints('"detail":"third"')
+    event('fourth')
+    await following.prints('"detail":"fourth"')
+    following.interrupt()
+    const { status, stdout } = await following.ended
+    assert.equal(status, 130)
+    assert.deepEqual(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).detail),
+      ['third', 'fourth']
+    )
+  })
+})
+
 describe('looking anew', () => {
   it('asks the host, and says what it saw', async () => {
     const host = begin('host', 'refresh', fleet.agent.id)
@@ -355,6 +389,9 @@ function begin(...words: readonly string[]) {
     interrupt: () => child.kill('SIGINT'),
     says: async (text: string) => {
       while (!texts.stderr.includes(text)) await once(child.stderr, 'data')
+    },
+    prints: async (text: string) => {
+      while (!texts.stdout.includes(text)) await once(child.stdout, 'data')
     }
   }
 }

@@ -55,13 +55,12 @@ function fields(vm: VmView, nowMs: number): readonly (readonly [string, string |
 
 /** The newest ones, as a person wants to see them beside the state. */
 async function recentEvents({ cli, client, signal }: Session, vm: VmView): Promise<readonly string[]> {
-  const query = { vm: vm.name, limit: 1_000 }
+  const query = { vm: vm.name, newest: 'true', limit: eventsShown }
   const { events } = await client.ask({ method: 'GET', path: '/v1/events', query, signal }, 'EventList')
   if (events.length === 0) return []
-  const newest = events.slice(-eventsShown)
   return [
     '',
     'Recent events:',
-    ...renderTable(eventColumns, newest, { width: cli.width, colour: cli.colour })
+    ...renderTable(eventColumns, events, { width: cli.width, colour: cli.colour })
   ]
 }

@@ -4,7 +4,7 @@ import type { EventView } from '../../protocol/api.ts'
 import type { VmEvent } from '../../protocol/messages.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { EventStore, Page } from './store.ts'
+import type { EventFilter, EventStore, Page } from './store.ts'
 
 interface EventRow extends Omit<EventView, 'receivedAt'> {
   readonly received_at: number
@@ -25,11 +25,16 @@ export class EventTable implements EventStore {
     )
   }
 
-  async list(filter: { after: number; vm?: string }, limit: number): Promise<Page<EventView>> {
+  async list({ after, vm, newest = false }: EventFilter, limit: number): Promise<Page<EventView>> {
     const rows = this.#sqlite.all<EventRow>(
-      `SELECT * FROM events WHERE sequence > :after AND (:vm IS NULL OR vm = :vm) ORDER BY sequence LIMIT :limit`,
-      { after: filter.after, vm: filter.vm ?? null, limit: limit + 1 }
+      `SELECT * FROM events WHERE sequence > :after AND (:vm IS NULL OR vm = :vm)
+       ORDER BY sequence ${newest ? 'DESC' : 'ASC'} LIMIT :limit`,
+      { after, vm: vm ?? null, limit: limit + 1 }
     )
-    return page(rows, limit, ({ received_at: receivedAt, ...row }) => ({ ...row, receivedAt }))
+    const { items, more } = page(rows, limit, ({ received_at: receivedAt, ...row }) => ({
+      ...row,
+      receivedAt
+    }))
+    return { items: newest ? items.toReversed() : items, more }
   }
 }

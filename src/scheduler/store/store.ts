@@ -264,9 +264,16 @@ export interface MetricsStore {
   latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>>
 }
 
+export interface EventFilter {
+  readonly after: number
+  readonly vm?: string | undefined
+  readonly newest?: boolean | undefined
+}
+
 export interface EventStore {
   add(host: string, event: VmEvent, at: number): Promise<void>
-  list(filter: { after: number; vm?: string }, limit: number): Promise<Page<EventView>>
+  /** Oldest first; with `newest` the last ones of them instead of the first. */
+  list(filter: EventFilter, limit: number): Promise<Page<EventView>>
 }
 
 export interface KeyRecord {

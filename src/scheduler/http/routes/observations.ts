@@ -29,9 +29,8 @@ export const observationRoutes = [
     summary: 'VM events after a sequence number, oldest first',
     query: EventQuery,
     reply: EventList,
-    handle: async ({ query: { after = 0, vm, limit } }, { store }) => {
-      const filter = vm === undefined ? { after } : { after, vm }
-      const { items, more } = await store.events.list(filter, limit ?? listItemsDefault)
+    handle: async ({ query: { after = 0, vm, newest, limit } }, { store }) => {
+      const { items, more } = await store.events.list({ after, vm, newest }, limit ?? listItemsDefault)
       return { events: [...items], last: items.at(-1)?.sequence ?? after, more }
     }
   })
