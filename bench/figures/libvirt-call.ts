@@ -24,7 +24,7 @@ export const figure: Figure = {
       tail.push(percentile(timesUs, 0.99))
       return percentile(timesUs, 0.5)
     }
-    const race = { pairs: quick ? 5 : 40, warmUps: 6 }
+    const race = { pairs: quick ? 5 : 100, warmUps: 6 }
     const middle = await interleave({
       ours: sample(ours, tails.ours),
       peer: sample(theirs, tails.peer),
