@@ -24,7 +24,12 @@ interface Reply {
   readonly result: FigureResult | { readonly notRun: string }
 }
 
-await main()
+try {
+  await main()
+} catch (error) {
+  console.error(`bench  ${error instanceof Error ? error.message : error}`)
+  process.exitCode = 1
+}
 
 async function main(): Promise<void> {
   const options = readOptions()
