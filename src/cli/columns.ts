@@ -94,8 +94,10 @@ export function operationColumns(nowMs: number): readonly Column<OperationView>[
     { title: 'TOOK', cell: took, align: 'right', spare: 2 },
     {
       title: 'STEP OR NEXT',
-      cell: (operation) =>
-        operation.error === undefined ? progressText(operation) : operation.error.message,
+      cell: (operation) => {
+        if (operation.error !== undefined) return operation.error.message
+        return operation.finishedAt === undefined ? progressText(operation) : operation.next
+      },
       shrinks: true,
       spare: 3
     }

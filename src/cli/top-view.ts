@@ -80,25 +80,27 @@ export function renderTop(latest: LatestMetrics, options: TableOptions): string[
     : renderTable(narrowColumns, all, { ...options, gap: 1 })
 }
 
+/** What a host that is away used last is not what it uses; its disks hold what they held. */
 function hostRow({ host, sample }: HostEntry): Row {
   const isBlind = host.hypervisor === 'away'
+  const now = host.state === 'connected' ? sample : undefined
   return {
     name: host.id,
     state: isBlind && host.state === 'connected' ? 'no libvirt' : host.state,
     style: isBlind ? 'red' : styleOfState(host.state),
-    cpuRatio: sample?.cpuUsedRatio,
-    memory: shareOfRest(sample?.memoryAvailableBytes, sample?.memoryTotalBytes),
+    cpuRatio: now?.cpuUsedRatio,
+    memory: shareOfRest(now?.memoryAvailableBytes, sample?.memoryTotalBytes),
     disk: shareOfRest(sample?.poolAvailableBytes, sample?.poolCapacityBytes),
-    diskRate: [sample?.diskReadBytesPerSecond, sample?.diskWriteBytesPerSecond],
-    networkRate: [sample?.receiveBytesPerSecond, sample?.transmitBytesPerSecond],
-    upMs: sample && sample.uptimeSeconds * 1_000,
+    diskRate: [now?.diskReadBytesPerSecond, now?.diskWriteBytesPerSecond],
+    networkRate: [now?.receiveBytesPerSecond, now?.transmitBytesPerSecond],
+    upMs: now && now.uptimeSeconds * 1_000,
     address: undefined
   }
 }
 
-/** What a VM that is off used last is not what it uses. */
+/** The same of a VM that is off, or whose host is away. */
 function vmRow({ vm, sample }: VmEntry, nowMs: number): Row {
-  const isRunning = vm.state === 'running'
+  const isRunning = vm.state === 'running' && vm.fresh
   const now = isRunning ? sample : undefined
   return {
     name: `  ${vm.name}`,

@@ -86,7 +86,7 @@ export const HostView = Type.Object(
     lastSeenAt: Type.Optional(Timestamp),
     agentVersion: Type.Optional(ShortText),
     verbs: Type.Array(VerbName),
-    /** Whether the agent reaches its libvirt, as of its last heartbeat. */
+    /** Whether the agent reaches its libvirt, as of its last heartbeat; nobody knows while the host is away. */
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),

@@ -124,6 +124,14 @@ describe('the live table', () => {
     assert.match(row ?? '', /^ {2}first-light +stopped +- +-\/512M +80M\/320M +- +- +- +10\./)
   })
 
+  it('shows no use of what is on a host that is away, and marks the state as the last known', () => {
+    const latest = fleet({ fresh: false })
+    const away = latest.hosts.map((each) => ({ ...each, host: { ...each.host, state: 'away' as const } }))
+    const [, host = '', row = ''] = render({ ...latest, hosts: away })
+    assert.match(host, /^b8c1fdc4e1a2 +away +- +-\/16G +20G\/100G +- +- +- +-$/)
+    assert.match(row, /^ {2}first-light +running\? +- +-\/512M +80M\/320M +- +- +- +10\./)
+  })
+
   it('says when a host has lost its libvirt', () => {
     const latest = fleet()
     const blind = {

@@ -80,11 +80,10 @@ const handlers: Handlers = {
       log.warn({ command: result.command }, 'result of a command that this host does not have')
     else {
       const consequence = consequenceOfEnd(record.verb, result.outcome)
-      await store.commands.finished(host, result, now(), consequence, toldBy(record, result))
-      log.info(
-        { command: record.id, verb: record.verb, vm: record.vm, outcome: result.outcome },
-        'command ended'
-      )
+      const fields = { command: record.id, verb: record.verb, vm: record.vm, outcome: result.outcome }
+      if (await store.commands.finished(host, result, now(), consequence, toldBy(record, result)))
+        log.info(fields, 'command ended')
+      else log.debug(fields, 'result came again')
     }
     // Stored, or nothing to store: either way the host may forget it.
     await send({ type: 'result-ack', command: result.command })

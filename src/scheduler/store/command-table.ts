@@ -170,10 +170,8 @@ export class CommandTable implements CommandStore {
     consequence: VmConsequence,
     told: Told
   ): Promise<boolean> {
-    const record = this.#find(result.command)
-    if (record === undefined || record.host !== host) return false
-    this.#end({
-      id: record.id,
+    return this.#end({
+      id: result.command,
       host,
       from: ['waiting', 'sent', 'running', 'expired'],
       state: result.outcome,
@@ -184,7 +182,6 @@ export class CommandTable implements CommandStore {
       consequence,
       told: { ...told, host, at, finishedAt: result.finishedAt }
     })
-    return true
   }
 
   async overdue(now: number, abandonAfterMs: number): Promise<readonly CommandRecord[]> {

@@ -231,7 +231,7 @@ export interface CommandStore {
   postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
   /** Ended without a result, and known to be. False when it is not in the state in which it was seen. */
   failed(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
-  /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when the host has no such command. */
+  /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when it does not count. */
   finished(
     host: string,
     result: CommandResult,

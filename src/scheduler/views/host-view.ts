@@ -18,7 +18,7 @@ export function hostView(record: HostRecord): HostView {
       agentVersion: report?.agentVersion
     }),
     verbs: [...(report?.verbs ?? [])],
-    hypervisor: report?.hypervisor ?? 'unknown',
+    hypervisor: report?.state === 'connected' ? report.hypervisor : 'unknown',
     operationsRunning: report?.operationsRunning ?? 0,
     operationsWaiting: report?.operationsWaiting ?? 0,
     conditions: [...(report?.conditions ?? [])],

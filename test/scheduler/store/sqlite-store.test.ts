@@ -283,7 +283,7 @@ describe('the store', () => {
       const { id } = await files.command(host)
       const { commands } = files.store
       assert.equal(await commands.finished(host, result(id, 'failed'), 1_200, 'none', {}), true)
-      assert.equal(await commands.finished(host, result(id, 'done'), 1_300, 'none', {}), true)
+      assert.equal(await commands.finished(host, result(id, 'done'), 1_300, 'none', {}), false)
       assert.equal((await commands.find(id))?.state, 'failed')
       assert.equal(await commands.finished('kvm-2', result(id), 1_300, 'none', {}), false)
     })
