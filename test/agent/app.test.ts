@@ -1,6 +1,7 @@
 // The agent as a whole, over real TLS and a real journal, on a hypervisor in memory.
 
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +12,7 @@ import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
-import { claimsOf, createSigner, type Signer } from '../support/signed-commands.ts'
+import { claimsOf, createSigner, type Signer, vmUuid } from '../support/signed-commands.ts'
 import { type Pair, TestAuthority, trustDomain } from '../support/test-authority.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
@@ -37,9 +38,10 @@ describe('the agent', () => {
     lines = []
   })
 
-  function configOf(scheduler: TestScheduler): AgentConfig {
+  function configOf(scheduler: TestScheduler, changes: Record<string, unknown> = {}): AgentConfig {
     const path = join(directory, 'agent.yaml')
     const text = {
+      ...changes,
       stateDirectory: join(directory, 'state'),
       runtimeDirectory: join(directory, 'run'),
       schedulerUrls: [scheduler.socketUrl]
@@ -48,10 +50,13 @@ describe('the agent', () => {
     return loadAgentConfig(path, {})
   }
 
-  async function start(scheduler: TestScheduler): Promise<Agent> {
-    const config = configOf(scheduler)
+  async function start(scheduler: TestScheduler, config = configOf(scheduler)): Promise<Agent> {
     saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
-    const log = createLogger({ format: 'journal', stream: { write: (line) => lines.push(line) } })
+    const log = createLogger({
+      format: 'journal',
+      level: config.log.level,
+      stream: { write: (line) => lines.push(line) }
+    })
     return startAgent(config, { hypervisor, log })
   }
   const listen = () => TestScheduler.listen({ authority, server })
@@ -86,6 +91,43 @@ describe('the agent', () => {
     await scheduler.until(() => scheduler.of('result').length > 0)
     assert.deepEqual(scheduler.of('result')[0]?.result.value, { vms: [], foreign: [] })
     assert.ok(!lines.join('').includes(await signer.sign(look)))
+  })
+
+  it('lets no secret of a command into its log, its messages or the domain', async () => {
+    const image = Buffer.alloc(64 * 1024, 'image')
+    writeFileSync(join(directory, 'small.img'), image)
+    const canary = 'canary-5c1f0e77'
+    const specification = {
+      name: 'web-1',
+      uuid: vmUuid,
+      profile: 'starter',
+      image: {
+        url: `file://${join(directory, 'small.img')}`,
+        sha256: createHash('sha256').update(image).digest('hex'),
+        format: 'raw'
+      },
+      cpus: 1,
+      memoryBytes: 64 * 1024 ** 2,
+      rootDiskBytes: 1024 ** 2,
+      seed: { userData: `#cloud-config\npassword: ${canary}\n` }
+    }
+    const jws = await signer.sign(
+      claimsOf(Date.now(), { verb: 'vm.provision', arguments: { specification } })
+    )
+    await using scheduler = await listen()
+    const config = configOf(scheduler, { images: { allowFileUrls: [directory] }, log: { level: 'debug' } })
+    await using _agent = await start(scheduler, config)
+    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    scheduler.send({ type: 'command', jws })
+    await scheduler.until(() => scheduler.of('result').length > 0)
+    const [end] = scheduler.of('result')
+    assert.equal(end?.result.outcome, 'done', JSON.stringify(end))
+    const told = lines.join('') + JSON.stringify(scheduler.received)
+    assert.match(told, /vm\.provision/)
+    for (const secret of [canary, jws, jws.split('.')[1] ?? '']) assert.ok(!told.includes(secret))
+    assert.ok(
+      !JSON.stringify(await hypervisor.listVms({ signal: AbortSignal.timeout(5_000) })).includes(canary)
+    )
   })
 
   it('looks anew when libvirt is back', async () => {
