@@ -56,13 +56,17 @@ function badRequest(status: number, message: string): ErrorAnswer {
   return { status, error: new HostletError('E_BAD_REQUEST', message) }
 }
 
-/** What is not even HTTP is answered in the same form, then the connection ends. */
+/**
+ * What is not even HTTP is answered in the same form, then the connection ends. Any other fault is one of the connection:
+ * where TLS was not agreed on, an answer would wait for it for ever, and the socket with it.
+ */
 export function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
+  const { code = '' } = error
+  if (!socket.writable || !/^(HPE|ERR_HTTP)_/.test(code)) {
     socket.destroy()
     return
   }
-  const { status, message } = socketFaults[error.code ?? ''] ?? {
+  const { status, message } = socketFaults[code] ?? {
     status: 400,
     message: 'this is not a valid HTTP request'
   }
