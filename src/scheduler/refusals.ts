@@ -1,6 +1,7 @@
 // What a host's refusal of a command means: another try later, its end, or nothing yet.
 
 import { type ErrorReport, errorCodes } from '../errors.ts'
+import { operationStatesEnded } from '../protocol/api.ts'
 import { consequenceOfEnd } from './consequences.ts'
 import type { CommandRecord, VmConsequence } from './store/store.ts'
 
@@ -23,6 +24,7 @@ export function afterRefusal(
   random: () => number = Math.random
 ): AfterRefusal {
   const { advice } = errorCodes[refusal.code]
+  if (operationStatesEnded.includes(record.state)) return { kind: 'none' }
   if (record.state === 'running') {
     // Any other refusal may come from a journal that could not be read just then.
     if (advice !== 'refuse') return { kind: 'none' }

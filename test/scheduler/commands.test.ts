@@ -384,6 +384,21 @@ describe("a command's way", { timeout: 60_000 }, () => {
     assert.deepEqual((await scheduler.api.get<VmList>('/v1/vms')).vms, [])
   })
 
+  it('that has ended stays as it ended, whatever is said of it later', async () => {
+    await connectWithFacts()
+    const { id } = await create()
+    await agent.nextCommand()
+    agent.finish(id)
+    agent.refuse(id, { code: 'E_STALE', message: 'x' })
+    agent.refuse(id, { code: 'E_BUSY', message: 'x' })
+    agent.acknowledge(id, true)
+    agent.send({ type: 'progress', command: id, at: 1, step: 'late', stepIndex: 0, steps: 1 })
+    agent.fail(id, { code: 'E_TIMEOUT', message: 'x' })
+    await agent.sync()
+    const { state, error, step } = await operation(id)
+    assert.deepEqual([state, error, step], ['done', undefined, undefined])
+  })
+
   it('that was taken and is refused later was lost with the journal of its host: the outcome is unknown', async () => {
     await connectWithFacts()
     const { id } = await create()

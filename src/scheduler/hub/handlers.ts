@@ -106,7 +106,7 @@ async function refused(record: CommandRecord, error: ErrorReport, session: Sessi
   const { store, now, log, wakeAfter } = session
   const fields = { command: record.id, code: error.code, reason: error.message }
   const decision = afterRefusal(record, error)
-  if (decision.kind === 'none') return log.warn(fields, 'refusal of a command that was taken')
+  if (decision.kind === 'none') return log.warn(fields, 'refusal that changes nothing')
   if (decision.kind === 'end') {
     if (await store.commands.failed(record, decision.error, now(), decision.consequence))
       log.warn(fields, 'command refused')

@@ -2,6 +2,7 @@
 
 import { EventEmitter } from 'node:events'
 import { type ErrorReport, HostletError } from '../../errors.ts'
+import { operationStatesEnded } from '../../protocol/api.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
@@ -160,6 +161,7 @@ export class CommandTable implements CommandStore {
     at: number,
     consequence: VmConsequence
   ): Promise<boolean> {
+    if (operationStatesEnded.includes(state)) return false
     return this.#end({ id, host, from: [state], state: 'failed', error, at, consequence })
   }
 

@@ -229,7 +229,7 @@ export interface CommandStore {
   progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
   /** Nothing happened on the host; it is to be sent again at `retryAt`. False when the host has taken it, or it has ended. */
   postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
-  /** Ended without a result, and known to be. False when it is not in the state in which it was seen. */
+  /** Ended without a result, and known to be. False when it had ended, or is not in the state in which it was seen. */
   failed(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
   /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when it does not count. */
   finished(
