@@ -99,6 +99,9 @@ export class Fleet {
     // Not the run's own signal, which may be why we are here.
     const signal = AbortSignal.timeout(commandTimeoutMs)
     try {
+      // With one side dead nobody would answer: what it left goes through libvirt at once.
+      this.#scheduler?.assertRuns()
+      this.#agent?.assertRuns()
       const { vms } = await this.client.ask({ method: 'GET', path: '/v1/vms', signal }, 'VmList')
       // A VM without an image was not asked for here, but found on the host: it is somebody else's.
       for (const { name, state, image } of vms)
