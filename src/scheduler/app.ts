@@ -74,7 +74,7 @@ export async function startScheduler(
     version: release,
     startedAt: clock.now(),
     addresses: () => config.advertise ?? [addressOf(config.names[0] ?? 'localhost', port)],
-    openApi: () => createOpenApi(routes, release)
+    openApi: once(() => createOpenApi(routes, release))
   }
   const server = createServer({ services, routes, tls: await identity.tls(), stopping: stopping.signal })
   started.defer(async () => server.close())
@@ -108,6 +108,15 @@ export async function startScheduler(
     adminKeyFile,
     stop,
     [Symbol.asyncDispose]: stop
+  }
+}
+
+/** Made when it is first asked for: anybody may ask, and it never changes. */
+function once<Value>(make: () => Value): () => Value {
+  let made: { readonly value: Value } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
   }
 }
 

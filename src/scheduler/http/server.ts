@@ -14,6 +14,8 @@ import type { Route, Services } from './route.ts'
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000
 const handshakeTimeoutMs = 10_000
+/** When to ask again of what is full now. */
+const busyWaitSeconds = 10
 const headersBytesMax = 16 * 1024
 const pathPartBytesMax = 256
 /** Sockets of agents and askers together; the system refuses more. */
@@ -218,6 +220,7 @@ function sendError({ error: thrown, request, reply, failures, options }: Failure
   const fields = { method: request.method, path: request.routeOptions.url, code: error.code }
   if (error.code === 'E_INTERNAL') log.error({ ...fields, error: error.cause ?? error }, 'request failed')
   else if (status === 401) log.warn({ ...fields, remote: request.ip, ...error.details }, 'request refused')
+  if (status === 429) reply.header('retry-after', busyWaitSeconds)
   void reply.status(status).send({ error: error.toReport() })
 }
 

@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import type {
   EventList,
@@ -84,6 +86,17 @@ describe("an agent's connection", { timeout: 60_000 }, () => {
       agent.send(agent.hello())
       assert.equal((await closed).code, 4003)
       assert.equal((await host()).state, 'revoked')
+      assert.deepEqual(agent.unread('welcome'), [])
+    })
+
+    it('does not come through when another process has revoked the host', async () => {
+      await agent.dial()
+      const closed = agent.closed()
+      const other = new DatabaseSync(join(scheduler.directory, 'scheduler.db'))
+      other.prepare('UPDATE hosts SET revoked_at = 1 WHERE id = ?').run(agent.id)
+      other.close()
+      agent.send(agent.hello())
+      assert.equal((await closed).code, 4003)
       assert.deepEqual(agent.unread('welcome'), [])
     })
 
