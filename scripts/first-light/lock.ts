@@ -2,7 +2,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { parseProcessStat } from '../../src/agent/metrics/proc.ts'
-import { Missing } from './machine.ts'
+import { Missing } from './missing.ts'
 import type { Settings } from './settings.ts'
 
 export class Lock {

@@ -1,10 +1,8 @@
 // Whether this machine can run first light: each thing that is missing is one clear line with what to do.
 
 import { accessSync, constants, existsSync } from 'node:fs'
+import { Missing } from './missing.ts'
 import type { Settings } from './settings.ts'
-
-/** An error whose message is all that a person needs: what is missing, and what to do. */
-export class Missing extends Error {}
 
 export function checkMachine(settings: Settings): void {
   if (process.platform !== 'linux')

@@ -3,7 +3,7 @@
 import { BlockList } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
-import { Missing } from './machine.ts'
+import { Missing } from './missing.ts'
 
 export interface Settings {
   readonly name: string

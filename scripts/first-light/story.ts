@@ -2,7 +2,7 @@
 
 import { styleText } from 'node:util'
 import { formatDuration } from '../../src/cli/quantities.ts'
-import { Missing } from './machine.ts'
+import { Missing } from './missing.ts'
 import type { Settings } from './settings.ts'
 
 export class Story {

@@ -1,10 +1,6 @@
 // The one list of commands: name, a line of help, and the file that is loaded when the command is used.
 
-import type { Command } from 'commander'
-import type { Cli } from './cli.ts'
-
-/** Declares arguments, options, examples and the action on a command that has its name and summary already. */
-export type Define = (command: Command, cli: Cli) => void
+import type { Define } from './define.ts'
 
 export interface CommandEntry {
   readonly words: readonly [string] | readonly [string, string]
@@ -48,6 +44,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-refresh.ts')
   },
   {
+    words: ['host', 'metrics'],
+    summary: 'what a host has used of late',
+    load: () => import('./commands/host-metrics.ts')
+  },
+  {
     words: ['host', 'rm'],
     summary: 'revoke a host; its VMs run on',
     load: () => import('./commands/host-rm.ts')
@@ -66,6 +67,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'rm'],
     summary: 'tear a VM down, with its disks',
     load: () => import('./commands/vm-rm.ts')
+  },
+  {
+    words: ['vm', 'metrics'],
+    summary: 'what a VM has used of late',
+    load: () => import('./commands/vm-metrics.ts')
   },
   {
     words: ['vm', 'refresh'],

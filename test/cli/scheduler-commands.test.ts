@@ -123,6 +123,20 @@ describe('figures', () => {
     const json = await fleet.hostlet('top', '--once', '-o', 'json')
     assert.equal(compile(LatestMetrics, 'figures')(JSON.parse(json.stdout)).vms.length, 1)
   })
+
+  it('are kept, and shown moment by moment', async () => {
+    const { agent } = fleet
+    const at = Date.now() + 1
+    const sample = vmSample({ uuid, cpuCoresUsed: 0.5, diskWriteBytesPerSecond: 2_048 })
+    agent.send({ type: 'metrics', samples: [metricsSample(at, [sample])] })
+    await agent.sync()
+    const host = await fleet.hostlet('host', 'metrics', agent.id, '--limit', '1')
+    assert.match(host.stdout, /^TIME +CPU +LOAD .*\n\S+ \S+ +10% +0\.50 +8G +1 +1 +1 +1\n$/)
+    const vm = await fleet.hostlet('vm', 'metrics', 'web-1', '--since', '1h')
+    assert.match(vm.stdout, /^TIME .*\n.* running +0\.25 +64M .*\n.* running +0\.50 +- +- +- +2K +- +-\n$/)
+    const none = await fleet.hostlet('vm', 'metrics', 'nope')
+    assert.equal(none.status, 4)
+  })
 })
 
 describe('on a terminal', {

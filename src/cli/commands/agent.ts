@@ -1,8 +1,8 @@
 // hostlet agent: runs the agent of this host in the foreground, as its systemd unit does.
 
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
 import { loadOrExit, reloadLogLevel, runUntilSignal } from '../daemon.ts'
+import type { Define } from '../define.ts'
 
 const configDefault = '/etc/hostlet/agent.yaml'
 

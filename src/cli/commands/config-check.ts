@@ -6,7 +6,7 @@ import { HostletError } from '../../errors.ts'
 import { loadSchedulerConfig, type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
 import { type OutputFormat, outputFormats } from '../cli.ts'
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { configExitCode } from '../exit-codes.ts'
 import { ExitStatus } from '../exit-status.ts'
 

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs'
 import { HostletError } from '../../errors.ts'
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
 import { loadOrExit } from '../daemon.ts'
+import type { Define } from '../define.ts'
 
 interface Options {
   readonly scheduler: string

@@ -3,7 +3,7 @@
 import type { EventList } from '../../protocol/api.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import { eventColumns } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { listing } from '../listing.ts'
 import { parseInteger } from '../quantities.ts'
 import { renderTable } from '../table.ts'

@@ -2,7 +2,7 @@
 
 import { clientCommand, examples } from '../client-command.ts'
 import { hostColumns } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { listing } from '../listing.ts'
 
 export const define: Define = (command, cli) => {

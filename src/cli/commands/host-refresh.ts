@@ -2,7 +2,7 @@
 
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { follow } from '../follow.ts'
 
 export const define: Define = (command, cli) => {

@@ -4,7 +4,7 @@ import type { HostView } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { stateColumn } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
 

@@ -3,7 +3,7 @@
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import { tokenColumns } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { listing } from '../listing.ts'
 import { formatTime, parseDuration } from '../quantities.ts'
 

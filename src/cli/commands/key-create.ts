@@ -1,7 +1,7 @@
 // hostlet key create TIER
 
 import { clientCommand, examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 
 export const define: Define = (command, cli) => {
   command

@@ -2,7 +2,7 @@
 
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 
 export const define: Define = (command, cli) => {
   examples(command.argument('<key>', 'id of the key, as "hostlet key ls" shows it'), 'hostlet key rm ID')

@@ -3,7 +3,7 @@
 import type { OperationView } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { progressText } from '../follow.ts'
 import { formatDuration, formatTime } from '../quantities.ts'
 import { renderFields } from '../table.ts'

@@ -3,7 +3,7 @@
 import type { StatusView } from '../../protocol/api.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { since } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { renderFields } from '../table.ts'
 
 export const define: Define = (command, cli) => {

@@ -2,7 +2,7 @@
 
 import { release } from '../../lib/release.ts'
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 
 export const define: Define = (command, cli) => {
   command.addOption(

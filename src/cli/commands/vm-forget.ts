@@ -3,8 +3,8 @@
 import { HostletError } from '../../errors.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Given, type Session } from '../client-command.ts'
-import type { Define } from '../commands.ts'
 import { asks, confirm } from '../confirm.ts'
+import type { Define } from '../define.ts'
 
 /** The API lists no more at a time; what is left takes another call. */
 const listItemsMax = 1_000

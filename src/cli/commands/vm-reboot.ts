@@ -2,7 +2,7 @@
 
 import type { RebootVmRequest } from '../../protocol/api.ts'
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { addressText, vmAction } from '../vm-action.ts'
 
 export const define: Define = (command, cli) => {

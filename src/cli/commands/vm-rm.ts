@@ -2,8 +2,8 @@
 
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
 import { asks, confirm } from '../confirm.ts'
+import type { Define } from '../define.ts'
 import { follow } from '../follow.ts'
 
 interface Options {

@@ -4,7 +4,7 @@ import type { VmView } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import { eventColumns, shownState, since } from '../columns.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
 

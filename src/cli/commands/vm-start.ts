@@ -1,7 +1,7 @@
 // hostlet vm start NAME
 
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { addressText, vmAction } from '../vm-action.ts'
 
 export const define: Define = (command, cli) => {

@@ -2,7 +2,7 @@
 
 import type { StopVmRequest } from '../../protocol/api.ts'
 import { examples } from '../client-command.ts'
-import type { Define } from '../commands.ts'
+import type { Define } from '../define.ts'
 import { parseDuration } from '../quantities.ts'
 import { vmAction } from '../vm-action.ts'
 
