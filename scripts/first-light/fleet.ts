@@ -42,7 +42,7 @@ export class Fleet {
     const port = await freePort()
     this.#url = `https://127.0.0.1:${port}`
     writeFileSync(settings.schedulerConfig, schedulerConfig(settings, port))
-    writeFileSync(settings.agentConfig, agentConfig(settings, freeSubnet()))
+    writeFileSync(settings.agentConfig, agentConfig(settings, freeSubnet(settings.name)))
     writeFileSync(settings.envFile, envFile(settings, this.#url))
     this.#scheduler = new Daemon(settings, 'scheduler', ['scheduler', '--config', settings.schedulerConfig])
     await this.until(async () => (await this.#connect()) !== undefined, 'the scheduler to serve')

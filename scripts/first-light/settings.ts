@@ -1,5 +1,6 @@
 // Every name, path and figure of one first light. All that it makes carries its name, so that nothing else is touched.
 
+import { createHash } from 'node:crypto'
 import { BlockList } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
@@ -64,15 +65,19 @@ export function createSettings(name: string): Settings {
   }
 }
 
-/** A /24 that overlaps no network of this machine; libvirt refuses one that does. */
-export function freeSubnet(): string {
+/**
+ * A /24 that overlaps no network of this machine; libvirt refuses one that does. The name says where to begin, so that two
+ * that are started at once do not look at the same one first.
+ */
+export function freeSubnet(name: string): string {
   const addresses = Object.values(networkInterfaces())
     .flatMap((all) => all ?? [])
     .filter(({ family }) => family === 'IPv4')
   const used = new BlockList()
   for (const { address, cidr } of addresses) used.addSubnet(address, Number(cidr?.split('/')[1] ?? 32))
-  for (let third = 0; third < 256; third += 1) {
-    const prefix = `10.119.${third}`
+  const first = createHash('sha256').update(name).digest()[0] ?? 0
+  for (let tried = 0; tried < 256; tried += 1) {
+    const prefix = `10.119.${(first + tried) % 256}`
     // A larger network holds our first address; a smaller one has its own address among ours.
     const overlaps =
       used.check(`${prefix}.0`) || addresses.some(({ address }) => address.startsWith(`${prefix}.`))
