@@ -86,13 +86,19 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     sha256: createHash('sha256').update(content).digest('hex'),
     format: 'raw'
   } as const
+  const hosts: Host[] = []
+  const open = (on: Hypervisor) => {
+    const host = createHost({ ...common, hypervisor: on })
+    hosts.push(host)
+    return host
+  }
   const bench: Bench = {
     hypervisor,
     directory,
     imagePath,
     image,
-    host: createHost({ ...common, hypervisor }),
-    restarted: (other = hypervisor) => createHost({ ...common, hypervisor: other }),
+    host: open(hypervisor),
+    restarted: (other = hypervisor) => open(other),
     specification: (changes = {}) => ({
       name: 'web-1',
       uuid: '0b54e6f2-6b53-4a3e-9d1c-0123456789ab',
@@ -104,7 +110,11 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
       ...changes
     }),
     leftovers: () => leftoversOf(hypervisor, config),
-    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true })
+    [Symbol.asyncDispose]: async () => {
+      // A host may still be writing down when its VMs started.
+      await Promise.all(hosts.map((host) => host.close()))
+      await rm(directory, { recursive: true, force: true })
+    }
   }
   return bench
 }
