@@ -43,11 +43,9 @@ describe('qcow2 headers of qemu-img', { skip }, () => {
   })
 
   it('are refused when they are encrypted', async () => {
+    // Not LUKS: qemu-img measures the CPU for its key derivation, and gives up at times on a busy machine.
     const secret = ['--object', 'secret,id=key,data=secret']
-    refused(
-      await made([...secret, '-o', 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10']),
-      /encrypted/
-    )
+    refused(await made([...secret, '-o', 'encrypt.format=aes,encrypt.key-secret=key']), /encrypted/)
   })
 })
 
@@ -64,6 +62,7 @@ describe('other headers', () => {
     refused(header({ clusterBits: 63 }), /cluster/)
     refused(header({ backingOffset: 512n }), /backing/)
     refused(header({ crypt: 1 }), /encrypted/)
+    refused(header({ crypt: 2 }), /encrypted/)
     refused(header({ headerBytes: 50 }), /header/)
     refused(header({ headerBytes: 2 ** 31 }), /header/)
   })
