@@ -7,6 +7,7 @@ import { type Clock, systemClock } from '../lib/clock.ts'
 import { logLastWords } from '../lib/last-words.ts'
 import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
+import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
 import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
 import type { AgentConfig } from './config.ts'
@@ -30,7 +31,6 @@ import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
 import { StatusLine } from './status-line.ts'
 import { verbs } from './verbs/registry.ts'
-import { agentVersion } from './version.ts'
 
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
@@ -61,13 +61,13 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   stack.use(logLastWords(log))
   ensurePrivateDirectory(config.stateDirectory)
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
-  log.info({ version: agentVersion, host: identity.value.hostId }, 'agent starts')
+  log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
   const parts: Parts = { config, clock, log, random, identity, journal }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value
-  const host = createHost({ config, hypervisor, hostId, agentVersion, clock, log })
+  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log })
   stack.defer(() => host.close())
   await host.prepare()
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
@@ -293,7 +293,7 @@ function helloOf(hostId: string, instance: string, clock: Clock): AgentMessageOf
   return {
     type: 'hello',
     protocol: protocolVersion,
-    agentVersion,
+    agentVersion: release,
     hostId,
     instance,
     sentAt: clock.now(),

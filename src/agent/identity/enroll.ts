@@ -6,9 +6,9 @@ import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 import { HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import { release } from '../../lib/release.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
-import { agentVersion } from '../version.ts'
 import { askScheduler } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
@@ -69,7 +69,7 @@ async function requestIdentity(
   const { key, certificateRequest } = await createRequest(hostname)
   const answer = await askScheduler({
     url: new URL(enrollmentPath, url),
-    body: { token: options.token, certificateRequest, hostname, agentVersion },
+    body: { token: options.token, certificateRequest, hostname, agentVersion: release },
     tls: {
       ca: authority.toString(),
       minVersion: 'TLSv1.3',

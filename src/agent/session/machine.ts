@@ -1,5 +1,7 @@
 // The life of the connection to the scheduler as a pure function: state and event in, state and effects out.
 
+import { closeCodes } from '../../protocol/messages.ts'
+
 /** Bounds of the wait before the addresses are tried once more; doubles with each round, full jitter. */
 export const retryBaseMs = 1_000
 export const retryCapMs = 60_000
@@ -15,15 +17,6 @@ export const resendIntervalMs = 30_000
 /** Unreadable messages in a row before the connection is given up. */
 export const badMessagesMax = 5
 export const heartbeatIntervalMsMin = 1_000
-
-/** Close codes of the protocol. */
-export const closeCodes = {
-  normal: 1000,
-  badMessages: 4000,
-  badRequest: 4001,
-  auth: 4003,
-  replaced: 4008
-} as const
 
 export const timerNames = ['retry', 'connect', 'welcome', 'heartbeat', 'pong', 'resend'] as const
 export type TimerName = (typeof timerNames)[number]

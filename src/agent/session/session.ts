@@ -3,15 +3,15 @@
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
-import type {
-  AgentMessage,
-  AgentMessageOf,
-  SchedulerMessage,
-  SchedulerMessageOf
+import {
+  type AgentMessage,
+  type AgentMessageOf,
+  closeCodes,
+  type SchedulerMessage,
+  type SchedulerMessageOf
 } from '../../protocol/messages.ts'
 import { parseSchedulerMessage } from '../../protocol/validate.ts'
 import {
-  closeCodes,
   firstState,
   type Intervals,
   type SessionEffect,
@@ -51,7 +51,7 @@ type MessageHandlers = {
 /** Ends after which another try soon is no use. */
 const refusedCloses: ReadonlySet<number> = new Set([
   closeCodes.auth,
-  closeCodes.badRequest,
+  closeCodes.badHello,
   closeCodes.replaced
 ])
 const stopWaitMs = 2_000
