@@ -18,9 +18,10 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'src/node-libvirt/protocol/': ['src/node-libvirt/xdr/'],
   'src/node-libvirt/xdr/': [],
   'src/protocol/': ['src/errors.ts', 'src/lib/schema.ts'],
-  'src/agent/': ['src/lib/', 'src/protocol/', 'src/errors.ts'],
+  'src/backup/': ['src/lib/', 'src/errors.ts'],
+  'src/agent/': ['src/backup/', 'src/lib/', 'src/protocol/', 'src/errors.ts'],
   'src/scheduler/': ['src/lib/', 'src/protocol/', 'src/errors.ts'],
-  'src/cli/': ['src/agent/', 'src/scheduler/', 'src/lib/', 'src/protocol/', 'src/errors.ts'],
+  'src/cli/': ['src/agent/', 'src/backup/', 'src/scheduler/', 'src/lib/', 'src/protocol/', 'src/errors.ts'],
   'src/main.ts': ['src/cli/', 'src/lib/', 'src/errors.ts']
 }
 

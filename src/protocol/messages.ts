@@ -1,6 +1,7 @@
 // Every message of the subprotocol hostlet.v1, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
 import { MetricsSample } from './metrics.ts'
 import {
@@ -138,12 +139,19 @@ export const Progress = Type.Object(
     steps: Type.Integer({ minimum: 1 }),
     /** 0 to 1 within the step, where it is known. */
     ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-    note: Type.Optional(ShortText)
+    note: Type.Optional(ShortText),
+    transfer: Type.Optional(TransferProgress)
   },
   strict
 )
 
 export const Result = Type.Object({ type: Type.Literal('result'), result: CommandResult }, strict)
+
+/** Runs of vm.backup that the scheduler has not acknowledged, the oldest first. */
+export const Backups = Type.Object(
+  { type: Type.Literal('backups'), reports: Type.Array(BackupReport, { minItems: 1, maxItems: 64 }) },
+  strict
+)
 
 /** The answer to a message that could not be understood. */
 export const Problem = Type.Object({ type: Type.Literal('problem'), error: ErrorReportSchema }, strict)
@@ -177,6 +185,12 @@ export const ResultAcknowledgement = Type.Object(
   strict
 )
 
+/** The scheduler has stored the reports of these operations: the agent need not tell of them again. */
+export const BackupsAcknowledgement = Type.Object(
+  { type: Type.Literal('backups-ack'), operations: Type.Array(CommandId, { minItems: 1, maxItems: 64 }) },
+  strict
+)
+
 export const agentMessages = [
   Hello,
   Heartbeat,
@@ -187,9 +201,17 @@ export const agentMessages = [
   Refusal,
   Progress,
   Result,
+  Backups,
   Problem
 ] as const
-export const schedulerMessages = [Welcome, Settings, Command, ResultAcknowledgement, Problem] as const
+export const schedulerMessages = [
+  Welcome,
+  Settings,
+  Command,
+  ResultAcknowledgement,
+  BackupsAcknowledgement,
+  Problem
+] as const
 
 export type AgentMessage = Static<(typeof agentMessages)[number]>
 export type SchedulerMessage = Static<(typeof schedulerMessages)[number]>
