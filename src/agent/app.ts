@@ -251,6 +251,7 @@ function createSession(
     }),
     onCommand: (jws) => void dispatcher.receive(jws),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
+    onBackupsAcknowledged: () => undefined,
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline

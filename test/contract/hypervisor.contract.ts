@@ -222,6 +222,27 @@ function definitionTests(ask: Ask): void {
     await hypervisor.undefine(name, wait())
   })
 
+  it('keeps the backup schedule of a VM until it is taken away or replaced', async () => {
+    const { hypervisor } = ask()
+    const definition = definitionOf(ask(), 'scheduled')
+    const { name } = definition.specification
+    const daily = { target: 'vault', cron: '15 3 * * *', timeZone: 'Europe/Berlin', keep: { daily: 7 } }
+    const hourly = { target: 'vault', everyMs: 3_600_000 }
+    const found = async () => (await hypervisor.findVm(name, wait()))?.backupSchedule
+    await hypervisor.define(definition, wait())
+    assert.equal(await found(), undefined)
+    await hypervisor.annotate(name, { backupSchedule: daily }, wait())
+    await hypervisor.annotate(name, { wanted: 'running', generation: 3 }, wait())
+    assert.deepEqual(await found(), daily)
+    await hypervisor.annotate(name, { backupSchedule: hourly }, wait())
+    assert.deepEqual(await found(), hourly)
+    await hypervisor.define({ ...definition, backupSchedule: daily }, wait())
+    assert.deepEqual(await found(), daily)
+    await hypervisor.annotate(name, { backupSchedule: null }, wait())
+    assert.equal(await found(), undefined)
+    await hypervisor.undefine(name, wait())
+  })
+
   it('lists the domains of others, and touches none', async () => {
     const subject = ask()
     const { hypervisor, prefix } = subject

@@ -31,9 +31,9 @@ import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { ConnectionRole } from './connections.ts'
 import { stateOf } from './domain-state.ts'
 import { type DomainEnvironment, domainXml, emptySeedDriveXml } from './domain-xml.ts'
-import type { VmDefinition, VmRecord, Wait } from './hypervisor.ts'
+import type { VmChange, VmDefinition, VmRecord, Wait } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
-import { isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
+import { changed, isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 import { renderXml } from './xml.ts'
@@ -102,13 +102,9 @@ export class Domains {
     this.#ours.set(uuid, name)
   }
 
-  async annotate(
-    name: string,
-    change: { generation?: number; wanted?: 'running' | 'stopped' },
-    wait: Wait
-  ): Promise<void> {
+  async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
     const { domain, metadata } = await this.#require(name, wait)
-    const xml = renderXml(metadataElementPlain({ ...metadata, ...change }))
+    const xml = renderXml(metadataElementPlain(changed(metadata, change)))
     // The definition only: a running machine's own copy is never read, and ends with it.
     const args = {
       domain,

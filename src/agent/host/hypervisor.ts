@@ -1,6 +1,7 @@
 // The port to the hypervisor: all that verbs, metrics and reconciliation ask of it. One contract suite holds every implementation to it.
 
 import type { Readable } from 'node:stream'
+import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 
 export interface Wait {
@@ -25,6 +26,8 @@ export interface VmRecord {
   readonly generation: number
   /** Whether it should run: the agent starts such VMs after a host boot, since libvirt's autostart is never set. */
   readonly wanted: 'running' | 'stopped'
+  /** When the agent backs it up by itself; absent: never. */
+  readonly backupSchedule?: BackupSchedule
   readonly state: VmState
   readonly reason: string
   /** Number of the machine's run, another at each start and kept over a reset (libvirt's domain id); null when it is off. */
@@ -37,8 +40,17 @@ export interface VmDefinition {
   readonly placement: Placement
   readonly generation: number
   readonly wanted: 'running' | 'stopped'
+  readonly backupSchedule?: BackupSchedule
   /** Absolute path of the NoCloud seed, attached as a CD; null when there is none or it is done with. */
   readonly seedPath: string | null
+}
+
+/** What `annotate` writes: what is absent stays as it is. */
+export interface VmChange {
+  readonly generation?: number
+  readonly wanted?: 'running' | 'stopped'
+  /** Null takes the schedule away. */
+  readonly backupSchedule?: BackupSchedule | null
 }
 
 export interface HypervisorFacts {
@@ -126,12 +138,8 @@ export interface Hypervisor {
   listForeign(wait: Wait): Promise<readonly ForeignDomain[]>
   /** Defines or redefines. E_CONFLICT when the name or UUID belongs to another domain. Never sets autostart. */
   define(definition: VmDefinition, wait: Wait): Promise<void>
-  /** Writes generation and wanted state to the metadata, without touching the running VM. */
-  annotate(
-    name: string,
-    change: { generation?: number; wanted?: 'running' | 'stopped' },
-    wait: Wait
-  ): Promise<void>
+  /** Writes generation, wanted state and backup schedule to the metadata, without touching the running VM. */
+  annotate(name: string, change: VmChange, wait: Wait): Promise<void>
   /** No effect on a VM that runs. */
   start(name: string, wait: Wait): Promise<void>
   /** Presses the power button. Returns at once: the guest decides. No effect on a VM that is off. */

@@ -21,6 +21,7 @@ import type {
   HypervisorFacts,
   HypervisorStatus,
   Lease,
+  VmChange,
   VmDefinition,
   Wait
 } from './hypervisor.ts'
@@ -121,8 +122,7 @@ export class LibvirtHypervisor implements Hypervisor {
   findVm = (name: string, wait: Wait) => this.#domains.find(name, wait)
   listForeign = (wait: Wait) => this.#domains.listForeign(wait)
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
-  annotate = (name: string, change: { generation?: number; wanted?: 'running' | 'stopped' }, wait: Wait) =>
-    this.#domains.annotate(name, change, wait)
+  annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)
   start = (name: string, wait: Wait) => this.#domains.start(name, wait)
   pressPowerButton = (name: string, wait: Wait) => this.#domains.pressPowerButton(name, wait)
   requestReboot = (name: string, wait: Wait) => this.#domains.requestReboot(name, wait)

@@ -12,12 +12,14 @@ import type {
   HypervisorFacts,
   HypervisorStatus,
   Lease,
+  VmChange,
   VmDefinition,
   VmRecord,
   VolumeRecord,
   Wait
 } from './hypervisor.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
+import { changed } from './metadata.ts'
 
 /** How the guests behave: ready at once and obedient, unless a test says otherwise. */
 export interface MemoryGuests {
@@ -176,14 +178,10 @@ export class MemoryHypervisor implements Hypervisor {
     this.#emit(name, uuid, 'defined', before ? 'updated' : 'added')
   }
 
-  async annotate(
-    name: string,
-    change: { generation?: number; wanted?: 'running' | 'stopped' },
-    wait: Wait
-  ): Promise<void> {
+  async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
     this.#enter('annotate', wait, name)
     const vm = this.#require(name)
-    vm.definition = { ...vm.definition, ...change }
+    vm.definition = changed(vm.definition, change)
   }
 
   async start(name: string, wait: Wait): Promise<void> {
@@ -394,6 +392,6 @@ function takeLease({ reservations, leases }: MemoryNetwork, { macAddress, addres
 }
 
 function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
-  const { specification, placement, generation, wanted } = definition
-  return { specification, placement, generation, wanted, state, reason, run }
+  const { seedPath: _unseen, ...carried } = definition
+  return { ...carried, state, reason, run }
 }

@@ -2,10 +2,11 @@
 
 import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
+import { BackupSchedule } from '../../protocol/backup.ts'
 import { Ipv4, MacAddress, strict } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'
-import type { Placement, VmDefinition } from './hypervisor.ts'
+import type { Placement, VmChange, VmDefinition } from './hypervisor.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
 import { element, type XmlElement } from './xml.ts'
 import { readXml } from './xml-read.ts'
@@ -29,7 +30,8 @@ const Metadata = Type.Object(
     /** The pool that its disks are in: agents with pools of their own leave each other's VMs alone. */
     pool: Type.String({ minLength: 1, maxLength: 255 }),
     generation: Type.Integer({ minimum: 0 }),
-    wanted: Type.Enum(['running', 'stopped'])
+    wanted: Type.Enum(['running', 'stopped']),
+    backupSchedule: Type.Optional(BackupSchedule)
   },
   strict
 )
@@ -40,6 +42,7 @@ export interface VmMetadata {
   readonly pool: string
   readonly generation: number
   readonly wanted: 'running' | 'stopped'
+  readonly backupSchedule?: BackupSchedule
 }
 
 const check = compile(Metadata, 'metadata of the domain')
@@ -50,9 +53,10 @@ export function metadataElement({
   placement,
   pool,
   generation,
-  wanted
+  wanted,
+  backupSchedule
 }: VmMetadata): XmlElement {
-  const json = JSON.stringify({ specification, placement, pool, generation, wanted })
+  const json = JSON.stringify({ specification, placement, pool, generation, wanted, backupSchedule })
   return element(`${metadataPrefix}:vm`, { [`xmlns:${metadataPrefix}`]: metadataNamespace }, json)
 }
 
@@ -85,6 +89,16 @@ export function readMetadata(xml: string, domainName: string): VmMetadata {
 }
 
 export function metadataOf(definition: VmDefinition, pool: string): VmMetadata {
-  const { specification, placement, generation, wanted } = definition
-  return { specification, placement, pool, generation, wanted }
+  const { specification, placement, generation, wanted, backupSchedule } = definition
+  return { specification, placement, pool, generation, wanted, ...(backupSchedule && { backupSchedule }) }
+}
+
+/** What carries metadata, with a change to it; a schedule of null is none. */
+export function changed<Carrier extends Pick<VmMetadata, 'backupSchedule'>>(
+  carrier: Carrier,
+  { backupSchedule: wantedSchedule, ...change }: VmChange
+): Carrier {
+  const { backupSchedule: before, ...rest } = carrier
+  const backupSchedule = wantedSchedule === undefined ? before : wantedSchedule
+  return { ...rest, ...change, ...(backupSchedule && { backupSchedule }) } as Carrier
 }

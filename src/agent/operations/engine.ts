@@ -6,7 +6,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Journal, JournalEntry } from './journal.ts'
-import type { Operation, Outcome, Step, StepNotes, Verb } from './verb.ts'
+import type { Operation, Outcome, ProgressUpdate, Step, StepNotes, Verb } from './verb.ts'
 
 /** An operation that was begun so often is what stops the agent: it is undone instead of resumed once more. */
 export const attemptsMax = 5
@@ -35,12 +35,10 @@ export interface HostReadiness {
   untilReady(signal: AbortSignal): Promise<void>
 }
 
-export interface StepReport {
+export interface StepReport extends ProgressUpdate {
   readonly step: string
   readonly stepIndex: number
   readonly steps: number
-  readonly ratio?: number
-  readonly note?: string
 }
 
 export interface Execution<Host> {
@@ -248,7 +246,7 @@ class Run<Host> {
     }
   }
 
-  #report(update: { ratio?: number; note?: string }): void {
+  #report(update: ProgressUpdate): void {
     const step = this.#steps[this.#index]
     if (step === undefined) return
     this.#execution.onProgress({

@@ -1,6 +1,7 @@
 // Progress as messages: every step, and within a step no more often than a person can follow.
 
 import type { Clock } from '../../lib/clock.ts'
+import type { TransferProgress } from '../../protocol/backup.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import type { StepReport } from './engine.ts'
 
@@ -14,7 +15,7 @@ export function progressMessage(
   { clock, emit }: { readonly clock: Pick<Clock, 'now' | 'monotonic'>; emit(message: AgentMessage): void }
 ): (report: StepReport) => void {
   let last: { stepIndex: number; at: number } | undefined
-  return ({ step, stepIndex, steps, ratio, note }) => {
+  return ({ step, stepIndex, steps, ratio, note, transfer }) => {
     const at = clock.monotonic()
     if (last?.stepIndex === stepIndex && at - last.at < progressIntervalMs) return
     last = { stepIndex, at }
@@ -26,7 +27,22 @@ export function progressMessage(
       stepIndex,
       steps,
       ...(ratio !== undefined && Number.isFinite(ratio) && { ratio: Math.min(1, Math.max(0, ratio)) }),
-      ...(note !== undefined && { note: note.slice(0, noteCharactersMax) })
+      ...(note !== undefined && { note: note.slice(0, noteCharactersMax) }),
+      ...(transfer !== undefined && { transfer: bounded(transfer) })
     })
   }
+}
+
+/** Rates and rests are divisions, and the wire takes whole numbers that are not negative. */
+function bounded({ doneBytes, totalBytes, bytesPerSecond, remainingMs }: TransferProgress): TransferProgress {
+  return {
+    doneBytes: whole(doneBytes),
+    totalBytes: whole(totalBytes),
+    bytesPerSecond: whole(bytesPerSecond),
+    ...(remainingMs !== undefined && Number.isFinite(remainingMs) && { remainingMs: whole(remainingMs) })
+  }
+}
+
+function whole(value: number): number {
+  return Number.isFinite(value) ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(value))) : 0
 }

@@ -3,10 +3,18 @@
 import type { ErrorReport } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Static, TSchema } from '../../lib/schema.ts'
+import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandSubject } from '../../protocol/command.ts'
 
 /** JSON values that a step leaves behind for later steps, and for the same step after a crash. */
 export type StepNotes = Record<string, unknown>
+
+/** How far a step is: 0 to 1 where known, a word about it, and the bytes where it moves some. */
+export interface ProgressUpdate {
+  readonly ratio?: number
+  readonly note?: string
+  readonly transfer?: TransferProgress
+}
 
 /** What a step may use while it runs. One per operation; it survives a crash except for its signal. */
 export interface Operation {
@@ -18,8 +26,8 @@ export interface Operation {
   readonly log: Logger
   /** Notes of the steps that have been applied, merged in order; durable since their checkpoint. */
   readonly notes: Readonly<StepNotes>
-  /** Reports how far the step is, 0 to 1 where known; may be called often, is sent seldom. */
-  progress(update: { ratio?: number; note?: string }): void
+  /** May be called often, is sent seldom. */
+  progress(update: ProgressUpdate): void
 }
 
 /**

@@ -35,6 +35,7 @@ export interface SessionOptions {
   heartbeat(): AgentMessageOf<'heartbeat'>
   onCommand(jws: string): void
   onResultAcknowledged(command: string): void
+  onBackupsAcknowledged(operations: readonly string[]): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -82,6 +83,7 @@ export class Session {
     settings: (message) => this.#handle(message),
     command: ({ jws }) => this.#options.onCommand(jws),
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
+    'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState

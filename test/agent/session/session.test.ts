@@ -54,6 +54,7 @@ class Rig implements AsyncDisposable {
   readonly results: CommandResult[] = []
   readonly commands: string[] = []
   readonly acknowledged: string[] = []
+  readonly backups: string[] = []
   readonly intervals: unknown[] = []
   readonly outbox = new Outbox({ results: () => this.results, metrics: { take: () => [] } })
   readonly session: Session
@@ -90,6 +91,7 @@ class Rig implements AsyncDisposable {
       }),
       onCommand: (jws) => this.commands.push(jws),
       onResultAcknowledged: (command) => this.acknowledged.push(command),
+      onBackupsAcknowledged: (operations) => this.backups.push(...operations),
       onIntervals: (intervals) => this.intervals.push(intervals),
       onWelcome: () => undefined
     })
