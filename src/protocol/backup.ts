@@ -2,7 +2,8 @@
 
 import { type Static, Type } from '../lib/schema.ts'
 import { ErrorReportSchema } from './command.ts'
-import { Bytes, CommandId, HostId, Sentence, strict, Timestamp, Uuid, VmName } from './names.ts'
+import { Bytes, CommandId, HostId, Ipv4, Sentence, strict, Timestamp, Uuid, VmName } from './names.ts'
+import { VmSummary } from './vm.ts'
 
 /** Name of a repository in the host's policy file; its address and credentials are never in a command. */
 export const RepositoryName = Type.String({
@@ -73,6 +74,9 @@ export const BackupSchedule = Type.Object(
 )
 export type BackupSchedule = Static<typeof BackupSchedule>
 
+/** `known`: the newest snapshot that host or scheduler know is there. `unverifiable`: neither knows one. */
+export const freshnesses = ['known', 'unverifiable', 'rolled-back'] as const
+
 /** What the last look at a snapshot found. */
 export const Verification = Type.Object(
   {
@@ -81,7 +85,7 @@ export const Verification = Type.Object(
     /** Whether it was also booted. */
     booted: Type.Boolean(),
     /** `known`: it is the newest that host or scheduler know, or newer. `unverifiable`: neither knows one. */
-    freshness: Type.Enum(['known', 'unverifiable', 'rolled-back']),
+    freshness: Type.Enum([...freshnesses]),
     fault: Type.Optional(Sentence)
   },
   strict
@@ -244,3 +248,72 @@ export const PruneResult = Type.Object(
   strict
 )
 export type PruneResult = Static<typeof PruneResult>
+
+// Results
+
+export const VmBackupResult = Type.Object(
+  {
+    record: BackupRecord,
+    /** Why the guest could not be frozen although it was asked for: the snapshot is as after a power cut. */
+    freezeFault: Type.Optional(Sentence)
+  },
+  strict
+)
+export type VmBackupResult = Static<typeof VmBackupResult>
+
+export const Freshness = Type.Enum([...freshnesses])
+
+export const VmRestoreResult = Type.Object(
+  {
+    vm: VmSummary,
+    address: Ipv4,
+    snapshot: Uuid,
+    /** The instant whose content the disks have. */
+    at: Timestamp,
+    freshness: Freshness,
+    /** Bytes written to the disks. */
+    restoredBytes: Bytes,
+    /** What the snapshot did not hold and was made empty, or kept as it was. */
+    notRestored: Type.Array(DiskRole, { maxItems: 16 })
+  },
+  strict
+)
+export type VmRestoreResult = Static<typeof VmRestoreResult>
+
+/** Snapshots of one list; more are found by asking for one source. */
+export const listedSnapshotsMax = 4_096
+export const BackupListResult = Type.Object(
+  {
+    /** The oldest first within a VM. */
+    snapshots: Type.Array(BackupRecord, { maxItems: listedSnapshotsMax }),
+    /** Manifests that cannot be read, or are not what a host of this fleet wrote. */
+    damaged: Type.Array(Type.Object({ uuid: Uuid, snapshot: Uuid, fault: Sentence }, strict), {
+      maxItems: listedSnapshotsMax
+    }),
+    /** VMs whose backups this host holds no key for. */
+    locked: Type.Array(Uuid, { maxItems: listedSnapshotsMax })
+  },
+  strict
+)
+export type BackupListResult = Static<typeof BackupListResult>
+
+export const BackupVerifyResult = Type.Object(
+  {
+    snapshot: Uuid,
+    source: Uuid,
+    verification: Verification,
+    blocks: Type.Integer({ minimum: 0 }),
+    /** Stored bytes that were read. */
+    readBytes: Bytes,
+    /** Each fault with its object and place; the first of them. */
+    faults: Type.Array(Sentence, { maxItems: 64 })
+  },
+  strict
+)
+export type BackupVerifyResult = Static<typeof BackupVerifyResult>
+
+export const BackupExportResult = Type.Object(
+  { snapshot: Uuid, path: Type.String({ maxLength: 1_024 }), sizeBytes: Bytes },
+  strict
+)
+export type BackupExportResult = Static<typeof BackupExportResult>
