@@ -1,0 +1,48 @@
+// Compression of one block or node: zstd in one call, and no attempt where a sample says that nothing would come of it.
+
+import { constants, zstdCompressSync } from 'node:zlib'
+
+/** What saves less than this is stored as it is: reading it back costs less. */
+const savingShare = 1 / 32
+/** Pieces shorter than this are given to zstd without a look. */
+const sampledBytesMin = 16_384
+const sampleWindows = 16
+const sampleWindowBytes = 256
+const sampleBytes = sampleWindows * sampleWindowBytes
+
+/** The compressed form, or undefined where it would not be shorter. */
+export function compressed(plain: Uint8Array, level: number): Buffer | undefined {
+  if (looksRandom(plain)) return undefined
+  const output = zstdCompressSync(plain, options(plain.length, level))
+  return output.length < plain.length * (1 - savingShare) ? output : undefined
+}
+
+/** The size is said beforehand and the output fits in one piece: both save zstd and Node allocations that cost as much as the work. */
+function options(length: number, level: number) {
+  return {
+    chunkSize: length + 1024,
+    pledgedSrcSize: length,
+    params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_windowLog]: 17 }
+  }
+}
+
+const counts = new Uint16Array(256)
+
+/**
+ * True where the bytes of a sample are spread as those of random data are (chi-squared over 256 values, mean 255, deviation 23):
+ * compressed and encrypted files. Text and binaries give thousands, a counting pattern gives next to nothing.
+ */
+export function looksRandom(plain: Uint8Array): boolean {
+  if (plain.length < sampledBytesMin) return false
+  counts.fill(0)
+  const stride = Math.floor(plain.length / sampleWindows)
+  for (let window = 0; window < sampleWindows; window++) {
+    const start = window * stride
+    for (let at = start; at < start + sampleWindowBytes; at++) (counts[plain[at] ?? 0] as number)++
+  }
+  const expected = sampleBytes / 256
+  let sum = 0
+  for (const count of counts) sum += (count - expected) ** 2
+  const chiSquared = sum / expected
+  return chiSquared > 140 && chiSquared < 400
+}
