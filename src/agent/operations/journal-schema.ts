@@ -30,6 +30,41 @@ const migrations: readonly string[] = [
      name TEXT NOT NULL,
      generation INTEGER NOT NULL,
      changed_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`,
+  `ALTER TABLE commands ADD COLUMN origin TEXT NOT NULL DEFAULT 'command';
+   ALTER TABLE commands ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+   CREATE TABLE backup_reports (
+     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     good INTEGER NOT NULL,
+     held INTEGER NOT NULL,
+     report TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE backup_runs (
+     uuid TEXT NOT NULL,
+     target TEXT NOT NULL,
+     vm TEXT NOT NULL,
+     started_at INTEGER NOT NULL,
+     finished_at INTEGER NOT NULL,
+     good_at INTEGER,
+     failures INTEGER NOT NULL,
+     error TEXT,
+     PRIMARY KEY (uuid, target)
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE backup_good (
+     uuid TEXT NOT NULL,
+     target TEXT NOT NULL,
+     snapshot TEXT NOT NULL,
+     sequence INTEGER NOT NULL,
+     at INTEGER NOT NULL,
+     checkpoint TEXT,
+     checkpoint_xml TEXT,
+     PRIMARY KEY (uuid, target)
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE backup_schedules (
+     uuid TEXT PRIMARY KEY,
+     schedule TEXT NOT NULL,
+     since INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;`
 ]
 

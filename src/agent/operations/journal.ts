@@ -1,20 +1,16 @@
 // The truth about commands: what was accepted, how far it is, how it ended. Every method that changes something is on disk when it returns.
 
-import { chmodSync } from 'node:fs'
-import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite'
+import type { SQLOutputValue } from 'node:sqlite'
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
-import { migrate } from './journal-schema.ts'
-import { guarded } from './sqlite-errors.ts'
+import { AgentDatabase } from './database.ts'
 import type { StepNotes } from './verb.ts'
 
 /** Notes of one operation, as JSON. */
 export const notesCharactersMax = 256 * 1024
 /** Acknowledged results kept to answer repeated commands; the oldest go first. */
 export const acknowledgedMax = 10_000
-/** How long the file's lock may take: an agent that was just killed still holds it for a moment. */
-const lockWaitMs = 2_000
 /** Results are resent in pieces of this many. */
 export const resendMax = 256
 /** Longest time between a command's making and its expiry; what is older than this cannot come again. */
@@ -47,10 +43,10 @@ export interface JournalOptions {
 }
 
 export class Journal implements Disposable {
-  readonly #database: DatabaseSync
+  /** Shared with what has to be written in one transaction with an operation's end. */
+  readonly database: AgentDatabase
   readonly #clock: Pick<Clock, 'now'>
   readonly #keepMax: number
-  readonly #statements = new Map<string, StatementSync>()
 
   /**
    * Opens or makes the file (0600). Throws E_CORRUPT when it is damaged, E_UNSUPPORTED when a newer agent made it, E_BUSY
@@ -59,17 +55,17 @@ export class Journal implements Disposable {
   constructor(path: string, { clock, keepMax = acknowledgedMax }: JournalOptions) {
     this.#clock = clock
     this.#keepMax = keepMax
-    this.#database = guarded('open the journal', () => openDatabase(path))
+    this.database = new AgentDatabase(path)
   }
 
   find(id: string): JournalEntry | undefined {
-    const row = this.#get('SELECT * FROM commands WHERE id = ?', id)
+    const row = this.database.get('SELECT * FROM commands WHERE id = ?', id)
     return row === undefined ? undefined : entryOf(row)
   }
 
   /** The greatest generation that any command of this VM had. */
   generationOf(uuid: string): number | undefined {
-    const row = this.#get('SELECT generation FROM generations WHERE uuid = ?', uuid)
+    const row = this.database.get('SELECT generation FROM generations WHERE uuid = ?', uuid)
     return row === undefined ? undefined : Number(row.generation)
   }
 
@@ -78,7 +74,7 @@ export class Journal implements Disposable {
    * E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded.
    */
   accept(claims: CommandClaims, digest: string): JournalEntry {
-    this.#transaction(() => {
+    this.database.transaction(() => {
       this.#raiseGeneration(claims)
       this.#insert(claims, digest)
     })
@@ -88,7 +84,7 @@ export class Journal implements Disposable {
   }
 
   begin(id: string): void {
-    this.#run(
+    this.database.run(
       `UPDATE commands SET state = CASE state WHEN 'accepted' THEN 'running' ELSE state END,
          attempts = attempts + 1, started_at = coalesce(started_at, ?) WHERE id = ?`,
       this.#clock.now(),
@@ -98,17 +94,21 @@ export class Journal implements Disposable {
 
   /** The step before `step` is applied; `notes` are all that the steps left so far. */
   checkpoint(id: string, step: number, notes: StepNotes): void {
-    this.#run('UPDATE commands SET step = ?, notes = ? WHERE id = ?', step, boundedNotes(notes), id)
+    this.database.run('UPDATE commands SET step = ?, notes = ? WHERE id = ?', step, boundedNotes(notes), id)
   }
 
   /** From here on the operation only goes back. */
   turnBack(id: string, failure: ErrorReport): void {
-    this.#run("UPDATE commands SET state = 'undoing', failure = ? WHERE id = ?", JSON.stringify(failure), id)
+    this.database.run(
+      "UPDATE commands SET state = 'undoing', failure = ? WHERE id = ?",
+      JSON.stringify(failure),
+      id
+    )
   }
 
   /** The arguments are forgotten with it. */
   finish(result: CommandResult): void {
-    this.#run(
+    this.database.run(
       `UPDATE commands SET state = ?, result = ?, finished_at = ?, notes = '{}',
          claims = json_set(claims, '$.arguments', json('{}')) WHERE id = ?`,
       result.outcome,
@@ -120,57 +120,60 @@ export class Journal implements Disposable {
 
   /** The scheduler has the result. No effect when there is no such command, or it has not ended. */
   acknowledge(id: string): void {
-    this.#run('UPDATE commands SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL', id)
+    this.database.run('UPDATE commands SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL', id)
   }
 
   /** Operations that have not ended, in the order in which they were accepted. */
   unfinished(): JournalEntry[] {
-    return this.#all(
-      "SELECT * FROM commands WHERE state IN ('accepted', 'running', 'undoing') ORDER BY sequence"
-    ).map(entryOf)
+    return this.database
+      .all("SELECT * FROM commands WHERE state IN ('accepted', 'running', 'undoing') ORDER BY sequence")
+      .map(entryOf)
   }
 
   /** The oldest results that the scheduler has not acknowledged. */
   unacknowledged(): CommandResult[] {
-    return this.#all(
-      'SELECT result FROM commands WHERE acknowledged = 0 AND result IS NOT NULL ORDER BY sequence LIMIT ?',
-      resendMax
-    ).map(({ result }) => JSON.parse(String(result)))
+    return this.database
+      .all(
+        'SELECT result FROM commands WHERE acknowledged = 0 AND result IS NOT NULL ORDER BY sequence LIMIT ?',
+        resendMax
+      )
+      .map(({ result }) => JSON.parse(String(result)))
   }
 
   /** Forgets acknowledged results that cannot be asked for again, and generations of VMs that are not among `living`. */
   prune(living: ReadonlySet<string>): void {
     const before = this.#clock.now() - commandLifeMsMax
-    this.#transaction(() => {
-      this.#run(
+    this.database.transaction(() => {
+      this.database.run(
         'DELETE FROM commands WHERE acknowledged = 1 AND finished_at < ? AND expires_at < ?',
         before,
         before
       )
-      this.#run(
+      this.database.run(
         `DELETE FROM commands WHERE acknowledged = 1 AND sequence <=
            (SELECT sequence FROM commands WHERE acknowledged = 1 ORDER BY sequence DESC LIMIT 1 OFFSET ?)`,
         this.#keepMax
       )
-      for (const { uuid } of this.#all('SELECT uuid FROM generations WHERE changed_at < ?', before))
-        if (!living.has(String(uuid))) this.#run('DELETE FROM generations WHERE uuid = ?', String(uuid))
+      for (const { uuid } of this.database.all('SELECT uuid FROM generations WHERE changed_at < ?', before))
+        if (!living.has(String(uuid)))
+          this.database.run('DELETE FROM generations WHERE uuid = ?', String(uuid))
     })
   }
 
   /** Reads one row: the agent's self-check. Throws what a command would meet. */
   probe(): void {
-    this.#get('SELECT count(*) AS running FROM commands WHERE state = ?', 'running')
+    this.database.get('SELECT count(*) AS running FROM commands WHERE state = ?', 'running')
   }
 
   [Symbol.dispose](): void {
-    if (this.#database.isOpen) this.#database.close()
+    this.database[Symbol.dispose]()
   }
 
   #raiseGeneration({ subject }: CommandClaims): void {
     if (subject === undefined) return
     const known = this.generationOf(subject.uuid)
     if (known !== undefined && known >= subject.generation) throw staleCommand(subject, known)
-    this.#run(
+    this.database.run(
       `INSERT INTO generations (uuid, name, generation, changed_at) VALUES (?, ?, ?, ?)
          ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, generation = excluded.generation,
            changed_at = excluded.changed_at`,
@@ -182,9 +185,9 @@ export class Journal implements Disposable {
   }
 
   #insert(claims: CommandClaims, digest: string): void {
-    if (this.#get('SELECT 1 FROM commands WHERE id = ?', claims.id) !== undefined)
+    if (this.database.get('SELECT 1 FROM commands WHERE id = ?', claims.id) !== undefined)
       throw new HostletError('E_CONFLICT', `command ${claims.id} is recorded already`)
-    this.#run(
+    this.database.run(
       `INSERT INTO commands (id, digest, verb, claims, expires_at, state, accepted_at)
          VALUES (?, ?, ?, ?, ?, 'accepted', ?)`,
       claims.id,
@@ -195,37 +198,6 @@ export class Journal implements Disposable {
       this.#clock.now()
     )
   }
-
-  #transaction(work: () => void): void {
-    guarded('write to the journal', () => this.#database.exec('BEGIN IMMEDIATE'))
-    try {
-      work()
-      guarded('write to the journal', () => this.#database.exec('COMMIT'))
-    } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
-      throw error
-    }
-  }
-
-  #get(sql: string, ...values: (string | number)[]) {
-    return guarded('read the journal', () => this.#prepared(sql).get(...values))
-  }
-
-  #all(sql: string, ...values: (string | number)[]) {
-    return guarded('read the journal', () => this.#prepared(sql).all(...values))
-  }
-
-  #run(sql: string, ...values: (string | number)[]): void {
-    guarded('write to the journal', () => this.#prepared(sql).run(...values))
-  }
-
-  #prepared(sql: string): StatementSync {
-    const known = this.#statements.get(sql)
-    if (known !== undefined) return known
-    const statement = this.#database.prepare(sql)
-    this.#statements.set(sql, statement)
-    return statement
-  }
 }
 
 /** The refusal of a command that a newer one has overtaken. */
@@ -235,20 +207,6 @@ export function staleCommand(subject: { vm: string; generation: number }, known:
     `the command is generation ${subject.generation} of VM ${subject.vm}, generation ${known} was taken already. Look at the VM's state and ask anew.`,
     { details: { generation: subject.generation, known } }
   )
-}
-
-function openDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: lockWaitMs, allowExtension: false })
-  chmodSync(path, 0o600)
-  // EXCLUSIVE: one agent a state directory; the lock goes with its process, however that ends.
-  database.exec('PRAGMA locking_mode = EXCLUSIVE')
-  // FULL: in WAL mode only this waits for the disk at every commit. secure_delete: arguments that are forgotten are gone.
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON')
-  database.exec('PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -512')
-  const health = database.prepare('PRAGMA quick_check(1)').get()
-  if (health?.quick_check !== 'ok') throw new HostletError('E_CORRUPT', `${path} is damaged`)
-  migrate(database)
-  return database
 }
 
 function boundedNotes(notes: StepNotes): string {
