@@ -17,9 +17,13 @@ export interface DomainEnvironment {
   readonly consoleDirectory: string
 }
 
+/** As guests' agents know it (libvirt formatdomain, 'channel'). */
+export const agentChannelName = 'org.qemu.guest_agent.0'
 /** Period of the CPU limit: the share of each of these that the machine may run. */
 const cpuPeriodMicroseconds = 100_000
 const balloonStatsSeconds = 10
+/** Names of a VM's disks in libvirt, by what they are for. */
+export const diskTargets = { root: 'vda', data: 'vdb' } as const
 const seedTarget = { dev: 'sda', bus: 'scsi' } as const
 
 /** Throws E_BAD_REQUEST when a value cannot be written in XML. */
@@ -107,13 +111,14 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
     rootDisk(definition, environment.pool.path),
     data === null
       ? undefined
-      : disk({ path: join(environment.pool.path, data), target: 'vdb' }, element('backingStore')),
+      : disk({ path: join(environment.pool.path, data), target: diskTargets.data }, element('backingStore')),
     ...(seedPath === null
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
     element('controller', { type: 'usb', model: 'none' }),
     networkCard(placement),
     ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
+    agentChannel(),
     element('video', {}, element('model', { type: 'none' })),
     element('memballoon', { model: 'virtio' }, element('stats', { period: balloonStatsSeconds })),
     element('rng', { model: 'virtio' }, element('backend', { model: 'random' }, '/dev/urandom')),
@@ -124,6 +129,8 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
 
 /** Names the whole chain, so that no file of the guest decides what QEMU opens. The base is never relabelled. */
 function rootDisk({ specification, placement }: VmDefinition, poolPath: string): XmlElement {
+  const path = join(poolPath, placement.rootVolume)
+  if (placement.rootStandsAlone) return disk({ path, target: diskTargets.root }, element('backingStore'))
   const { image } = specification
   const base = element(
     'backingStore',
@@ -136,7 +143,7 @@ function rootDisk({ specification, placement }: VmDefinition, poolPath: string):
     ),
     element('backingStore')
   )
-  return disk({ path: join(poolPath, placement.rootVolume), target: 'vda' }, base)
+  return disk({ path, target: diskTargets.root }, base)
 }
 
 function disk({ path, target }: { path: string; target: string }, backing: XmlChild): XmlElement {
@@ -181,6 +188,11 @@ function serialPort(logPath: string | undefined): XmlElement[] {
     element('serial', { type: 'pty' }, log, element('target', { port: 0 })),
     element('console', { type: 'pty' }, element('target', { type: 'serial', port: 0 }))
   ]
+}
+
+/** To the guest's agent, which is asked to freeze and thaw file systems, and for nothing else. */
+function agentChannel(): XmlElement {
+  return element('channel', { type: 'unix' }, element('target', { type: 'virtio', name: agentChannelName }))
 }
 
 /** By UUID: a new VM of an old name starts with a log of its own. */

@@ -3,6 +3,7 @@
 import type { Readable } from 'node:stream'
 import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
+import type { BackupHypervisor } from './backup-port.ts'
 
 export interface Wait {
   readonly signal: AbortSignal
@@ -17,7 +18,12 @@ export interface Placement {
   readonly network: string
   readonly rootVolume: string
   readonly dataVolume: string | null
+  /** The root disk has no base image below it: it was restored. */
+  readonly rootStandsAlone?: true
 }
+
+/** Reason of a VM that is paused since it was off and its disks are being backed up. */
+export const backupReason = 'backup'
 
 /** A VM of ours, as libvirt's metadata and state tell. */
 export interface VmRecord {
@@ -123,7 +129,7 @@ export type HypervisorStatus =
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor {
+export interface Hypervisor extends BackupHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus
@@ -140,7 +146,7 @@ export interface Hypervisor {
   define(definition: VmDefinition, wait: Wait): Promise<void>
   /** Writes generation, wanted state and backup schedule to the metadata, without touching the running VM. */
   annotate(name: string, change: VmChange, wait: Wait): Promise<void>
-  /** No effect on a VM that runs. */
+  /** No effect on a VM that runs. One that stands paused for a backup runs from then on. */
   start(name: string, wait: Wait): Promise<void>
   /** Presses the power button. Returns at once: the guest decides. No effect on a VM that is off. */
   pressPowerButton(name: string, wait: Wait): Promise<void>

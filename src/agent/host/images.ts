@@ -191,14 +191,17 @@ export class Images {
     return true
   }
 
-  /** Digests that VMs need. A VM is defined before its image is fetched, so none is missed. */
+  /** Digests that VMs need, those of restored VMs left out. A VM is defined before its image is fetched, so none is missed. */
   async #inUse(wait: Wait, { startedOnly = false } = {}): Promise<ReadonlySet<string>> {
     const [vms, volumes] = await Promise.all([
       this.#options.hypervisor.listVms(wait),
       startedOnly ? this.#options.hypervisor.listVolumes(wait) : []
     ])
     const made = new Set(volumes.map((volume) => volume.name))
-    const using = vms.filter((vm) => !startedOnly || made.has(vm.placement.rootVolume))
+    const using = vms.filter(
+      ({ placement }) =>
+        placement.rootStandsAlone !== true && (!startedOnly || made.has(placement.rootVolume))
+    )
     return new Set(using.map((vm) => vm.specification.image.sha256))
   }
 }

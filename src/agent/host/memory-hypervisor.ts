@@ -5,19 +5,23 @@ import type { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
-import type {
-  DomainCounters,
-  DomainEvent,
-  Hypervisor,
-  HypervisorFacts,
-  HypervisorStatus,
-  Lease,
-  VmChange,
-  VmDefinition,
-  VmRecord,
-  VolumeRecord,
-  Wait
+import type { BackupJob, BackupRequest } from './backup-port.ts'
+import {
+  backupReason,
+  type DomainCounters,
+  type DomainEvent,
+  type Hypervisor,
+  type HypervisorFacts,
+  type HypervisorStatus,
+  type Lease,
+  type VmChange,
+  type VmDefinition,
+  type VmRecord,
+  type VolumeRecord,
+  type Wait
 } from './hypervisor.ts'
+import { MemoryBackups } from './memory-backups.ts'
+import { MemoryNetworks } from './memory-networks.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
 
@@ -40,17 +44,11 @@ interface MemoryVm {
   state: VmRecord['state']
   reason: string
   run: number | null
-  seedInserted: boolean
 }
 
-interface MemoryNetwork {
-  readonly bridge: string
-  readonly subnet: string
-  readonly reservations: Lease[]
-  readonly leases: Lease[]
-}
-
-type Operations = Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'close'>
+type Operations =
+  | Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'close'>
+  | 'endBackup'
 
 export class MemoryHypervisor implements Hypervisor {
   /** What tests may change, and look at. */
@@ -58,10 +56,12 @@ export class MemoryHypervisor implements Hypervisor {
   readonly foreign: ForeignDomain[] = []
   /** The calls that were made, in order: `start web-1`. */
   readonly calls: string[] = []
+  /** Disks and backup jobs, with what may go wrong with them. */
+  readonly backups: MemoryBackups
   readonly #options: MemoryHypervisorOptions
   readonly #vms = new Map<string, MemoryVm>()
   readonly #volumes: MemoryVolumes
-  readonly #networks = new Map<string, MemoryNetwork>()
+  readonly #networks = new MemoryNetworks()
   readonly #failures = new Map<Operations, unknown[]>()
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
@@ -71,6 +71,16 @@ export class MemoryHypervisor implements Hypervisor {
   constructor(options: MemoryHypervisorOptions) {
     this.#options = options
     this.#volumes = new MemoryVolumes(options)
+    this.backups = new MemoryBackups({
+      clock: options.clock,
+      machines: {
+        require: (name) => this.#require(name),
+        disk: (volume) => this.#volumes.disk(volume),
+        startPaused: (name) => this.#turnOn(name, 'paused'),
+        resume: (name) => this.#resume(name),
+        cutPower: (name) => this.#turnOff(name, this.#require(name), 'destroyed')
+      }
+    })
     this.#status = { state: 'away', since: options.clock.now(), reason: 'not connected yet' }
   }
 
@@ -86,6 +96,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** libvirt goes away, or comes back. */
   setStatus(state: 'connected' | 'away'): void {
+    if (state === 'away') this.backups.loseJobs(new HostletError('E_UNAVAILABLE', 'libvirt went away'))
     this.#status =
       state === 'connected'
         ? { state }
@@ -95,13 +106,16 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** As when the host boots: everything is off, leases are forgotten. */
   bootHost(): void {
-    for (const vm of this.#vms.values()) Object.assign(vm, { state: 'stopped', reason: 'unknown', run: null })
+    for (const vm of this.#vms.values()) {
+      Object.assign(vm, { state: 'stopped', reason: 'unknown', run: null })
+      this.backups.stopped(vm.definition.specification.name)
+    }
     this.forgetLeases()
   }
 
   /** As when every lease has run out. */
   forgetLeases(): void {
-    for (const network of this.#networks.values()) network.leases.length = 0
+    this.#networks.forgetLeases()
   }
 
   /** The guest powers itself off. */
@@ -141,21 +155,15 @@ export class MemoryHypervisor implements Hypervisor {
     }
   }
 
-  async listVms(wait: Wait): Promise<readonly VmRecord[]> {
-    this.#enter('listVms', wait)
-    return [...this.#vms.values()].map(recordOf)
-  }
-
-  async findVm(name: string, wait: Wait): Promise<VmRecord | undefined> {
-    this.#enter('findVm', wait)
-    const vm = this.#vms.get(name)
-    return vm && recordOf(vm)
-  }
-
-  async listForeign(wait: Wait): Promise<readonly ForeignDomain[]> {
-    this.#enter('listForeign', wait)
-    return [...this.foreign]
-  }
+  listVms = (wait: Wait): Promise<readonly VmRecord[]> =>
+    this.#run('listVms', '', wait, () => [...this.#vms.values()].map(recordOf))
+  findVm = (name: string, wait: Wait) =>
+    this.#run('findVm', '', wait, () => {
+      const vm = this.#vms.get(name)
+      return vm && recordOf(vm)
+    })
+  listForeign = (wait: Wait): Promise<readonly ForeignDomain[]> =>
+    this.#run('listForeign', '', wait, () => [...this.foreign])
 
   async define(definition: VmDefinition, wait: Wait): Promise<void> {
     const { name, uuid } = definition.specification
@@ -166,15 +174,7 @@ export class MemoryHypervisor implements Hypervisor {
     if (other || this.foreign.some((domain) => domain.name === name || domain.uuid === uuid))
       throw new HostletError('E_CONFLICT', `VM ${name} cannot be defined: its name or UUID is taken`)
     const before = this.#vms.get(name)
-    const seedInserted = definition.seedPath !== null
-    this.#vms.set(name, {
-      state: 'stopped',
-      reason: 'unknown',
-      run: null,
-      ...before,
-      definition,
-      seedInserted
-    })
+    this.#vms.set(name, { state: 'stopped', reason: 'unknown', run: null, ...before, definition })
     this.#emit(name, uuid, 'defined', before ? 'updated' : 'added')
   }
 
@@ -187,19 +187,8 @@ export class MemoryHypervisor implements Hypervisor {
   async start(name: string, wait: Wait): Promise<void> {
     this.#enter('start', wait, name)
     const vm = this.#require(name)
-    if (!isOff(vm)) return
-    const { placement, specification } = vm.definition
-    const network = this.#networks.get(placement.network)
-    if (network === undefined)
-      throw new HostletError('E_NOT_FOUND', `network ${placement.network} does not exist`)
-    for (const disk of [placement.rootVolume, placement.dataVolume]) {
-      if (disk !== null && !this.#volumes.has(disk))
-        throw new HostletError('E_LIBVIRT', `start VM ${name}: cannot access storage file ${disk}`)
-    }
-    Object.assign(vm, { state: 'running', reason: 'booted', run: ++this.#runs })
-    const { macAddress, address } = placement
-    if (this.guests.takesLease) takeLease(network, { macAddress, address })
-    this.#emit(name, specification.uuid, 'started', 'booted')
+    if (isOff(vm)) this.#turnOn(name, 'running')
+    else if (vm.state === 'paused' && vm.reason === backupReason) this.#resume(name)
   }
 
   async pressPowerButton(name: string, wait: Wait): Promise<void> {
@@ -228,16 +217,14 @@ export class MemoryHypervisor implements Hypervisor {
     if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
   }
 
-  async ejectSeed(name: string, wait: Wait): Promise<void> {
-    this.#enter('ejectSeed', wait, name)
-    this.#require(name).seedInserted = false
-  }
+  ejectSeed = (name: string, wait: Wait) => this.#run('ejectSeed', name, wait, () => void this.#require(name))
 
   async undefine(name: string, wait: Wait): Promise<void> {
     this.#enter('undefine', wait, name)
     if (!this.#vms.has(name) && !this.foreign.some((domain) => domain.name === name)) return
     const { uuid } = this.#require(name).definition.specification
     this.#vms.delete(name)
+    this.backups.forgetCheckpoints(name)
     this.#emit(name, uuid, 'undefined', 'removed')
   }
 
@@ -251,15 +238,10 @@ export class MemoryHypervisor implements Hypervisor {
     }))
   }
 
-  async listVolumes(wait: Wait): Promise<readonly VolumeRecord[]> {
-    this.#enter('listVolumes', wait)
-    return this.#volumes.list()
-  }
-
-  async findVolume(name: string, wait: Wait): Promise<VolumeRecord | undefined> {
-    this.#enter('findVolume', wait)
-    return this.#volumes.list().find((volume) => volume.name === name)
-  }
+  listVolumes = (wait: Wait): Promise<readonly VolumeRecord[]> =>
+    this.#run('listVolumes', '', wait, () => this.#volumes.list())
+  findVolume = (name: string, wait: Wait) =>
+    this.#run('findVolume', '', wait, () => this.#volumes.list().find((volume) => volume.name === name))
 
   async uploadBase(
     volume: { name: string; sizeBytes: number },
@@ -274,69 +256,79 @@ export class MemoryHypervisor implements Hypervisor {
     }
   }
 
-  async readVolume(name: string, wait: Wait): Promise<Readable> {
-    this.#enter('readVolume', wait, name)
-    return this.#volumes.read(name)
-  }
-
-  async createOverlay(
-    overlay: { name: string; base: string; capacityBytes: number },
+  readVolume = (name: string, wait: Wait): Promise<Readable> =>
+    this.#run('readVolume', name, wait, () => this.#volumes.read(name))
+  createOverlay = (
+    overlay: { name: string; base: string; baseFormat: 'qcow2' | 'raw'; capacityBytes: number },
     wait: Wait
-  ): Promise<void> {
-    this.#enter('createOverlay', wait, overlay.name)
-    this.#volumes.create(overlay)
-  }
+  ) => this.#run('createOverlay', overlay.name, wait, () => this.#volumes.create(overlay))
+  createVolume = (volume: { name: string; capacityBytes: number }, wait: Wait) =>
+    this.#run('createVolume', volume.name, wait, () => this.#volumes.create(volume))
+  removeVolume = (name: string, wait: Wait) =>
+    this.#run('removeVolume', name, wait, () => this.#volumes.remove(name))
 
-  async createVolume(volume: { name: string; capacityBytes: number }, wait: Wait): Promise<void> {
-    this.#enter('createVolume', wait, volume.name)
-    this.#volumes.create(volume)
-  }
+  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
+    this.#run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
+  listReservations = (network: string, wait: Wait): Promise<readonly Lease[]> =>
+    this.#run('listReservations', '', wait, () => [...this.#networks.require(network).reservations])
+  addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
+    this.#run('addReservation', reservation.vm, wait, () =>
+      this.#networks.addReservation(network, reservation)
+    )
+  removeReservation = (network: string, macAddress: string, wait: Wait) =>
+    this.#run('removeReservation', macAddress, wait, () =>
+      this.#networks.removeReservation(network, macAddress)
+    )
+  listLeases = (network: string, wait: Wait): Promise<readonly Lease[]> =>
+    this.#run('listLeases', '', wait, () => [...this.#networks.require(network).leases])
 
-  async removeVolume(name: string, wait: Wait): Promise<void> {
-    this.#enter('removeVolume', wait, name)
-    this.#volumes.remove(name)
-  }
+  beginBackup = (vm: string, request: BackupRequest, wait: Wait): Promise<BackupJob> =>
+    this.#run('beginBackup', vm, wait, () => {
+      const job = this.backups.begin(vm, request)
+      return { ...job, end: (options) => this.#run('endBackup', vm, options, () => job.end(options)) }
+    })
 
-  async ensureNetwork(network: { name: string; bridge: string; subnet: string }, wait: Wait): Promise<void> {
-    this.#enter('ensureNetwork', wait, network.name)
-    const found = this.#networks.get(network.name)
-    if (found === undefined) {
-      this.#networks.set(network.name, { ...network, reservations: [], leases: [] })
-    } else if (found.bridge !== network.bridge || found.subnet !== network.subnet) {
-      throw new HostletError('E_CONFLICT', `network ${network.name} exists and is another`)
-    }
-  }
+  listCheckpoints = (vm: string, wait: Wait) =>
+    this.#run('listCheckpoints', vm, wait, () => this.backups.list(vm))
+  removeCheckpoint = (vm: string, name: string, wait: Wait) =>
+    this.#run('removeCheckpoint', vm, wait, () => this.backups.remove(vm, name))
+  redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
+    this.#run('redefineCheckpoint', vm, wait, () => this.backups.redefine(vm, checkpointXml))
+  clearBackup = (vm: string, keep: readonly string[], wait: Wait) =>
+    this.#run('clearBackup', vm, wait, () => this.backups.clear(vm, keep))
 
-  async listReservations(network: string, wait: Wait): Promise<readonly Lease[]> {
-    this.#enter('listReservations', wait)
-    return [...this.#network(network).reservations]
-  }
+  startPaused = (name: string, wait: Wait) =>
+    this.#run('startPaused', name, wait, () => {
+      if (isOff(this.#require(name))) this.#turnOn(name, 'paused')
+    })
+  resume = (name: string, wait: Wait) =>
+    this.#run('resume', name, wait, () => {
+      if (this.#require(name).state === 'paused') this.#resume(name)
+    })
 
-  async addReservation(network: string, reservation: Lease & { vm: string }, wait: Wait): Promise<void> {
-    this.#enter('addReservation', wait, reservation.vm)
-    const { reservations } = this.#network(network)
-    const { macAddress, address } = reservation
-    const taken = reservations.filter((other) => other.macAddress === macAddress || other.address === address)
-    if (taken.some((other) => other.macAddress === macAddress && other.address === address)) return
-    if (taken.length > 0)
-      throw new HostletError('E_CONFLICT', `network ${network} has a reservation for it already`)
-    reservations.push({ macAddress, address })
-  }
-
-  async removeReservation(network: string, macAddress: string, wait: Wait): Promise<void> {
-    this.#enter('removeReservation', wait, macAddress)
-    const reservations = this.#networks.get(network)?.reservations ?? []
-    const index = reservations.findIndex((lease) => lease.macAddress === macAddress)
-    if (index !== -1) reservations.splice(index, 1)
-  }
-
-  async listLeases(network: string, wait: Wait): Promise<readonly Lease[]> {
-    this.#enter('listLeases', wait)
-    return [...this.#network(network).leases]
-  }
+  createImport = (volume: { name: string; sizeBytes: number }, wait: Wait) =>
+    this.#run('createImport', volume.name, wait, () => {
+      const users = [...this.#vms.values()].filter((vm) => !isOff(vm))
+      if (users.some(({ definition }) => Object.values(definition.placement).includes(volume.name)))
+        throw new HostletError('E_CONFLICT', `volume ${volume.name} is in use`)
+      return this.#volumes.createImport(volume)
+    })
+  finishImport = (name: string, wait: Wait) =>
+    this.#run('finishImport', name, wait, () => this.#volumes.finishImport(name))
 
   async close(): Promise<void> {
     this.setStatus('away')
+    this.#volumes.close()
+  }
+
+  async #run<Value>(
+    method: Operations,
+    about: string,
+    wait: Wait,
+    work: () => Value | Promise<Value>
+  ): Promise<Value> {
+    this.#enter(method, wait, about)
+    return await work()
   }
 
   #enter(method: Operations, { signal }: Wait, about = ''): void {
@@ -364,13 +356,33 @@ export class MemoryHypervisor implements Hypervisor {
   #turnOff(name: string, vm: MemoryVm, reason: string): void {
     const { specification } = vm.definition
     Object.assign(vm, { state: 'stopped', reason, run: null })
+    this.backups.stopped(name)
     this.#emit(name, specification.uuid, 'stopped', reason)
   }
 
-  #network(name: string): MemoryNetwork {
-    const network = this.#networks.get(name)
-    if (network !== undefined) return network
-    throw new HostletError('E_NOT_FOUND', `network ${name} does not exist on this host`)
+  #turnOn(name: string, state: 'running' | 'paused'): void {
+    const vm = this.#require(name)
+    const { placement, specification } = vm.definition
+    this.#networks.require(placement.network)
+    for (const disk of [placement.rootVolume, placement.dataVolume]) {
+      if (disk !== null && !this.#volumes.has(disk))
+        throw new HostletError('E_LIBVIRT', `start VM ${name}: cannot access storage file ${disk}`)
+    }
+    const reason = state === 'running' ? 'booted' : backupReason
+    Object.assign(vm, { state, reason, run: ++this.#runs })
+    this.#emit(name, specification.uuid, 'started', 'booted')
+    if (state === 'running') this.#takeLease(vm)
+  }
+
+  #resume(name: string): void {
+    const vm = this.#require(name)
+    Object.assign(vm, { state: 'running', reason: 'unpaused' })
+    this.#takeLease(vm)
+    this.#emit(name, vm.definition.specification.uuid, 'resumed', 'unpaused')
+  }
+
+  #takeLease({ definition: { placement } }: MemoryVm): void {
+    if (this.guests.takesLease) this.#networks.takeLease(placement.network, placement)
   }
 
   #emit(name: string, uuid: string, kind: DomainEvent['kind'], detail: string): void {
@@ -382,13 +394,6 @@ export class MemoryHypervisor implements Hypervisor {
 
 function isOff({ state }: MemoryVm): boolean {
   return state === 'stopped' || state === 'crashed'
-}
-
-/** As dnsmasq: only what is reserved, and not while another holder's lease lasts. */
-function takeLease({ reservations, leases }: MemoryNetwork, { macAddress, address }: Lease): void {
-  const others = leases.some((lease) => lease.address === address && lease.macAddress !== macAddress)
-  const reserved = reservations.some((lease) => lease.macAddress === macAddress && lease.address === address)
-  if (reserved && !others) leases.push({ macAddress, address })
 }
 
 function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {

@@ -4,10 +4,15 @@ import { Buffer } from 'node:buffer'
 import { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { VolumeRecord } from './hypervisor.ts'
+import { MemoryDisk } from './memory-disk.ts'
+import { MemoryImports } from './memory-import.ts'
 
+/** A base image, stored as bytes, or a disk. A file that a disk is restored to is neither until it is finished. */
 interface MemoryVolume {
-  readonly content: Buffer | undefined
+  readonly content?: Buffer
+  readonly disk?: MemoryDisk
   readonly capacityBytes: number
+  readonly path?: string
 }
 
 const poolBytesDefault = 1024 ** 3
@@ -17,14 +22,13 @@ const newDiskBytes = 200 * 1024
 export class MemoryVolumes {
   readonly capacityBytes: number
   readonly #path: string
+  readonly #imports: MemoryImports
   readonly #volumes = new Map<string, MemoryVolume>()
 
-  constructor({
-    poolBytes = poolBytesDefault,
-    poolPath = '/memory'
-  }: { poolBytes?: number; poolPath?: string }) {
+  constructor({ poolBytes = poolBytesDefault, poolPath }: { poolBytes?: number; poolPath?: string }) {
     this.capacityBytes = poolBytes
-    this.#path = poolPath
+    this.#path = poolPath ?? '/memory'
+    this.#imports = new MemoryImports(poolPath)
   }
 
   get availableBytes(): number {
@@ -36,10 +40,14 @@ export class MemoryVolumes {
     return this.#volumes.has(name)
   }
 
+  disk(name: string): MemoryDisk | undefined {
+    return this.#volumes.get(name)?.disk
+  }
+
   list(): VolumeRecord[] {
-    return [...this.#volumes].map(([name, { content, capacityBytes }]) => ({
+    return [...this.#volumes].map(([name, { content, capacityBytes, path }]) => ({
       name,
-      path: `${this.#path}/${name}`,
+      path: path ?? `${this.#path}/${name}`,
       capacityBytes,
       allocationBytes: content?.length ?? newDiskBytes
     }))
@@ -64,20 +72,44 @@ export class MemoryVolumes {
     return Readable.from([volume.content ?? Buffer.alloc(0)])
   }
 
-  create({ name, capacityBytes, base }: { name: string; capacityBytes: number; base?: string }): void {
+  /** A disk on a raw base begins with its bytes; what is in a qcow2 base is not looked at. */
+  create(volume: { name: string; capacityBytes: number; base?: string; baseFormat?: string }): void {
+    const { name, capacityBytes, base, baseFormat } = volume
     if (this.#volumes.has(name)) return
     if (base !== undefined && !this.#volumes.has(base))
       throw new HostletError('E_NOT_FOUND', `base volume ${base} does not exist`)
     this.#requireSpace(newDiskBytes)
-    this.#volumes.set(name, { content: undefined, capacityBytes })
+    const disk = new MemoryDisk(capacityBytes)
+    const content = base !== undefined && baseFormat === 'raw' ? this.#volumes.get(base)?.content : undefined
+    if (content !== undefined) disk.write(0, content.subarray(0, capacityBytes))
+    this.#volumes.set(name, { disk, capacityBytes })
+  }
+
+  createImport({ name, sizeBytes }: { name: string; sizeBytes: number }): { path: string } {
+    this.#requireSpace(newDiskBytes)
+    const path = this.#imports.create(name)
+    this.#volumes.set(name, { capacityBytes: sizeBytes, path })
+    return { path }
+  }
+
+  finishImport(name: string): void {
+    const path = this.#volumes.get(name)?.path
+    if (path === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
+    const disk = this.#imports.read(name)
+    this.#volumes.set(name, { disk, path, capacityBytes: disk.sizeBytes })
   }
 
   remove(name: string): void {
+    if (this.#volumes.get(name)?.path !== undefined) this.#imports.remove(name)
     this.#volumes.delete(name)
   }
 
   spoil(name: string, content: Buffer): void {
     this.#volumes.set(name, { content, capacityBytes: content.length })
+  }
+
+  close(): void {
+    this.#imports[Symbol.dispose]()
   }
 
   #requireSpace(sizeBytes: number): void {

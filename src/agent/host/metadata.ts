@@ -23,7 +23,8 @@ const Metadata = Type.Object(
         address: Ipv4,
         network: Type.String({ minLength: 1, maxLength: 255 }),
         rootVolume: VolumeName,
-        dataVolume: Type.Union([VolumeName, Type.Null()])
+        dataVolume: Type.Union([VolumeName, Type.Null()]),
+        rootStandsAlone: Type.Optional(Type.Literal(true))
       },
       strict
     ),

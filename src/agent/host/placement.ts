@@ -21,6 +21,8 @@ export interface Claim {
   readonly specification: VmSpecification
   readonly generation: number
   readonly seedPath: string | null
+  /** Its root disk will have no base image below it: it is restored. */
+  readonly rootStandsAlone?: true
 }
 
 /** Taken MACs are as good as impossible; more in a row are a fault of something else. */
@@ -61,7 +63,8 @@ export class Placements {
     const existing = await this.#options.hypervisor.findVm(specification.name, wait)
     if (existing !== undefined && isClaimOf(existing, claim)) return existing.placement
     if (existing !== undefined) throw taken(existing, specification)
-    const placement = await this.#place(specification, wait)
+    const alone = claim.rootStandsAlone && { rootStandsAlone: claim.rootStandsAlone }
+    const placement = { ...(await this.#place(specification, wait)), ...alone }
     const definition = { specification: withoutSecrets(specification), placement, generation, seedPath }
     await this.#options.hypervisor.define({ ...definition, wanted: 'stopped' }, wait)
     return placement

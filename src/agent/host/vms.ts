@@ -5,7 +5,7 @@ import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { VmState, VmSummary } from '../../protocol/vm.ts'
-import type { Hypervisor, VmRecord, Wait } from './hypervisor.ts'
+import { backupReason, type Hypervisor, type VmRecord, type Wait } from './hypervisor.ts'
 import type { Placements } from './placement.ts'
 import { awaitReady, type Probes } from './readiness.ts'
 import type { VmStarts } from './vm-starts.ts'
@@ -78,7 +78,7 @@ export class Vms {
       memoryBytes: vm.memoryBytes,
       macAddress: placement.macAddress,
       address: placement.address,
-      ...(startedAt !== undefined && !offStates.has(state) && { startedAt })
+      ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt })
     }
   }
 
@@ -93,7 +93,8 @@ export class Vms {
   async start(record: VmRecord, wait: Wait): Promise<void> {
     const { hypervisor, placements } = this.#options
     const { specification: vm, placement } = record
-    if (offStates.has(record.state)) this.requireMemory(vm)
+    // What stands paused for a backup has taken none of its memory yet.
+    if (offStates.has(record.state) || standsForBackup(record)) this.requireMemory(vm)
     await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
@@ -127,7 +128,8 @@ export class Vms {
     const { hypervisor } = this.#options
     if (wait.graceMs > 0 && (await this.#stopsPolitely(name, wait))) return { forced: false }
     const record = await hypervisor.findVm(name, wait)
-    if (record === undefined || offStates.has(record.state)) return { forced: false }
+    if (record === undefined || offStates.has(record.state) || standsForBackup(record))
+      return { forced: false }
     wait.progress?.({ note: 'cutting the power' })
     await hypervisor.cutPower(name, wait)
     return { forced: true }
@@ -159,7 +161,7 @@ export class Vms {
       let pressedAt = Number.NEGATIVE_INFINITY
       for (;;) {
         const record = await hypervisor.findVm(name, { signal })
-        if (record === undefined || offStates.has(record.state)) return true
+        if (record === undefined || offStates.has(record.state) || standsForBackup(record)) return true
         if (clock.monotonic() - pressedAt >= pressAgainMs) {
           pressedAt = clock.monotonic()
           wait.progress?.({ note: 'asked to power off' })
@@ -193,6 +195,11 @@ export class Vms {
       { details: { vm: name } }
     )
   }
+}
+
+/** Its CPUs do not run: to everybody but its backup, which leaves it off at the end, it is off already. */
+function standsForBackup({ state, reason }: Pick<VmRecord, 'state' | 'reason'>): boolean {
+  return state === 'paused' && reason === backupReason
 }
 
 function mebibytes(bytes: number): number {
