@@ -1,0 +1,233 @@
+// The host's policy of backups: which repositories it may write to, who can open what it writes, where it may export to.
+// Written by the host's administrator; no command can change or name any of it but by the names it gives.
+
+import { HostletError } from '../../errors.ts'
+import { parseConfigText } from '../../lib/config-file.ts'
+import { type Static, Type } from '../../lib/schema.ts'
+import { suggestion } from '../../lib/suggestion.ts'
+import { strict } from '../../protocol/names.ts'
+import { readTrustedFile } from './trusted-file.ts'
+
+export const policyPath = '/etc/hostlet/policy.yaml'
+export const repositoriesMax = 64
+
+const AbsolutePath = Type.String({
+  pattern: '^/[^\\u0000]*$',
+  maxLength: 1_024,
+  description: 'an absolute path'
+})
+const CredentialName = Type.String({
+  pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$',
+  description: 'the name of a systemd credential'
+})
+const Key = Type.String({
+  pattern: '^[A-Za-z0-9_-]{43}$',
+  description: 'an X25519 key as 43 characters of base64url'
+})
+
+/** Exactly one of the three: see the rules below. */
+const Credentials = Type.Object(
+  {
+    /** JSON with `accessKeyId`, `secretAccessKey` and, where it has one, `sessionToken`. */
+    file: Type.Optional(AbsolutePath),
+    systemdCredential: Type.Optional(CredentialName),
+    /** The same JSON, encrypted to this host's backup key. */
+    jwe: Type.Optional(Type.String({ minLength: 16, maxLength: 16_384 }))
+  },
+  strict
+)
+export type CredentialSource = Static<typeof Credentials>
+
+const Repository = Type.Object(
+  {
+    url: Type.String({
+      pattern: '^(file:///[^\\s?#]*|s3://[a-z0-9][a-z0-9.-]{1,62}(/[^\\s?#]*)?)$',
+      maxLength: 1_024,
+      description: 'file:///directory or s3://bucket/prefix'
+    }),
+    endpoint: Type.Optional(
+      Type.String({
+        pattern: '^https?://[^\\s?#@]+$',
+        maxLength: 512,
+        description: 'an http(s):// address without credentials'
+      })
+    ),
+    region: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+    pathStyle: Type.Optional(Type.Boolean()),
+    /** PEM file of a private CA. */
+    ca: Type.Optional(AbsolutePath),
+    credentials: Type.Optional(Credentials)
+  },
+  strict
+)
+export type RepositoryPolicy = Static<typeof Repository>
+
+const PublicKey = Type.Object(
+  {
+    kty: Type.Literal('OKP'),
+    crv: Type.Literal('X25519'),
+    x: Key,
+    kid: Type.Optional(Type.String({ maxLength: 256 })),
+    alg: Type.Optional(Type.String({ maxLength: 64 })),
+    use: Type.Optional(Type.String({ maxLength: 16 }))
+  },
+  strict
+)
+
+/** A public key: the path of its JWK, or the JWK itself. */
+const Recipient = Type.Object({ file: Type.Optional(AbsolutePath), jwk: Type.Optional(PublicKey) }, strict)
+export type RecipientSource = Static<typeof Recipient>
+const Recipients = Type.Array(Recipient, { minItems: 1, maxItems: 16 })
+
+const VmPattern = Type.String({
+  pattern: '^[a-z0-9*]([a-z0-9*-]{0,62})$',
+  description: 'the name of a VM in which * stands for any characters, or its UUID'
+})
+
+export const PolicySchema = Type.Object(
+  {
+    repositories: Type.Record(
+      Type.String({
+        pattern: '^[a-z][a-z0-9-]{0,30}$',
+        description: 'a name of lowercase letters, digits and hyphens'
+      }),
+      Repository,
+      { ...strict, minProperties: 1, maxProperties: repositoriesMax }
+    ),
+    /** Public keys of the fleet: what this host backs up can be opened with their private halves after it is gone. */
+    recovery: Recipients,
+    /** VMs whose backups are wrapped for keys of their owner, instead of the fleet's. The first that fits counts. */
+    tenants: Type.Array(
+      Type.Object(
+        { vms: Type.Array(VmPattern, { minItems: 1, maxItems: 256 }), recipients: Recipients },
+        strict
+      ),
+      { default: [], maxItems: 256 }
+    ),
+    /** Private keys, to restore what other hosts have written: one is needed after a disaster only. */
+    unlockKeys: Type.Array(
+      Type.Object(
+        { file: Type.Optional(AbsolutePath), systemdCredential: Type.Optional(CredentialName) },
+        strict
+      ),
+      { default: [], maxItems: 16 }
+    ),
+    /** PEM files of CAs whose hosts' manifests are believed besides this fleet's own: for restoring what another fleet wrote. */
+    authorities: Type.Array(AbsolutePath, { default: [], maxItems: 16 }),
+    /** Below these a backup may be exported to a new file. */
+    exportDirectories: Type.Array(AbsolutePath, { default: [], maxItems: 16 })
+  },
+  strict
+)
+export type Policy = Static<typeof PolicySchema>
+
+/**
+ * Reads the policy anew, so that a change needs no restart. Throws E_AUTH when there is none, or when others than root
+ * may have written it; E_BAD_REQUEST naming each fault of its text with line and column.
+ */
+export function loadPolicy(path: string = policyPath): Policy {
+  return parseConfigText(read(path), path, PolicySchema, rules)
+}
+
+/** The repository of a name. Throws E_NOT_FOUND when the policy has none. */
+export function repositoryOf(policy: Policy, name: string): RepositoryPolicy {
+  const found = Object.hasOwn(policy.repositories, name) ? policy.repositories[name] : undefined
+  if (found !== undefined) return found
+  const names = Object.keys(policy.repositories)
+  const near = suggestion(name, names)
+  throw new HostletError(
+    'E_NOT_FOUND',
+    `this host's policy names no repository "${name}"${near === undefined ? '' : ` (did you mean "${near}"?)`}. ` +
+      `An administrator adds it to ${policyPath} on the host; it has ${names.join(', ')}.`,
+    { details: { target: name } }
+  )
+}
+
+/** Whom the backups of a VM are wrapped for besides the host: its owner's keys, or the fleet's. */
+export function recipientsOf(policy: Policy, vm: { name: string; uuid: string }): readonly RecipientSource[] {
+  const tenant = policy.tenants.find(({ vms }) => vms.some((pattern) => fits(pattern, vm)))
+  return tenant?.recipients ?? policy.recovery
+}
+
+/**
+ * Users whose files are believed besides root's. In its usual place the policy has to be root's, since what hostlet's
+ * own user may write hostlet may be made to write; elsewhere, which is for trials, it may belong to the agent's user.
+ */
+export function policyOwners(path: string): readonly number[] {
+  const uid = process.geteuid?.()
+  return path.startsWith('/etc/') || uid === undefined ? [] : [uid]
+}
+
+function read(path: string): string {
+  try {
+    return readTrustedFile(path, { what: 'the policy of backups', owners: policyOwners(path) })
+  } catch (cause) {
+    if (!(cause instanceof HostletError) || cause.code !== 'E_NOT_FOUND') throw cause
+    throw new HostletError(
+      'E_AUTH',
+      `this host takes no backups: it has no policy ${path}. An administrator writes one on the host; the commented sample is config/policy.yaml.`,
+      { cause }
+    )
+  }
+}
+
+interface Rule {
+  readonly at: readonly string[]
+  readonly text: string
+}
+
+function rules(policy: Policy): Rule[] {
+  const recipients = (at: readonly string[], sources: readonly RecipientSource[]) =>
+    sources.flatMap((source, index) => exactlyOne([...at, String(index)], source, ['file', 'jwk']))
+  return [
+    ...Object.entries(policy.repositories).flatMap(([name, repository]) =>
+      repositoryFaults(['repositories', name], repository)
+    ),
+    ...recipients(['recovery'], policy.recovery),
+    ...policy.tenants.flatMap((tenant, index) =>
+      recipients(['tenants', String(index), 'recipients'], tenant.recipients)
+    ),
+    ...policy.unlockKeys.flatMap((source, index) =>
+      exactlyOne(['unlockKeys', String(index)], source, ['file', 'systemdCredential'])
+    )
+  ]
+}
+
+function repositoryFaults(at: readonly string[], repository: RepositoryPolicy): Rule[] {
+  const { url, credentials, ...s3 } = repository
+  const forS3 = url.startsWith('s3:')
+  const stray = Object.keys(s3).map((key) => ({
+    at: [...at, key],
+    text: 'expected only with an s3:// address'
+  }))
+  return [
+    ...(forS3 ? [] : stray),
+    ...(!forS3 && credentials !== undefined
+      ? [{ at: [...at, 'credentials'], text: 'expected only with an s3:// address' }]
+      : []),
+    ...(credentials === undefined
+      ? []
+      : exactlyOne([...at, 'credentials'], credentials, ['file', 'systemdCredential', 'jwe']))
+  ]
+}
+
+function exactlyOne(at: readonly string[], value: object, keys: readonly string[]): Rule[] {
+  if (Object.keys(value).length === 1) return []
+  return [{ at, text: `expected exactly one of the keys ${keys.join(', ')}` }]
+}
+
+/** Part by part from the left, each where it first fits: no pattern takes longer than its length times the name's. */
+function fits(pattern: string, vm: { name: string; uuid: string }): boolean {
+  if (pattern === vm.uuid) return true
+  const [first = '', ...rest] = pattern.split('*')
+  const last = rest.pop()
+  if (last === undefined) return pattern === vm.name
+  if (!vm.name.startsWith(first) || !vm.name.endsWith(last)) return false
+  let at = first.length
+  for (const part of rest) {
+    const found = vm.name.indexOf(part, at)
+    if (found === -1) return false
+    at = found + part.length
+  }
+  return at <= vm.name.length - last.length
+}
