@@ -1,3 +1,5 @@
+// Threads that answer, fail, die, hang and are stopped.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WorkerPool } from '../../../src/backup/workers/pool.ts'
