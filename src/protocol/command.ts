@@ -62,3 +62,10 @@ export const CommandResult = Type.Object(
   strict
 )
 export type CommandResult = Static<typeof CommandResult>
+
+export const OperationCancelParams = Type.Object({ operation: CommandId }, strict)
+/** `cancelling`: it will never begin, or is being undone; its own result follows. Otherwise it had ended before. */
+export const OperationCancelResult = Type.Object(
+  { operation: CommandId, state: Type.Enum(['cancelling', 'done', 'failed']) },
+  strict
+)

@@ -2,25 +2,26 @@
 
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { startDeadline } from '../../lib/deadline.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
+import { Admission } from './admission.ts'
 import type { CommandVerifier, VerifiedCommand } from './command-verifier.ts'
-import { agentStops, Engine, type HostReadiness, recordRetryMs } from './engine.ts'
-import { type Journal, type JournalEntry, staleCommand } from './journal.ts'
+import { agentStops, cancelled, Engine, type HostReadiness, neverBegun, recordRetryMs } from './engine.ts'
+import type { Journal, JournalEntry } from './journal.ts'
+import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
 import { boundedReport, resultOf } from './result.ts'
-import type { Verb } from './verb.ts'
+import type { CancellationState, Lane, Verb } from './verb.ts'
 import { checkSubject, lockKeyOf, type PreparedCommand, VerbTable } from './verb-table.ts'
 
 /** Commands that are being looked at and neither refused nor recorded yet. */
 export const receivingMax = 64
-/** How long a verb may take to see that something is impossible. */
-export const checkDeadlineMs = 15_000
+/** Transfers at a time, unless said otherwise. */
+export const transfersMax = 2
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
@@ -39,7 +40,14 @@ export interface DispatcherOptions<Host> {
   onChanged?(): void
   readonly clock: Clock
   readonly log: Logger
+  /**
+   * An operation has ended: called within the transaction that records it, so that what is written here is recorded with
+   * it or not at all. The arguments are still in the entry.
+   */
+  onEnd?(entry: JournalEntry, result: CommandResult): void
+  /** Places of the lane `work`, and of `transfer`; as many may wait for each. */
   readonly concurrencyMax: number
+  readonly transfersMax?: number
   readonly waitingMax: number
   readonly random?: () => number
 }
@@ -54,9 +62,12 @@ export class Dispatcher<Host> {
   readonly #verbs: VerbTable<Host>
   readonly #engine: Engine<Host>
   readonly #reads: Reads<Host>
+  readonly #admission: Admission<Host>
   readonly #locks = new KeyedLock()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
-  readonly #limiter: Limiter
+  readonly #lanes: Readonly<Record<Lane, Limiter>>
+  readonly #cancels = new Map<string, AbortController>()
+  readonly #local = new LocalOperations()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
   #received = 0
@@ -65,21 +76,27 @@ export class Dispatcher<Host> {
   constructor(options: DispatcherOptions<Host>) {
     this.#options = options
     this.#verbs = new VerbTable(options.verbs)
-    this.#engine = new Engine(options)
-    this.#limiter = new Limiter(options)
+    const others = { cancel: (id: string, signal: AbortSignal) => this.cancel(id, signal) }
+    this.#engine = new Engine({ ...options, others })
+    this.#lanes = {
+      work: new Limiter(options),
+      transfer: new Limiter({ ...options, concurrencyMax: options.transfersMax ?? transfersMax })
+    }
+    this.#admission = new Admission({ ...options, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
+      others,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal
     })
   }
 
   get running(): number {
-    return this.#limiter.running
+    return this.#lanes.work.running + this.#lanes.transfer.running
   }
 
   get waiting(): number {
-    return this.#limiter.waiting
+    return this.#lanes.work.waiting + this.#lanes.transfer.waiting
   }
 
   /** Operations since the start that could not be undone wholly. */
@@ -105,6 +122,41 @@ export class Dispatcher<Host> {
     }
   }
 
+  /**
+   * Begins what the agent does by itself, without a signature. Resolves once it is on disk; throws what a command would be
+   * refused with, and then nothing happened. The verb's check sees the VM's present generation, not a newer one.
+   */
+  async begin(request: LocalRequest): Promise<LocalOperation> {
+    this.#stopping.signal.throwIfAborted()
+    const claims = localClaims(request, this.#options.clock)
+    try {
+      const { id } = await this.#accept(claims, localDigest)
+      return this.#local.require(id)
+    } catch (error) {
+      throw nothingHappened(error)
+    }
+  }
+
+  /** The agent's own operations that have not ended, those of an earlier run of it included. */
+  localOperations(): readonly LocalOperation[] {
+    return this.#local.all()
+  }
+
+  /** See `OtherOperations`. An operation that was about to end when it was cancelled may still end as it would have. */
+  async cancel(id: string, signal: AbortSignal): Promise<CancellationState> {
+    await using _held = await this.#receiving.acquire(id, signal)
+    const entry = this.#options.journal.find(id)
+    if (entry === undefined)
+      throw this.#reads.find(id) === undefined ? unknownOperation(id) : notCancellable(id)
+    if (entry.result !== undefined) return entry.result.outcome
+    const begun = entry.attempts > 0 && entry.state !== 'undoing'
+    if (begun && this.#verbs.find(entry.claims.verb)?.cancellable !== true) throw notCancellable(id)
+    this.#options.journal.cancel(id)
+    this.#logOf(entry).info({}, 'operation is cancelled')
+    this.#cancels.get(id)?.abort(cancelled)
+    return 'cancelling'
+  }
+
   /** Takes up what an earlier run of the agent left unfinished. Call once, before the first command. */
   resume(): void {
     for (const entry of this.#options.journal.unfinished()) this.#resumeOne(entry)
@@ -124,6 +176,7 @@ export class Dispatcher<Host> {
   /** Takes no more commands and interrupts what runs, to be resumed by the next start. Waits for it so long. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort(agentStops)
+    this.#local.leave()
     const over = new AbortController()
     const ended = Promise.allSettled([...this.#operations, this.#reads.ended()])
     const late = this.#options.clock.sleep(graceMs, over.signal).catch(() => undefined)
@@ -162,68 +215,40 @@ export class Dispatcher<Host> {
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
     if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
-    const ticket = this.#limiter.enter()
+    await this.#accept(claims, digest, prepared)
+  }
+
+  /** Records, acknowledges, and begins. */
+  async #accept(
+    claims: CommandClaims,
+    digest: string,
+    prepared: PreparedCommand<Host> = this.#verbs.prepare(claims)
+  ): Promise<JournalEntry> {
+    const ticket = this.#lanes[prepared.verb.lane ?? 'work'].enter()
     try {
-      const entry = await this.#record(prepared, claims, digest)
-      this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
-      this.#logOf(entry).info({}, 'command accepted')
+      const local = digest === localDigest
+      await this.#admission.check(prepared, claims, { local })
+      const entry = this.#options.journal.accept(claims, digest, local ? 'schedule' : 'command')
+      this.#local.add(entry)
+      const { id: command, origin } = entry
+      if (origin === 'command') this.#options.emit({ type: 'ack', command, repeated: false })
+      this.#logOf(entry).info({ origin }, 'command accepted')
       this.#own(this.#run({ ...prepared, entry, ticket }))
+      return entry
     } catch (error) {
       ticket[Symbol.dispose]()
       throw error
     }
   }
 
-  async #record(
-    prepared: PreparedCommand<Host>,
-    claims: CommandClaims,
-    digest: string
-  ): Promise<JournalEntry> {
-    const { clock, journal } = this.#options
-    const signal = this.#stopping.signal
-    using deadline = startDeadline({
-      clock,
-      ms: checkDeadlineMs,
-      what: `the check of ${claims.verb}`,
-      signal
-    })
-    await this.#checkGeneration(claims, deadline.signal)
-    await this.#checkVerb(prepared, claims, deadline.signal)
-    deadline.signal.throwIfAborted()
-    return journal.accept(claims, digest)
-  }
-
-  /** The journal has the last word, in the transaction that records; the host knows what a lost journal knew. */
-  async #checkGeneration({ subject }: CommandClaims, signal: AbortSignal): Promise<void> {
-    if (subject === undefined) return
-    const recorded = this.#options.journal.generationOf(subject.uuid) ?? 0
-    if (recorded >= subject.generation) throw staleCommand(subject, recorded)
-    const known = await this.#options.generationOf(subject, signal)
-    if (known >= subject.generation) throw staleCommand(subject, known)
-  }
-
-  async #checkVerb(
-    { verb, params }: PreparedCommand<Host>,
-    claims: CommandClaims,
-    signal: AbortSignal
-  ): Promise<void> {
-    await verb.check?.(params, this.#options.host, {
-      id: claims.id,
-      verb: claims.verb,
-      subject: claims.subject,
-      signal,
-      log: this.#options.log.child({ command: claims.id, verb: claims.verb }),
-      notes: {},
-      progress: () => undefined
-    })
-  }
-
   #resumeOne(entry: JournalEntry): void {
     const log = this.#logOf(entry)
+    this.#local.add(entry)
     try {
       const prepared = this.#verbs.prepare(entry.claims)
+      const ticket = this.#lanes[prepared.verb.lane ?? 'work'].enter({ always: true })
       log.info({ state: entry.state, step: entry.step, attempts: entry.attempts }, 'operation resumed')
-      this.#own(this.#run({ ...prepared, entry, ticket: this.#limiter.enter({ always: true }) }))
+      this.#own(this.#run({ ...prepared, entry, ticket }))
     } catch (error) {
       log.error({ error }, 'operation cannot be resumed by this version')
       this.#own(this.#end(entry, { outcome: 'failed', error: asHostletError(error).toReport() }))
@@ -231,15 +256,51 @@ export class Dispatcher<Host> {
   }
 
   async #run(work: Work<Host>): Promise<void> {
-    const { entry, verb, params, ticket } = work
+    const { id } = work.entry
+    const controller = new AbortController()
+    this.#cancels.set(id, controller)
+    if (work.entry.cancelled) controller.abort(cancelled)
+    try {
+      await this.#runInTurn(work, controller.signal)
+    } finally {
+      this.#cancels.delete(id)
+    }
+  }
+
+  async #runInTurn(work: Work<Host>, cancel: AbortSignal): Promise<void> {
+    using _place = work.ticket
+    await using held = await this.#turnOf(work, cancel)
+    if (held !== undefined) return await this.#carryOut(work, cancel)
+    this.#logOf(work.entry).info({}, 'operation cancelled before it began')
+    await this.#end(work.entry, { outcome: 'failed', error: neverBegun.toReport() })
+  }
+
+  /** Its lock, once it has a place too. Undefined when it was cancelled before it had ever begun. */
+  async #turnOf(
+    { entry, verb, params, ticket }: Work<Host>,
+    cancel: AbortSignal
+  ): Promise<AsyncDisposable | undefined> {
     const { signal: stop } = this.#stopping
-    using _place = ticket
-    await using _held = await this.#locks.acquire(lockKeyOf(verb, entry.claims, params), stop)
-    await ticket.turn(stop)
+    // What was begun before a restart has to have its turn, to be undone.
+    const signal = entry.attempts > 0 ? stop : AbortSignal.any([stop, cancel])
+    try {
+      await using stack = new AsyncDisposableStack()
+      stack.use(await this.#locks.acquire(lockKeyOf(verb, entry.claims, params), signal))
+      await ticket.turn(signal)
+      return stack.move()
+    } catch (error) {
+      if (stop.aborted || !signal.aborted) throw error
+      return undefined
+    }
+  }
+
+  async #carryOut({ entry, verb, params }: Work<Host>, cancel: AbortSignal): Promise<void> {
+    const { signal: stop } = this.#stopping
     const log = this.#logOf(entry)
-    const onProgress = progressMessage(entry.id, this.#options)
+    // The scheduler knows nothing of what the agent does by itself, until it is told how that ended.
+    const onProgress = entry.origin === 'command' ? progressMessage(entry.id, this.#options) : () => undefined
     const startedAt = this.#options.clock.monotonic()
-    const outcome = await this.#engine.run({ entry, verb, params, log, stop, onProgress })
+    const outcome = await this.#engine.run({ entry, verb, params, log, stop, cancel, onProgress })
     if (outcome === undefined) return log.info({}, 'operation interrupted by the stop of the agent')
     await this.#end(entry, this.#verbs.checkOutcome(verb, outcome))
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
@@ -257,8 +318,10 @@ export class Dispatcher<Host> {
       try {
         const startedAt = journal.find(entry.id)?.startedAt
         const result = resultOf({ id: entry.id, startedAt }, outcome, finishedAt)
-        journal.finish(result)
-        return emit({ type: 'result', result })
+        journal.finish(result, () => this.#options.onEnd?.(entry, result))
+        this.#local.end(result)
+        if (entry.origin === 'command') emit({ type: 'result', result })
+        return
       } catch (error) {
         this.#logOf(entry).error({ error }, 'result could not be recorded, trying again')
         await clock.sleep(recordRetryMs, this.#stopping.signal)
@@ -289,6 +352,16 @@ export class Dispatcher<Host> {
   #logOf({ id, claims }: JournalEntry): Logger {
     return this.#options.log.child({ command: id, verb: claims.verb, vm: claims.subject?.vm })
   }
+}
+
+function unknownOperation(id: string): HostletError {
+  const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`
+  return new HostletError('E_NOT_FOUND', text)
+}
+
+function notCancellable(id: string): HostletError {
+  const text = `operation ${id} is under way and cannot be cut short. Wait for its end: "hostlet op wait".`
+  return new HostletError('E_UNSUPPORTED', text)
 }
 
 /** Before a command is recorded no outcome is unknown: what a wait or a stop cut short may be sent again. */

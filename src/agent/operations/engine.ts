@@ -6,7 +6,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Journal, JournalEntry } from './journal.ts'
-import type { Operation, Outcome, ProgressUpdate, Step, StepNotes, Verb } from './verb.ts'
+import type { Operation, OtherOperations, Outcome, ProgressUpdate, Step, StepNotes, Verb } from './verb.ts'
 
 /** An operation that was begun so often is what stops the agent: it is undone instead of resumed once more. */
 export const attemptsMax = 5
@@ -26,6 +26,18 @@ export const abandonAfterMs = 10_000
 export const agentStops = new HostletError(
   'E_INTERRUPTED',
   'the agent stops; the operation goes on when it is back'
+)
+
+/** Why an operation is aborted when somebody asks for it. */
+export const cancelled = new HostletError(
+  'E_CANCELLED',
+  'the operation was cancelled, and what it had begun was undone'
+)
+
+/** Why an operation did not even begin. */
+export const neverBegun = new HostletError(
+  'E_CANCELLED',
+  'the operation was cancelled before it began: nothing happened'
 )
 
 /** What the engine asks of the world while it waits. */
@@ -49,6 +61,8 @@ export interface Execution<Host> {
   readonly log: Logger
   /** Aborted with `agentStops` only. */
   readonly stop: AbortSignal
+  /** Aborted with `cancelled` when somebody asks for it. */
+  readonly cancel?: AbortSignal
   onProgress(report: StepReport): void
 }
 
@@ -57,6 +71,7 @@ export interface EngineOptions<Host> {
   readonly journal: Pick<Journal, 'begin' | 'checkpoint' | 'turnBack'>
   readonly clock: Clock
   readonly readiness: HostReadiness
+  readonly others?: OtherOperations
   readonly random?: () => number
 }
 
@@ -101,16 +116,19 @@ class Run<Host> {
     const { entry, verb } = this.#execution
     if (entry.failure !== undefined) return await this.#back(entry.failure)
     const again = entry.attempts > 0
+    if (!again && this.#isCancelled()) return { outcome: 'failed', error: neverBegun.toReport() }
     await this.#recorded(() => this.#options.journal.begin(entry.id))
+    if (this.#isCancelled()) return await this.#turnBack(cancelled)
     if (again && (verb.afterCrash === 'rollback' || entry.attempts >= attemptsMax))
       return await this.#turnBack(interrupted(entry.attempts))
     return await this.#forward()
   }
 
   async #forward(): Promise<Outcome | undefined> {
-    const { verb, params, stop } = this.#execution
+    const { verb, params, stop, cancel } = this.#execution
     const ms = verb.deadline?.(params) ?? verb.deadlineMs
-    using deadline = startDeadline({ clock: this.#options.clock, ms, what: verb.name, signal: stop })
+    const signal = cancel === undefined ? stop : AbortSignal.any([stop, cancel])
+    using deadline = startDeadline({ clock: this.#options.clock, ms, what: verb.name, signal })
     try {
       while (this.#index < this.#steps.length) await this.#apply(deadline.signal)
       const value = await this.#retrying(deadline.signal, () =>
@@ -174,6 +192,11 @@ class Run<Host> {
     return code === 'E_INTERRUPTED' || (code === 'E_UNAVAILABLE' && !this.#options.readiness.isReady())
   }
 
+  #isCancelled(): boolean {
+    const { entry, cancel } = this.#execution
+    return entry.cancelled || cancel?.aborted === true
+  }
+
   async #turnBack(error: HostletError): Promise<Outcome | undefined> {
     const { entry, log } = this.#execution
     // Why is told once, at the end: see the dispatcher.
@@ -235,6 +258,7 @@ class Run<Host> {
 
   #operation(signal: AbortSignal, index: number): Operation {
     const { entry, log } = this.#execution
+    const { others } = this.#options
     return {
       id: entry.id,
       verb: entry.claims.verb,
@@ -242,7 +266,8 @@ class Run<Host> {
       signal,
       log: log.child({ step: this.#steps[index]?.name }),
       notes: this.#notes,
-      progress: (update) => this.#report(update)
+      progress: (update) => this.#report(update),
+      ...(others && { others })
     }
   }
 

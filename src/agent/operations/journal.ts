@@ -3,6 +3,7 @@
 import type { SQLOutputValue } from 'node:sqlite'
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
+import type { backupOrigins } from '../../protocol/backup.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
 import { AgentDatabase } from './database.ts'
 import type { StepNotes } from './verb.ts'
@@ -17,6 +18,7 @@ export const resendMax = 256
 export const commandLifeMsMax = 7 * 24 * 3_600_000
 
 export const journalStates = ['accepted', 'running', 'undoing', 'done', 'failed'] as const
+export type OperationOrigin = (typeof backupOrigins)[number]
 export type JournalState = (typeof journalStates)[number]
 
 export interface JournalEntry {
@@ -35,6 +37,10 @@ export interface JournalEntry {
   readonly failure: ErrorReport | undefined
   readonly result: CommandResult | undefined
   readonly startedAt: number | undefined
+  /** Who asked for it. What the agent does by itself has no signature, no generation, and no result for the scheduler. */
+  readonly origin: OperationOrigin
+  /** It is to be cancelled. */
+  readonly cancelled: boolean
 }
 
 export interface JournalOptions {
@@ -71,12 +77,13 @@ export class Journal implements Disposable {
 
   /**
    * Records a command and its VM's generation, both or neither. Throws E_STALE when the generation is not newer,
-   * E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded.
+   * E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded. What the agent does by
+   * itself overtakes no command: its generation counts for nothing.
    */
-  accept(claims: CommandClaims, digest: string): JournalEntry {
+  accept(claims: CommandClaims, digest: string, origin: OperationOrigin = 'command'): JournalEntry {
     this.database.transaction(() => {
-      this.#raiseGeneration(claims)
-      this.#insert(claims, digest)
+      if (origin === 'command') this.#raiseGeneration(claims)
+      this.#insert(claims, digest, origin)
     })
     const entry = this.find(claims.id)
     if (entry === undefined) throw new HostletError('E_INTERNAL', `command ${claims.id} was not recorded`)
@@ -106,10 +113,23 @@ export class Journal implements Disposable {
     )
   }
 
-  /** The arguments are forgotten with it. */
-  finish(result: CommandResult): void {
+  /** From here on the operation is not begun any more, and undone where it was. No effect when it has ended. */
+  cancel(id: string): void {
+    this.database.run('UPDATE commands SET cancelled = 1 WHERE id = ? AND result IS NULL', id)
+  }
+
+  /** The arguments are forgotten with it. What `also` writes is on disk with it, or neither is. */
+  finish(result: CommandResult, also: () => void = () => undefined): void {
+    this.database.transaction(() => {
+      this.#finish(result)
+      also()
+    })
+  }
+
+  #finish(result: CommandResult): void {
     this.database.run(
       `UPDATE commands SET state = ?, result = ?, finished_at = ?, notes = '{}',
+         acknowledged = CASE origin WHEN 'command' THEN acknowledged ELSE 1 END,
          claims = json_set(claims, '$.arguments', json('{}')) WHERE id = ?`,
       result.outcome,
       JSON.stringify(result),
@@ -184,18 +204,19 @@ export class Journal implements Disposable {
     )
   }
 
-  #insert(claims: CommandClaims, digest: string): void {
+  #insert(claims: CommandClaims, digest: string, origin: OperationOrigin): void {
     if (this.database.get('SELECT 1 FROM commands WHERE id = ?', claims.id) !== undefined)
       throw new HostletError('E_CONFLICT', `command ${claims.id} is recorded already`)
     this.database.run(
-      `INSERT INTO commands (id, digest, verb, claims, expires_at, state, accepted_at)
-         VALUES (?, ?, ?, ?, ?, 'accepted', ?)`,
+      `INSERT INTO commands (id, digest, verb, claims, expires_at, state, accepted_at, origin)
+         VALUES (?, ?, ?, ?, ?, 'accepted', ?, ?)`,
       claims.id,
       digest,
       claims.verb,
       JSON.stringify(claims),
       claims.expiresAt,
-      this.#clock.now()
+      this.#clock.now(),
+      origin
     )
   }
 }
@@ -226,6 +247,8 @@ function entryOf(row: Record<string, SQLOutputValue>): JournalEntry {
     notes: JSON.parse(String(row.notes)),
     failure: row.failure === null ? undefined : JSON.parse(String(row.failure)),
     result: row.result === null ? undefined : JSON.parse(String(row.result)),
-    startedAt: row.started_at === null ? undefined : Number(row.started_at)
+    startedAt: row.started_at === null ? undefined : Number(row.started_at),
+    origin: String(row.origin) as OperationOrigin,
+    cancelled: row.cancelled === 1
   }
 }

@@ -9,7 +9,7 @@ import type { AgentMessage } from '../../protocol/messages.ts'
 import { Engine, type HostReadiness } from './engine.ts'
 import type { JournalEntry } from './journal.ts'
 import { resultOf } from './result.ts'
-import type { Outcome } from './verb.ts'
+import type { OtherOperations, Outcome } from './verb.ts'
 import { type PreparedCommand, VerbTable } from './verb-table.ts'
 
 /** Looks that run, or whose answers nobody has acknowledged. */
@@ -32,6 +32,7 @@ export interface ReadsOptions<Host> {
   readonly log: Logger
   readonly limiter: Limiter
   readonly stop: AbortSignal
+  readonly others?: OtherOperations
   emit(message: AgentMessage): void
 }
 
@@ -135,7 +136,9 @@ const blankEntry = {
   notes: {},
   failure: undefined,
   result: undefined,
-  startedAt: undefined
+  startedAt: undefined,
+  origin: 'command',
+  cancelled: false
 } as const satisfies Partial<JournalEntry>
 
 function nothing(): void {}

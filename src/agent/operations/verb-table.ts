@@ -23,6 +23,10 @@ export class VerbTable<Host> {
     this.#verbs = new Map(verbs.map((verb) => [verb.name, verb]))
   }
 
+  find(name: string): Verb<Host> | undefined {
+    return this.#verbs.get(name)
+  }
+
   /** Throws E_UNSUPPORTED for a verb that this agent lacks, E_BAD_REQUEST for arguments that do not fit it. */
   prepare(claims: CommandClaims): PreparedCommand<Host> {
     const verb = this.#verbs.get(claims.verb)

@@ -16,6 +16,19 @@ export interface ProgressUpdate {
   readonly transfer?: TransferProgress
 }
 
+/** How an operation stands that was to be cancelled: it is being undone, or it had ended before. */
+export const cancellationStates = ['cancelling', 'done', 'failed'] as const
+export type CancellationState = (typeof cancellationStates)[number]
+
+/** What one operation may ask about the others. */
+export interface OtherOperations {
+  /**
+   * Durable when it resolves: also an agent that is killed now will not carry the operation out. Throws E_NOT_FOUND for one
+   * that is not known here, E_UNSUPPORTED for one under way that cannot be cut short.
+   */
+  cancel(id: string, signal: AbortSignal): Promise<CancellationState>
+}
+
 /** What a step may use while it runs. One per operation; it survives a crash except for its signal. */
 export interface Operation {
   readonly id: string
@@ -28,6 +41,8 @@ export interface Operation {
   readonly notes: Readonly<StepNotes>
   /** May be called often, is sent seldom. */
   progress(update: ProgressUpdate): void
+  /** Absent where nothing but this operation is known: in checks and in tests. */
+  readonly others?: OtherOperations
 }
 
 /**
@@ -40,7 +55,11 @@ export interface Step {
   undo?(operation: Operation): Promise<void>
 }
 
-export const lockScopes = ['vm', 'image', 'none'] as const
+/** `work` is over soon; `transfer` moves many bytes, and has places of its own, so that it keeps nobody waiting for hours. */
+export const lanes = ['work', 'transfer'] as const
+export type Lane = (typeof lanes)[number]
+
+export const lockScopes = ['vm', 'backup', 'image', 'none'] as const
 /** `resume` runs on from the last checkpoint after a crash; `rollback` undoes what was begun and reports E_INTERRUPTED. */
 export const crashPolicies = ['resume', 'rollback'] as const
 
@@ -48,12 +67,16 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly name: string
   /** One sentence for the documents and for help. */
   readonly summary: string
-  /** `vm` serialises operations on one VM; `image` on one digest; `none` is for looking. */
+  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `none` is for looking. */
   readonly lock: (typeof lockScopes)[number]
   /** True when it changes a VM: the command must carry a subject with a newer generation, and is journaled. */
   readonly changes: boolean
   readonly deadlineMs: number
   readonly afterCrash: (typeof crashPolicies)[number]
+  /** `work` unless it says otherwise. */
+  readonly lane?: Lane
+  /** True when it may be cancelled while it runs: it is undone then. Before it has begun every operation may be. */
+  readonly cancellable?: boolean
   readonly params: Params
   readonly result: Result
   /** Longer deadline where the arguments ask for it, e.g. a readiness time-out. */

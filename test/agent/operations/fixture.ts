@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { Type } from 'typebox'
 import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
 import { Dispatcher, type DispatcherOptions } from '../../../src/agent/operations/dispatch.ts'
-import { Journal } from '../../../src/agent/operations/journal.ts'
+import { Journal, type JournalEntry } from '../../../src/agent/operations/journal.ts'
 import { defineVerb, type Step } from '../../../src/agent/operations/verb.ts'
+import { operationCancel } from '../../../src/agent/verbs/operation-cancel.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
+import type { CommandResult } from '../../../src/protocol/command.ts'
 import type { AgentMessage, AgentMessageOf } from '../../../src/protocol/messages.ts'
 import { VmName } from '../../../src/protocol/names.ts'
 import { FakeClock, settle } from '../../support/fake-clock.ts'
@@ -55,7 +57,17 @@ export const verbs = [
     changes: false,
     afterCrash: 'resume',
     lockKey: () => 'x'
-  })
+  }),
+  define({
+    ...common,
+    name: 'test.transfer',
+    lock: 'vm',
+    changes: false,
+    afterCrash: 'resume',
+    lane: 'transfer',
+    cancellable: true
+  }),
+  operationCancel
 ]
 
 export class Fixture implements AsyncDisposable {
@@ -72,6 +84,7 @@ export class Fixture implements AsyncDisposable {
   journal: Journal
   dispatcher: Dispatcher<FakeHost>
   changed = 0
+  readonly ends: { entry: JournalEntry; result: CommandResult }[] = []
   #options: Partial<DispatcherOptions<FakeHost>> = {}
 
   private constructor(signer: Signer) {
@@ -91,6 +104,18 @@ export class Fixture implements AsyncDisposable {
     this.journal = new Journal(join(this.directory, 'agent.db'), { clock: this.clock })
     this.sent.length = 0
     this.dispatcher = this.#createDispatcher()
+  }
+
+  /** The request is an operation's cancellation; tells how it was answered. */
+  async cancel(operation: string): Promise<unknown> {
+    const { subject: _none, ...claims } = this.claims({ verb: 'operation.cancel', arguments: { operation } })
+    await this.receive(claims)
+    const result = this.sentOf('result').find(({ result: { command } }) => command === claims.id)?.result
+    return result?.outcome === 'done' ? result.value?.state : result?.error?.code
+  }
+
+  resultOf(id: string): CommandResult | undefined {
+    return this.sentOf('result').find(({ result: { command } }) => command === id)?.result
   }
 
   claims(changes: Parameters<typeof claimsOf>[1] = {}) {
@@ -132,6 +157,7 @@ export class Fixture implements AsyncDisposable {
       generationOf: async ({ uuid }) => this.generations.get(uuid) ?? 0,
       emit: (message) => this.sent.push(message),
       onChanged: () => this.changed++,
+      onEnd: (entry, result) => this.ends.push({ entry, result }),
       concurrencyMax: 2,
       waitingMax: 1,
       ...this.#options

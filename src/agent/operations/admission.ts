@@ -1,0 +1,68 @@
+// Whether an operation may be recorded: no newer one of its VM is known, and its verb sees nothing that makes it impossible.
+
+import type { Clock } from '../../lib/clock.ts'
+import { startDeadline } from '../../lib/deadline.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { CommandClaims, CommandSubject } from '../../protocol/command.ts'
+import { type Journal, staleCommand } from './journal.ts'
+import type { PreparedCommand } from './verb-table.ts'
+
+/** How long a verb may take to see that something is impossible. */
+export const checkDeadlineMs = 15_000
+
+export interface AdmissionOptions<Host> {
+  readonly host: Host
+  readonly journal: Pick<Journal, 'generationOf'>
+  /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
+  generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
+  readonly clock: Clock
+  readonly log: Logger
+  readonly stop: AbortSignal
+}
+
+export class Admission<Host> {
+  readonly #options: AdmissionOptions<Host>
+
+  constructor(options: AdmissionOptions<Host>) {
+    this.#options = options
+  }
+
+  /** Throws why it may not be. What the agent does by itself (`local`) overtakes nothing: its generation is not looked at. */
+  async check(
+    prepared: PreparedCommand<Host>,
+    claims: CommandClaims,
+    { local }: { local: boolean }
+  ): Promise<void> {
+    const { clock, stop: signal } = this.#options
+    const what = `the check of ${claims.verb}`
+    using deadline = startDeadline({ clock, ms: checkDeadlineMs, what, signal })
+    if (!local) await this.#checkGeneration(claims, deadline.signal)
+    await this.#checkVerb(prepared, claims, deadline.signal)
+    deadline.signal.throwIfAborted()
+  }
+
+  /** The journal has the last word, in the transaction that records; the host knows what a lost journal knew. */
+  async #checkGeneration({ subject }: CommandClaims, signal: AbortSignal): Promise<void> {
+    if (subject === undefined) return
+    const recorded = this.#options.journal.generationOf(subject.uuid) ?? 0
+    if (recorded >= subject.generation) throw staleCommand(subject, recorded)
+    const known = await this.#options.generationOf(subject, signal)
+    if (known >= subject.generation) throw staleCommand(subject, known)
+  }
+
+  async #checkVerb(
+    { verb, params }: PreparedCommand<Host>,
+    claims: CommandClaims,
+    signal: AbortSignal
+  ): Promise<void> {
+    await verb.check?.(params, this.#options.host, {
+      id: claims.id,
+      verb: claims.verb,
+      subject: claims.subject,
+      signal,
+      log: this.#options.log.child({ command: claims.id, verb: claims.verb }),
+      notes: {},
+      progress: () => undefined
+    })
+  }
+}
