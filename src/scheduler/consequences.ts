@@ -17,10 +17,11 @@ export interface CommandEnd {
   readonly consequence: VmConsequence
 }
 
-/** A provision that failed left nothing on its host; a teardown that is done removed everything. */
+/** A provision or restore that failed left nothing on its host; a teardown that is done removed everything. */
 export function consequenceOfEnd(verb: string, outcome: CommandResult['outcome']): VmConsequence {
   if (verb === 'vm.teardown' && outcome === 'done') return 'forget'
-  if (verb === 'vm.provision' && outcome === 'failed') return 'forget-unless-reported'
+  if ((verb === 'vm.provision' || verb === 'vm.restore') && outcome === 'failed')
+    return 'forget-unless-reported'
   return 'none'
 }
 

@@ -1,8 +1,10 @@
 // What each message of an agent does: one entry a type. Handlers throw HostletError; the connection answers with `problem`.
 
-import { type ErrorReport, HostletError } from '../../errors.ts'
+import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
+import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
@@ -79,6 +81,7 @@ const handlers: Handlers = {
     if (record?.host !== host)
       log.warn({ command: result.command }, 'result of a command that this host does not have')
     else {
+      await learnOfBackups(record, result, session)
       const consequence = consequenceOfEnd(record.verb, result.outcome)
       const fields = { command: record.id, verb: record.verb, vm: record.vm, outcome: result.outcome }
       if (await store.commands.finished(host, result, now(), consequence, toldBy(record, result)))
@@ -88,6 +91,21 @@ const handlers: Handlers = {
     // Stored, or nothing to store: either way the host may forget it.
     await send({ type: 'result-ack', command: result.command })
     wake()
+  },
+
+  backups: async ({ reports }, { store, host, now, log, send }) => {
+    for (const report of reports)
+      if (await store.backups.learn(host, { kind: 'run', report }, now()))
+        log.info(
+          { command: report.id, vm: report.vm, target: report.target, code: report.error?.code },
+          'backup reported'
+        )
+      else
+        log.warn(
+          { command: report.id, vm: report.vm },
+          'report of a backup of a VM of another host is left aside'
+        )
+    await send({ type: 'backups-ack', operations: reports.map(({ id }) => id) })
   },
 
   problem: async ({ error }, { log }) => {
@@ -100,6 +118,24 @@ export async function handleMessage(message: AgentMessage, session: Session): Pr
     throw new HostletError('E_BAD_REQUEST', 'hello is said once, as the first message of a connection')
   const handle = handlers[message.type] as (message: AgentMessage, session: Session) => Promise<void>
   await handle(message, session)
+}
+
+/** Before the operation ends here: its command, which says what the result is about, is kept no longer than that. */
+async function learnOfBackups(record: CommandRecord, result: CommandResult, session: Session): Promise<void> {
+  const { store, host, now, log } = session
+  try {
+    const fact = backupFact(record, result)
+    if (fact !== undefined && !(await store.backups.learn(host, fact, now())))
+      log.warn({ command: record.id, vm: record.vm }, 'result about backups of another host is left aside')
+  } catch (thrown) {
+    const error = asHostletError(thrown)
+    // The operation has ended whatever its result says of backups.
+    if (error.code !== 'E_BAD_REQUEST') throw error
+    log.warn(
+      { command: record.id, reason: error.message },
+      'result tells of backups in another form than expected'
+    )
+  }
 }
 
 async function refused(record: CommandRecord, error: ErrorReport, session: Session): Promise<void> {

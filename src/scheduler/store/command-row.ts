@@ -15,6 +15,7 @@ export interface CommandRow {
   readonly steps: number | null
   readonly ratio: number | null
   readonly note: string | null
+  readonly transfer: string | null
   readonly created_at: number
   readonly expires_at: number
   readonly sent_at: number | null
@@ -42,6 +43,7 @@ export function toCommandRecord(row: CommandRow): CommandRecord {
     steps: given(row.steps),
     ratio: given(row.ratio),
     note: given(row.note),
+    transfer: fromJsonOrNull(row.transfer),
     createdAt: row.created_at,
     expiresAt: row.expires_at,
     sentAt: given(row.sent_at),

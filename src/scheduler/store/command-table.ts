@@ -6,7 +6,7 @@ import { operationStatesEnded } from '../../protocol/api.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
-import { applyConsequence, applyIntent } from './command-vm.ts'
+import { applyConsequence, applyIntent, applyRestored } from './command-vm.ts'
 import { reportResult } from './inventory.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -132,14 +132,18 @@ export class CommandTable implements CommandStore {
   }
 
   async progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean> {
-    const { command, step, stepIndex, steps, ratio, note } = progress
+    const { command, step, stepIndex, steps, ratio, note, transfer } = progress
     const changes = this.#sqlite.run(
-      `INSERT INTO progress (command, step, step_index, steps, ratio, note)
-       SELECT id, :step, :stepIndex, :steps, :ratio, :note FROM commands
+      `INSERT INTO progress (command, step, step_index, steps, ratio, note, transfer)
+       SELECT id, :step, :stepIndex, :steps, :ratio, :note, :transfer FROM commands
          WHERE id = :command AND host = :host AND state IN ('sent', 'running')
        ON CONFLICT (command) DO UPDATE SET step = excluded.step, step_index = excluded.step_index,
-         steps = excluded.steps, ratio = excluded.ratio, note = excluded.note`,
-      { command, host, step, stepIndex, steps, ratio: ratio ?? null, note: note ?? null }
+         steps = excluded.steps, ratio = excluded.ratio, note = excluded.note,
+         transfer = excluded.transfer`,
+      {
+        ...{ command, host, step, stepIndex, steps, ratio: ratio ?? null, note: note ?? null },
+        transfer: transfer === undefined ? null : JSON.stringify(transfer)
+      }
     )
     if (changes > 0) this.#changed(command)
     return changes > 0
@@ -218,6 +222,7 @@ export class CommandTable implements CommandStore {
       this.#writeEnd(end)
       applyConsequence(this.#sqlite, end.id, end.consequence)
       if (end.told !== undefined) reportResult(this.#sqlite, end.told)
+      if (end.told?.vm !== undefined) applyRestored(this.#sqlite, end.id, end.told.vm)
       return true
     })
     if (ended) this.#changed(end.id)

@@ -1,26 +1,30 @@
 // What commands do to the records of VMs: a new one makes or changes a record, an ended one may drop it. Inside the command's transaction.
 
 import { HostletError } from '../../errors.ts'
-import type { VmSpecification } from '../../protocol/vm.ts'
+import type { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { isConstraintFault, type Sqlite } from './sqlite.ts'
 import type { NewCommand, VmConsequence } from './store.ts'
 
 export function applyIntent(sqlite: Sqlite, command: NewCommand): void {
   const { vm, intent } = command
   if (vm === undefined) return
-  if (intent.kind === 'create') insertVm(sqlite, command, intent.specification)
+  if (intent.kind === 'create') insertVm(sqlite, command, madeOf(intent.specification))
+  else if (intent.kind === 'restore')
+    insertVm(sqlite, command, { ...madeOf(intent.specification), ...restored(command, intent) })
   else changeVm(sqlite, command.id, { ...vm, wanted: intent.kind === 'want' ? intent.wanted : null })
 }
 
 /** The VM of an ended command, as its consequence says. */
 export function applyConsequence(sqlite: Sqlite, command: string, consequence: VmConsequence): void {
   if (consequence === 'none') return
-  const subject = sqlite.get<{ host: string; vm: string | null; vm_uuid: string | null }>(
-    'SELECT host, vm, vm_uuid FROM commands WHERE id = :command',
+  const subject = sqlite.get<{ verb: string; host: string; vm: string | null; vm_uuid: string | null }>(
+    'SELECT verb, host, vm, vm_uuid FROM commands WHERE id = :command',
     { command }
   )
   if (subject === undefined || subject.vm === null || subject.vm_uuid === null) return
   const { host, vm: name, vm_uuid: uuid } = subject
+  // A VM that was there before the restore into it failed stays.
+  if (subject.verb === 'vm.restore' && !isMadeBy(sqlite, uuid, command)) return
   const isReported = sqlite.get(
     'SELECT 1 FROM vm_reports WHERE host = :host AND uuid = :uuid AND present = 1',
     {
@@ -31,11 +35,31 @@ export function applyConsequence(sqlite: Sqlite, command: string, consequence: V
   if (consequence === 'forget' || isReported === undefined) dropVm(sqlite, { name, host, uuid })
 }
 
+/** A VM that was made of a backup is what its host says it is: the backup's specification may not have been known here. */
+export function applyRestored(
+  sqlite: Sqlite,
+  command: string,
+  { uuid, profile, cpus, memoryBytes }: VmSummary
+): void {
+  sqlite.run(
+    'UPDATE vms SET profile = :profile, cpus = :cpus, memory_bytes = :memoryBytes WHERE uuid = :uuid AND restored_by = :command',
+    { uuid, profile, cpus, memoryBytes, command }
+  )
+}
+
+function isMadeBy(sqlite: Sqlite, uuid: string, command: string): boolean {
+  const parameters = { uuid, command }
+  return (
+    sqlite.get('SELECT 1 FROM vms WHERE uuid = :uuid AND restored_by = :command', parameters) !== undefined
+  )
+}
+
 /** The VM's record and what was last said of it. Its generation stays: a later VM of the name goes on above it. */
 export function dropVm(sqlite: Sqlite, vm: { name: string; host: string; uuid: string }): void {
   const { name, host, uuid } = vm
   sqlite.run('DELETE FROM vms WHERE name = :name AND uuid = :uuid', { name, uuid })
   sqlite.run('DELETE FROM vm_reports WHERE host = :host AND uuid = :uuid', { host, uuid })
+  sqlite.run('DELETE FROM backup_schedules WHERE uuid = :uuid', { uuid })
 }
 
 function changeVm(
@@ -55,20 +79,45 @@ function changeVm(
   )
 }
 
-function insertVm(sqlite: Sqlite, command: NewCommand, specification: VmSpecification): void {
-  const { name, uuid, profile, cpus, memoryBytes } = specification
+interface NewVm {
+  readonly wanted: 'running' | 'stopped'
+  readonly profile: string
+  readonly cpus: number
+  readonly memoryBytes: number
+  readonly specification: string | null
+  readonly restoredBy: string | null
+}
+
+/** Without a specification: nothing is known yet, and its host will tell. */
+function madeOf(specification: VmSpecification | undefined): NewVm {
+  const { profile = '', cpus = 1, memoryBytes = 0 } = specification ?? {}
+  return {
+    ...{ wanted: 'running', profile, cpus, memoryBytes, restoredBy: null },
+    specification: specification === undefined ? null : JSON.stringify(withoutSecrets(specification))
+  }
+}
+
+function restored(
+  { id }: NewCommand,
+  { profile, wanted }: Restore
+): Pick<NewVm, 'profile' | 'wanted' | 'restoredBy'> {
+  return { profile, wanted, restoredBy: id }
+}
+
+type Restore = Extract<NewCommand['intent'], { kind: 'restore' }>
+
+function insertVm(sqlite: Sqlite, command: NewCommand, made: NewVm): void {
+  const { name, uuid, generation } = command.vm ?? { name: '', uuid: '', generation: 1 }
   try {
     sqlite.run(
       `INSERT INTO vms (name, uuid, host, wanted, generation, profile, cpus, memory_bytes, created_at, specification,
-         operation)
-       VALUES (:name, :uuid, :host, 'running', :generation, :profile, :cpus, :memoryBytes, :createdAt, :specification,
-         :id)`,
+         restored_by, operation)
+       VALUES (:name, :uuid, :host, :wanted, :generation, :profile, :cpus, :memoryBytes, :createdAt, :specification,
+         :restoredBy, :id)`,
       {
-        ...{ name, uuid, profile, cpus, memoryBytes },
+        ...{ name, uuid, generation, ...made },
         host: command.host,
-        generation: command.vm?.generation ?? 1,
         createdAt: command.createdAt,
-        specification: JSON.stringify(withoutSecrets(specification)),
         id: command.id
       }
     )

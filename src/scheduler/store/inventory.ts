@@ -74,15 +74,15 @@ function recordHost(sqlite: Sqlite, { host, inventory, at }: Merge): void {
 }
 
 /**
- * VMs that were known from reports only, or whose provision failed, and that nobody reports any more; and reports that
+ * VMs that were known from reports only, or whose making failed, and that nobody reports any more; and reports that
  * belong to no VM. One that was asked for and made stays: a person should see that it is missing.
  */
 function dropUnreported(sqlite: Sqlite, host: string): void {
   sqlite.run(
     `DELETE FROM vms WHERE host = :host AND NOT EXISTS
        (SELECT 1 FROM vm_reports WHERE vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid AND present = 1)
-     AND (specification IS NULL OR operation IN
-       (SELECT id FROM commands WHERE verb = 'vm.provision' AND state = 'failed'))`,
+     AND (specification IS NULL AND restored_by IS NULL OR operation IN
+       (SELECT id FROM commands WHERE state = 'failed' AND (verb = 'vm.provision' OR id = vms.restored_by)))`,
     { host }
   )
   sqlite.run(

@@ -99,6 +99,49 @@ export const mainMigrations: readonly string[] = [
   ALTER TABLE main.commands ADD COLUMN retry_at INTEGER;
   CREATE INDEX main.commands_open_by_host ON commands (host, sequence)
     WHERE state IN ('waiting', 'sent', 'running');
+  `,
+  // Backups, which outlive their VMs, and the command that made a VM out of one.
+  `
+  CREATE TABLE main.backup_snapshots (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    snapshot TEXT NOT NULL UNIQUE,
+    uuid TEXT NOT NULL,
+    target TEXT NOT NULL,
+    vm TEXT NOT NULL,
+    host TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    taken_at INTEGER NOT NULL,
+    operation TEXT,
+    origin TEXT,
+    record TEXT NOT NULL,
+    verification TEXT,
+    removed_at INTEGER
+  ) STRICT;
+  CREATE INDEX main.backup_snapshots_by_source ON backup_snapshots (uuid, target, number);
+  CREATE INDEX main.backup_snapshots_by_vm ON backup_snapshots (vm, taken_at);
+  CREATE INDEX main.backup_snapshots_by_time ON backup_snapshots (taken_at);
+  CREATE TABLE main.backup_runs (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    operation TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    vm TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    target TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    next_at INTEGER,
+    snapshot TEXT,
+    error TEXT
+  ) STRICT;
+  CREATE INDEX main.backup_runs_by_vm ON backup_runs (uuid, finished_at);
+  CREATE TABLE main.backup_sources (uuid TEXT PRIMARY KEY, specification TEXT NOT NULL) STRICT;
+  CREATE TABLE main.backup_schedules (
+    uuid TEXT PRIMARY KEY,
+    schedule TEXT NOT NULL,
+    set_at INTEGER NOT NULL
+  ) STRICT;
+  ALTER TABLE main.vms ADD COLUMN restored_by TEXT;
   `
 ]
 
@@ -172,5 +215,7 @@ export const observedMigrations: readonly string[] = [
   CREATE TABLE observed.key_uses (key TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
   `,
   // When the newest inventory was taken, by the clock of the host.
-  'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0'
+  'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
+  // Bytes of an operation that moves some.
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
 ]

@@ -1,5 +1,6 @@
 // The store on one machine: every table over one SQLite connection, and the bounds on what is kept.
 
+import { BackupTable } from './backup-table.ts'
 import { CommandTable } from './command-table.ts'
 import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
@@ -20,6 +21,7 @@ export class SqliteStore implements Store {
   readonly commands: CommandTable
   readonly metrics: MetricsTable
   readonly events: EventTable
+  readonly backups: BackupTable
   readonly keys: KeyTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
@@ -34,14 +36,24 @@ export class SqliteStore implements Store {
     this.commands = new CommandTable(sqlite)
     this.metrics = new MetricsTable(sqlite)
     this.events = new EventTable(sqlite)
+    this.backups = new BackupTable(sqlite)
     this.keys = new KeyTable(sqlite)
   }
 
   async prune(now: number): Promise<number> {
     const { commands, metrics, events } = this.#bounds
     const ended = `state NOT IN ('waiting', 'sent', 'running')`
+    const removed = 'removed_at IS NOT NULL'
     const counts = [
       this.#pruneTable({ table: 'commands', time: 'created_at', bound: commands, only: ended, now }),
+      this.#pruneTable({ table: 'backup_runs', time: 'finished_at', bound: commands, now }),
+      this.#pruneTable({
+        table: 'backup_snapshots',
+        time: 'removed_at',
+        bound: commands,
+        only: removed,
+        now
+      }),
       this.#pruneTable({ table: 'host_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'vm_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'events', time: 'received_at', bound: events, now }),
@@ -49,6 +61,8 @@ export class SqliteStore implements Store {
     ]
     if (counts[0] !== 0)
       this.#sqlite.run('DELETE FROM progress WHERE command NOT IN (SELECT id FROM commands)')
+    if (counts[2] !== 0)
+      this.#sqlite.run('DELETE FROM backup_sources WHERE uuid NOT IN (SELECT uuid FROM backup_snapshots)')
     return counts.reduce((sum, count) => sum + count, 0)
   }
 
@@ -67,8 +81,8 @@ export class SqliteStore implements Store {
 }
 
 interface Pruning {
-  readonly table: 'commands' | 'host_metrics' | 'vm_metrics' | 'events'
-  readonly time: 'created_at' | 'at' | 'received_at'
+  readonly table: 'commands' | 'backup_runs' | 'backup_snapshots' | 'host_metrics' | 'vm_metrics' | 'events'
+  readonly time: 'created_at' | 'finished_at' | 'removed_at' | 'at' | 'received_at'
   readonly bound: Bound
   readonly only?: string
   readonly now: number
