@@ -98,7 +98,9 @@ describe('an operation of the agent itself', () => {
       {
         name: 'long',
         apply: ({ signal }) =>
-          new Promise<undefined>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+          new Promise<undefined>((_resolve, reject) =>
+            signal.addEventListener('abort', () => reject(signal.reason))
+          )
       }
     ]
     const { id, ended } = await fixture.dispatcher.begin(request)
