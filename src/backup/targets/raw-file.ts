@@ -1,0 +1,37 @@
+// A disk as a raw file with holes: what is never written takes no room.
+
+import type { DiskTarget } from '../disk.ts'
+import { createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
+import { checkRange, checkSize, writesInFlightMax } from './ranges.ts'
+
+/** Makes the file, as long as the disk. Throws E_CONFLICT when it exists. */
+export async function createRawFile(path: string, sizeBytes: number): Promise<DiskTarget> {
+  checkSize(sizeBytes)
+  const file = await createFile(path)
+  try {
+    await file.truncate(sizeBytes)
+  } catch (error) {
+    await removeFile(file, path)
+    throw fileFault(error, path)
+  }
+  let over = false
+  return {
+    sizeBytes,
+    writesInFlightMax,
+    async write(offset, data, { signal }) {
+      signal.throwIfAborted()
+      checkRange(offset, data.length, sizeBytes)
+      await writeAll(file, path, data, offset)
+    },
+    async finish({ signal }) {
+      signal.throwIfAborted()
+      await finishFile(file, path)
+      over = true
+    },
+    async abort() {
+      if (over) return
+      over = true
+      await removeFile(file, path)
+    }
+  }
+}
