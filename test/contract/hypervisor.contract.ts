@@ -402,7 +402,7 @@ class EventLog {
   }
 }
 
-function definitionOf(
+export function definitionOf(
   { prefix, network, uid }: HypervisorSubject,
   suffix: string,
   { data = false, seedPath = null }: { data?: boolean; seedPath?: string | null } = {}
@@ -433,7 +433,16 @@ function definitionOf(
   }
 }
 
-async function makeDisks(hypervisor: Hypervisor, { specification, placement }: VmDefinition): Promise<void> {
+/** The base of every root disk here. */
+export async function storeBase(hypervisor: Hypervisor): Promise<void> {
+  const volume = { name: base, format: 'raw', sizeBytes: content.length } as const
+  await hypervisor.uploadBase(volume, Readable.from([content]), wait())
+}
+
+export async function makeDisks(
+  hypervisor: Hypervisor,
+  { specification, placement }: VmDefinition
+): Promise<void> {
   const { rootDiskBytes: capacityBytes, dataDiskBytes } = specification
   await hypervisor.createOverlay(
     { name: placement.rootVolume, base, baseFormat: 'raw', capacityBytes },
@@ -443,7 +452,10 @@ async function makeDisks(hypervisor: Hypervisor, { specification, placement }: V
   await hypervisor.createVolume({ name: placement.dataVolume, capacityBytes: dataDiskBytes }, wait())
 }
 
-async function removeVm(hypervisor: Hypervisor, { specification, placement }: VmDefinition): Promise<void> {
+export async function removeVm(
+  hypervisor: Hypervisor,
+  { specification, placement }: VmDefinition
+): Promise<void> {
   const { name } = specification
   if (await hypervisor.findVm(name, wait())) await hypervisor.cutPower(name, wait())
   await hypervisor.undefine(name, wait())
@@ -456,7 +468,7 @@ function addressIn({ subnet }: NetworkDefinition, host: number): string {
   return subnet.replace(/0\/24$/, String(host))
 }
 
-async function rejectsWith(code: ErrorCode, promise: Promise<unknown>): Promise<void> {
+export async function rejectsWith(code: ErrorCode, promise: Promise<unknown>): Promise<void> {
   await assert.rejects(promise, (error) => {
     assert.ok(error instanceof HostletError, String(error))
     assert.equal(error.code, code, error.message)
@@ -464,6 +476,6 @@ async function rejectsWith(code: ErrorCode, promise: Promise<unknown>): Promise<
   })
 }
 
-function wait() {
+export function wait() {
   return { signal: AbortSignal.timeout(waitMs) }
 }

@@ -1,5 +1,6 @@
 // A hypervisor on this machine's libvirt with a pool, network and names of its own, and their removal.
 
+import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -10,6 +11,7 @@ import type { NetworkDefinition } from '../../src/agent/host/network-xml.ts'
 import type { PoolDefinition } from '../../src/agent/host/volume-xml.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { silentLogger } from '../../src/lib/log.ts'
+import type { DiskRole } from '../../src/protocol/backup.ts'
 
 const run = promisify(execFile)
 const virshMs = 60_000
@@ -25,6 +27,8 @@ export interface LibvirtFixture {
   readonly directory: string
   readonly uid: number
   virsh(...args: string[]): Promise<string>
+  /** Fills a range of a running machine's disk through the device, as its guest would. */
+  fill(vm: string, role: DiskRole, range: { offset: number; length: number; byte: number }): Promise<void>
   dispose(): Promise<void>
 }
 
@@ -53,6 +57,7 @@ export async function openLibvirtFixture(): Promise<LibvirtFixture> {
     pool,
     trialUid: uid,
     runtimeDirectory,
+    scratch: { reserveBytes: 64 * 1024 ** 2 },
     clock: systemClock,
     log: silentLogger
   })
@@ -64,6 +69,7 @@ export async function openLibvirtFixture(): Promise<LibvirtFixture> {
     directory,
     uid,
     virsh,
+    fill,
     network: {
       name: prefix,
       bridge: `hlt${random.toString('hex')}`,
@@ -98,6 +104,18 @@ async function virsh(...args: string[]): Promise<string> {
   return stdout
 }
 
+async function fill(
+  vm: string,
+  role: DiskRole,
+  { offset, length, byte }: { offset: number; length: number; byte: number }
+): Promise<void> {
+  const device = `/machine/peripheral/virtio-disk${role === 'root' ? 0 : 1}/virtio-backend`
+  const command = `qemu-io -d ${device} "write -P ${byte} ${offset} ${length}"`
+  const answer = await virsh('qemu-monitor-command', '--hmp', vm, command)
+  // What was written is told in QEMU's log only; a fault is told here.
+  assert.equal(answer.trim(), '')
+}
+
 /** By name, so that a test that failed in the middle leaves nothing either. */
 async function removeAll(prefix: string): Promise<void> {
   const names = async (...args: string[]) =>
@@ -107,7 +125,7 @@ async function removeAll(prefix: string): Promise<void> {
       .filter((name) => name.startsWith(prefix))
   for (const name of await names('list', '--all', '--name')) {
     await virsh('destroy', name).catch(() => undefined)
-    await virsh('undefine', name, '--nvram').catch(() => undefined)
+    await virsh('undefine', name, '--nvram', '--checkpoints-metadata').catch(() => undefined)
   }
   for (const name of await names('net-list', '--all', '--name')) {
     await virsh('net-destroy', name).catch(() => undefined)

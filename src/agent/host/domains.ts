@@ -31,10 +31,11 @@ import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { ConnectionRole } from './connections.ts'
 import { stateOf } from './domain-state.ts'
 import { type DomainEnvironment, domainXml, emptySeedDriveXml } from './domain-xml.ts'
-import type { VmChange, VmDefinition, VmRecord, Wait } from './hypervisor.ts'
+import { backupReason, type VmChange, type VmDefinition, type VmRecord, type Wait } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
 import { changed, isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
+import { isMarked } from './pause-mark.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 import { renderXml } from './xml.ts'
 
@@ -103,7 +104,7 @@ export class Domains {
   }
 
   async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
-    const { domain, metadata } = await this.#require(name, wait)
+    const { domain, metadata } = await this.require(name, wait)
     const xml = renderXml(metadataElementPlain(changed(metadata, change)))
     // The definition only: a running machine's own copy is never read, and ends with it.
     const args = {
@@ -117,16 +118,16 @@ export class Domains {
     await attempt(`annotate VM ${name}`, () => this.#control.call(domainSetMetadata, args, quick(wait)))
   }
 
-  async start(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+  async start(name: string, wait: Wait, flags = 0): Promise<void> {
+    const { domain } = await this.require(name, wait)
     const doing = `start VM ${name}`
     await this.#unless(domain, doing, isOn, wait, () =>
-      this.#jobs.call(domainCreateWithFlags, { domain, flags: 0 }, { ...wait, deadlineMs: startMs })
+      this.#jobs.call(domainCreateWithFlags, { domain, flags }, { ...wait, deadlineMs: startMs })
     )
   }
 
   async pressPowerButton(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+    const { domain } = await this.require(name, wait)
     const flags = domainShutdownFlag.acpiPowerButton
     await this.#unless(domain, `press the power button of VM ${name}`, isOff, wait, () =>
       this.#control.call(domainShutdownFlags, { domain, flags }, quick(wait))
@@ -134,20 +135,20 @@ export class Domains {
   }
 
   async requestReboot(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+    const { domain } = await this.require(name, wait)
     const flags = domainRebootFlag.acpiPowerButton
     await attempt(`reboot VM ${name}`, () => this.#control.call(domainReboot, { domain, flags }, quick(wait)))
   }
 
   async reset(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+    const { domain } = await this.require(name, wait)
     await attempt(`reset VM ${name}`, () =>
       this.#control.call(domainReset, { domain, flags: 0 }, quick(wait))
     )
   }
 
   async cutPower(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+    const { domain } = await this.require(name, wait)
     const options = { ...wait, deadlineMs: destroyMs }
     await this.#unless(domain, `cut the power of VM ${name}`, isOff, wait, () =>
       this.#control.call(domainDestroyFlags, { domain, flags: 0 }, options)
@@ -155,9 +156,9 @@ export class Domains {
   }
 
   async ejectSeed(name: string, wait: Wait): Promise<void> {
-    const { domain } = await this.#require(name, wait)
+    const { domain } = await this.require(name, wait)
     const doing = `eject the seed of VM ${name}`
-    const on = isOn(await this.#state(domain, doing, wait))
+    const on = isOn(await this.stateOf(domain, doing, wait))
     const flags = deviceModifyFlag.config | (on ? deviceModifyFlag.live | deviceModifyFlag.force : 0)
     await attempt(doing, async () => {
       const args = { domain, xml: emptySeedDriveXml(), flags }
@@ -203,17 +204,18 @@ export class Domains {
     wait: Wait,
     change: () => Promise<unknown>
   ): Promise<void> {
-    if (done(await this.#state(domain, doing, wait))) return
+    if (done(await this.stateOf(domain, doing, wait))) return
     try {
       await change()
     } catch (error) {
       const late = isAnswer(error, errorCode.operationInvalid)
-      if (late && done(await this.#state(domain, doing, wait))) return
+      if (late && done(await this.stateOf(domain, doing, wait))) return
       throw fromLibvirt(error, doing)
     }
   }
 
-  async #state(domain: Domain, doing: string, wait: Wait): Promise<number> {
+  /** As a number of libvirt's. */
+  async stateOf(domain: Domain, doing: string, wait: Wait): Promise<number> {
     const reply = await attempt(doing, () =>
       this.#control.call(domainGetState, { domain, flags: 0 }, quick(wait))
     )
@@ -244,7 +246,10 @@ export class Domains {
     const look = await this.#look(domain, wait)
     if (look?.kind !== 'ours') return undefined
     const state = await this.#stateWords(domain, wait)
-    return state && { ...look.metadata, ...state, run: runOf(domain) }
+    if (state === undefined) return undefined
+    const forBackup = state.state === 'paused' && (await isMarked(this.#control, domain, wait))
+    const reason = forBackup ? backupReason : state.reason
+    return { ...look.metadata, state: state.state, reason, run: runOf(domain) }
   }
 
   async #foreign(domain: Domain, wait: Wait): Promise<ForeignDomain | undefined> {
@@ -290,7 +295,8 @@ export class Domains {
     )
   }
 
-  async #require(name: string, wait: Wait): Promise<{ domain: Domain; metadata: VmMetadata }> {
+  /** Throws E_NOT_FOUND, E_CONFLICT when it is somebody else's. */
+  async require(name: string, wait: Wait): Promise<{ domain: Domain; metadata: VmMetadata }> {
     const domain = await this.#lookup(name, wait)
     if (domain === undefined) throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
     return { domain, metadata: await this.#requireOurs(domain, wait) }

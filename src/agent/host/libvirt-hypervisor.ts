@@ -8,6 +8,8 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { type TrialResult, tryKvm } from './accelerator.ts'
 import { AcceleratorChoice } from './accelerator-choice.ts'
+import type { BackupRequest } from './backup-port.ts'
+import { type Backups, createBackups } from './backups.ts'
 import { BootRecord } from './boot-record.ts'
 import { type Capabilities, readCapabilities } from './capabilities.ts'
 import { Connections } from './connections.ts'
@@ -41,7 +43,20 @@ export interface LibvirtHypervisorOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly bootRecord?: BootRecord
+  readonly scratch?: ScratchSettings
+  /** Where libvirt keeps the directories of running domains. */
+  readonly qemuDirectory?: string
 }
+
+export interface ScratchSettings {
+  /** Another pool for scratch files than the one of the disks. */
+  readonly pool?: PoolDefinition
+  /** Room that no backup may take from the pool. */
+  readonly reserveBytes: number
+}
+
+const scratchDefault: ScratchSettings = { reserveBytes: 1024 ** 3 }
+const qemuDirectoryDefault = '/var/lib/libvirt/qemu'
 
 const recogniseMs = 10_000
 /** Domains that are being looked at because of an event, and events of one that wait for it. More are dropped. */
@@ -54,6 +69,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #domains: Domains
   readonly #volumes: Volumes
   readonly #networks: Networks
+  readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
   readonly #unrecognised = new Map<string, DomainEvent[]>()
@@ -80,8 +96,23 @@ export class LibvirtHypervisor implements Hypervisor {
       pool: options.pool.name,
       environment: (wait) => this.#environment(wait)
     })
-    this.#volumes = new Volumes({ connection, streamConnection, pool: options.pool })
+    const { pool, clock } = options
+    this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
     this.#networks = new Networks({ connection })
+    this.#backups = createBackups({
+      ...options,
+      connection,
+      domains: this.#domains,
+      networks: this.#networks,
+      volumes: this.#volumes,
+      scratchVolumes: options.scratch?.pool
+        ? new Volumes({ connection, streamConnection, clock, pool: options.scratch.pool })
+        : this.#volumes,
+      scratchReserveBytes: (options.scratch ?? scratchDefault).reserveBytes,
+      qemuDirectory: options.qemuDirectory ?? qemuDirectoryDefault
+    })
+    this.onStatus((status) => this.#backups.jobs.noteStatus(status))
+    this.onEvent((event) => this.#backups.jobs.note(event))
   }
 
   open(): void {
@@ -123,7 +154,7 @@ export class LibvirtHypervisor implements Hypervisor {
   listForeign = (wait: Wait) => this.#domains.listForeign(wait)
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
   annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)
-  start = (name: string, wait: Wait) => this.#domains.start(name, wait)
+  start = (name: string, wait: Wait) => this.#backups.pauses.start(name, wait)
   pressPowerButton = (name: string, wait: Wait) => this.#domains.pressPowerButton(name, wait)
   requestReboot = (name: string, wait: Wait) => this.#domains.requestReboot(name, wait)
   reset = (name: string, wait: Wait) => this.#domains.reset(name, wait)
@@ -134,6 +165,20 @@ export class LibvirtHypervisor implements Hypervisor {
   counters(wait: Wait) {
     return readCounters(this.#connections.get('statistics'), (uuid) => this.#domains.isOurs(uuid), wait)
   }
+
+  beginBackup = (vm: string, request: BackupRequest, wait: Wait) =>
+    this.#backups.jobs.begin(vm, request, wait)
+  clearBackup = (vm: string, keep: readonly string[], wait: Wait) => this.#backups.jobs.clear(vm, keep, wait)
+  listCheckpoints = (vm: string, wait: Wait) => this.#backups.checkpoints.list(vm, wait)
+  removeCheckpoint = (vm: string, name: string, wait: Wait) =>
+    this.#backups.checkpoints.remove(vm, name, wait)
+  redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
+    this.#backups.checkpoints.redefine(vm, checkpointXml, wait)
+  startPaused = (name: string, wait: Wait) => this.#backups.pauses.startPaused(name, wait)
+  resume = (name: string, wait: Wait) => this.#backups.pauses.resume(name, wait)
+  createImport = (volume: { name: string; sizeBytes: number }, wait: Wait) =>
+    this.#backups.imports.create(volume, wait)
+  finishImport = (name: string, wait: Wait) => this.#backups.imports.finish(name, wait)
 
   listVolumes = (wait: Wait) => this.#volumes.list(wait)
   findVolume = (name: string, wait: Wait) => this.#volumes.find(name, wait)
@@ -165,6 +210,7 @@ export class LibvirtHypervisor implements Hypervisor {
   listLeases = (network: string, wait: Wait) => this.#networks.listLeases(network, wait)
 
   async close(): Promise<void> {
+    await this.#backups[Symbol.asyncDispose]()
     await this.#connections.close()
   }
 

@@ -114,7 +114,14 @@ export class MemoryBackups {
     return {
       at: this.#clock.now(),
       ...this.#consistency(wasOff, request),
-      disks: sources.map(({ role, sizeBytes, source }) => ({ role, sizeBytes, open: async () => source })),
+      disks: sources.map(({ role, sizeBytes, source }) => ({
+        role,
+        sizeBytes,
+        open: async () => {
+          signal.throwIfAborted()
+          return source
+        }
+      })),
       signal,
       checkpointXml: renderXml(element('domaincheckpoint', {}, element('name', {}, request.checkpoint))),
       end: async ({ keepCheckpoint, signal: given }) => {

@@ -6,6 +6,9 @@ import type { ImageReference } from '../../protocol/vm.ts'
 /** Namespace and prefix of our element in a domain's metadata: what makes a domain ours. */
 export const metadataNamespace = 'https://hostlet.dev/xmlns/vm/1'
 export const metadataPrefix = 'hostlet'
+/** Of the element that marks a machine which stands paused for a backup. */
+export const pauseNamespace = 'https://hostlet.dev/xmlns/paused/1'
+export const pausePrefix = 'hostlet-paused'
 
 /** The read-only base volume of an image. The digest is the name, so that equal images are stored once. */
 export function baseVolumeName(image: Pick<ImageReference, 'sha256' | 'format'>): string {
@@ -24,9 +27,9 @@ export function shortId(vm: { name: string; uuid: string }): string {
   return `${vm.name}.${vm.uuid.slice(0, 8)}`
 }
 
-const diskName = /^(.+\.[0-9a-f]{8})\.(root|data)\.qcow2$/
+const diskName = /^(.+\.[0-9a-f]{8})\.(root|data)(\.[0-9a-f]{16}\.scratch)?\.qcow2$/
 
-/** The short id in the name of a VM's disk; undefined for any other volume. */
+/** The short id in the name of a VM's disk or scratch file; undefined for any other volume. */
 export function diskOwner(volumeName: string): string | undefined {
   return diskName.exec(volumeName)?.[1]
 }
@@ -37,6 +40,50 @@ export function rootVolumeName(vm: { name: string; uuid: string }): string {
 
 export function dataVolumeName(vm: { name: string; uuid: string }): string {
   return `${shortId(vm)}.data.qcow2`
+}
+
+/** What a backup job's own names are made of: short enough for a socket's path, and another for each snapshot. */
+export function backupToken(snapshot: string): string {
+  return createHash('sha256').update(snapshot).digest('hex').slice(0, 16)
+}
+
+/** The scratch file of a disk in a backup job: as a disk's name, so that it goes with its VM. */
+export function scratchVolumeName(
+  vm: { name: string; uuid: string },
+  { token, role }: { token: string; role: string }
+): string {
+  return `${shortId(vm)}.${role}.${token}.scratch.qcow2`
+}
+
+/** Whether a volume is a scratch file of a backup of this VM. */
+export function isScratchOf(vm: { name: string; uuid: string }, volumeName: string): boolean {
+  return volumeName.endsWith('.scratch.qcow2') && diskOwner(volumeName) === shortId(vm)
+}
+
+export function backupSocketName(token: string): string {
+  return `hostlet-backup-${token}.sock`
+}
+
+/** Whether a path ends in a name of `backupSocketName`. */
+export function isBackupSocket(path: string): boolean {
+  return /\/hostlet-backup-[0-9a-f]{16}\.sock$/.test(path)
+}
+
+/** What the secrets of a VM's scratch files are used for, as libvirt keeps it. */
+export function scratchSecretUsage(vm: { uuid: string }, name = ''): string {
+  return `hostlet-scratch/${vm.uuid}/${name}`
+}
+
+const checkpointPrefix = 'hostlet-'
+
+/** A checkpoint's name in libvirt. */
+export function checkpointName(name: string): string {
+  return `${checkpointPrefix}${name}`
+}
+
+/** Our name of a checkpoint; undefined when somebody else made it. */
+export function ownCheckpoint(libvirtName: string): string | undefined {
+  return libvirtName.startsWith(checkpointPrefix) ? libvirtName.slice(checkpointPrefix.length) : undefined
 }
 
 /**

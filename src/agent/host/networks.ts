@@ -57,6 +57,16 @@ export class Networks {
     if (!active) await attempt(doing, () => this.#start(found, wait))
   }
 
+  /** Starts a network that is defined and does not run. Throws E_NOT_FOUND. */
+  async activate(name: string, wait: Wait): Promise<void> {
+    await using _held = await this.#changes.acquire(name, wait.signal)
+    const network = await this.#require(name, wait)
+    await attempt(`start network ${name}`, async () => {
+      const { active } = await this.#control.call(networkIsActive, { network }, quick(wait))
+      if (!active) await this.#start(network, wait)
+    })
+  }
+
   async listReservations(name: string, wait: Wait): Promise<readonly Lease[]> {
     return (await this.#reservations(await this.#require(name, wait), wait)).map(
       ({ macAddress, address }) => ({

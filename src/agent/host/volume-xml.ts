@@ -38,6 +38,16 @@ export function baseVolumeXml({ name, sizeBytes }: { name: string; sizeBytes: nu
   return volumeXml({ name, capacityBytes: sizeBytes, target: [format('raw'), permissions('0444')] })
 }
 
+/** A file for an upload that only its owner reads, until libvirt hands it to a QEMU. */
+export function privateVolumeXml({ name, sizeBytes }: { name: string; sizeBytes: number }): string {
+  return volumeXml({ name, capacityBytes: sizeBytes, target: [format('raw'), permissions('0600')] })
+}
+
+/** An empty file that another user than libvirt's will fill. */
+export function ownedVolumeXml({ name, uid, gid }: { name: string; uid: number; gid: number }): string {
+  return volumeXml({ name, capacityBytes: 0, target: [format('raw'), permissions('0600', { uid, gid })] })
+}
+
 /** Compat 1.1, since libvirt's default of 0.10 cannot hold the bitmaps that backups need. */
 export function diskVolumeXml(volume: {
   name: string
@@ -74,12 +84,12 @@ function format(type: string): XmlElement {
   return element('format', { type })
 }
 
-function permissions(mode: string): XmlElement {
+function permissions(mode: string, { uid, gid } = { uid: 0, gid: 0 }): XmlElement {
   return element(
     'permissions',
     {},
     element('mode', {}, mode),
-    element('owner', {}, '0'),
-    element('group', {}, '0')
+    element('owner', {}, String(uid)),
+    element('group', {}, String(gid))
   )
 }

@@ -15,6 +15,7 @@ import {
   storagePoolGetXmlDesc,
   storagePoolListAllVolumes,
   storagePoolLookupByName,
+  storagePoolRefresh,
   storageVolCreateXml,
   storageVolDelete,
   storageVolDownload,
@@ -24,10 +25,20 @@ import {
   storageXmlFlag
 } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
+import { Backoff } from '../../lib/backoff.ts'
+import type { Clock } from '../../lib/clock.ts'
 import type { ConnectionRole } from './connections.ts'
 import type { VolumeRecord, Wait } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
-import { baseVolumeXml, diskVolumeXml, type PoolDefinition, poolXml, requireSamePool } from './volume-xml.ts'
+import {
+  baseVolumeXml,
+  diskVolumeXml,
+  ownedVolumeXml,
+  type PoolDefinition,
+  poolXml,
+  privateVolumeXml,
+  requireSamePool
+} from './volume-xml.ts'
 
 const quickMs = 10_000
 const createMs = 120_000
@@ -35,10 +46,15 @@ const cleanUpMs = 30_000
 /** What a new qcow2 needs before it holds anything, with its directory entry and journal. */
 const newDiskBytes = 1024 * 1024
 
+/** Uploads of images take minutes where the disk is slow. */
+const refreshAgainMs = 200
+const refreshesMax = 120
+
 export interface VolumesOptions {
   readonly connection: (role: ConnectionRole) => Connection
   readonly streamConnection: (signal: AbortSignal) => Promise<Connection>
   readonly pool: PoolDefinition
+  readonly clock: Pick<Clock, 'sleep'>
 }
 
 export class Volumes {
@@ -72,19 +88,46 @@ export class Volumes {
   }
 
   async uploadBase(
-    { name, sizeBytes }: { name: string; sizeBytes: number },
+    volume: { name: string; sizeBytes: number },
     content: Readable,
     wait: Wait
   ): Promise<void> {
-    const doing = `store image ${name}`
-    try {
-      if ((await this.#lookup(name, wait)) !== undefined)
-        throw new HostletError('E_CONFLICT', `volume ${name} exists already`)
-      await this.#requireSpace(sizeBytes, doing, wait)
-      const volume = await this.#create(baseVolumeXml({ name, sizeBytes }), doing, wait)
-      await this.#upload(volume, { content, sizeBytes, doing }, wait)
-    } finally {
-      content.destroy()
+    const { name } = volume
+    await this.#store(volume, { content, xml: baseVolumeXml(volume), doing: `store image ${name}` }, wait)
+  }
+
+  /** A file of which libvirt need not know what it is, for nobody's eyes but its QEMU's. Destroys `content` in any case. */
+  async storePrivate(
+    volume: { name: string; sizeBytes: number },
+    content: Readable,
+    wait: Wait
+  ): Promise<void> {
+    const doing = `store ${volume.name}`
+    await this.#store(volume, { content, xml: privateVolumeXml(volume), doing }, wait)
+  }
+
+  /** An empty file that `uid` may write. */
+  async createOwned(
+    volume: { name: string; uid: number; gid: number },
+    wait: Wait
+  ): Promise<{ path: string }> {
+    const doing = `make room for ${volume.name}`
+    await this.#requireSpace(newDiskBytes, doing, wait)
+    return { path: (await this.#create(ownedVolumeXml(volume), doing, wait)).key }
+  }
+
+  /** Has libvirt read what is in the pool, as it must after somebody else wrote there. It refuses during uploads. */
+  async refresh(name: string, wait: Wait): Promise<void> {
+    const pool = await this.#ensured(wait)
+    const backoff = new Backoff({ baseMs: refreshAgainMs, capMs: refreshAgainMs * 10 })
+    for (let left = refreshesMax; ; left--) {
+      try {
+        await this.#jobs.call(storagePoolRefresh, { pool, flags: 0 }, { ...wait, deadlineMs: createMs })
+        return
+      } catch (error) {
+        if (left <= 1 || !isBusy(error)) throw fromLibvirt(error, `look at volume ${name}`)
+        await this.#options.clock.sleep(backoff.nextMs(), wait.signal)
+      }
     }
   }
 
@@ -134,6 +177,22 @@ export class Volumes {
     const options = { ...wait, deadlineMs: createMs }
     const args = { pool, xml, flags: 0 }
     return (await attempt(doing, () => this.#jobs.call(storageVolCreateXml, args, options))).volume
+  }
+
+  async #store(
+    { name, sizeBytes }: { name: string; sizeBytes: number },
+    { content, xml, doing }: { content: Readable; xml: string; doing: string },
+    wait: Wait
+  ): Promise<void> {
+    try {
+      if ((await this.#lookup(name, wait)) !== undefined)
+        throw new HostletError('E_CONFLICT', `volume ${name} exists already`)
+      await this.#requireSpace(sizeBytes, doing, wait)
+      const volume = await this.#create(xml, doing, wait)
+      await this.#upload(volume, { content, sizeBytes, doing }, wait)
+    } finally {
+      content.destroy()
+    }
   }
 
   /** Whatever ends an upload early, half a volume is never left under the name of a whole one. */
@@ -252,6 +311,11 @@ async function ensurePool(
     }
     return pool
   })
+}
+
+/** libvirt's internal error is all that it says of a pool with uploads under way. */
+function isBusy(error: unknown): boolean {
+  return isAnswer(error, errorCode.internalError) || isAnswer(error, errorCode.operationInvalid)
 }
 
 function noSpace(facts: {

@@ -1,0 +1,135 @@
+// Checkpoints of ours in libvirt: listed, removed with their bitmaps where that can be, and told to libvirt again.
+
+import {
+  type Checkpoint,
+  type Connection,
+  checkpointCreateFlag,
+  checkpointDeleteFlag,
+  checkpointListFlag,
+  domainCheckpointCreateXml,
+  domainCheckpointDelete,
+  domainCheckpointGetXmlDesc,
+  domainCheckpointLookupByName,
+  domainListAllCheckpoints,
+  domainState,
+  errorCode
+} from 'node-libvirt'
+import { HostletError } from '../../errors.ts'
+import { checkpointNameIn } from './backup-xml.ts'
+import type { ConnectionRole } from './connections.ts'
+import type { Domains } from './domains.ts'
+import type { Wait } from './hypervisor.ts'
+import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { checkpointName, ownCheckpoint } from './names.ts'
+
+export interface CheckpointsOptions {
+  readonly connection: (role: ConnectionRole) => Connection
+  readonly domains: Pick<Domains, 'require' | 'stateOf'>
+}
+
+const quickMs = 10_000
+const deleteMs = 60_000
+
+export class Checkpoints {
+  readonly #options: CheckpointsOptions
+
+  constructor(options: CheckpointsOptions) {
+    this.#options = options
+  }
+
+  async list(vm: string, wait: Wait): Promise<readonly string[]> {
+    const { domain } = await this.#options.domains.require(vm, wait)
+    const args = { domain, needResults: true, flags: checkpointListFlag.topological }
+    const { checkpoints } = await attempt(`list checkpoints of VM ${vm}`, () =>
+      this.#control.call(domainListAllCheckpoints, args, quick(wait))
+    )
+    return checkpoints.map(({ name }) => ownCheckpoint(name)).filter((name) => name !== undefined)
+  }
+
+  /** Its XML without the domain's, which is added again when libvirt is told of it. */
+  async xml(vm: string, name: string, wait: Wait): Promise<string> {
+    const checkpoint = await this.#find(vm, name, wait)
+    if (checkpoint === undefined) throw new HostletError('E_NOT_FOUND', `VM ${vm} has no checkpoint ${name}`)
+    const args = { checkpoint, flags: 0 }
+    const { xml } = await attempt(`look at checkpoint ${name} of VM ${vm}`, () =>
+      this.#control.call(domainCheckpointGetXmlDesc, args, quick(wait))
+    )
+    return xml
+  }
+
+  /** A bitmap that a crash left inconsistent goes with it where QEMU runs; where it cannot be removed, what libvirt knows does. */
+  async remove(vm: string, name: string, wait: Wait): Promise<void> {
+    const checkpoint = await this.#find(vm, name, wait)
+    if (checkpoint === undefined) return
+    const doing = `remove checkpoint ${name} of VM ${vm}`
+    const state = await this.#options.domains.stateOf(checkpoint.domain, doing, wait)
+    const off = state === domainState.shutOff || state === domainState.crashed
+    if (!off && (await this.#removed(checkpoint, doing, wait))) return
+    await orAbsent(errorCode.noDomainCheckpoint, doing, () =>
+      this.#delete(checkpoint, checkpointDeleteFlag.metadataOnly, wait)
+    )
+  }
+
+  async redefine(vm: string, xml: string, wait: Wait): Promise<void> {
+    const { domain } = await this.#options.domains.require(vm, wait)
+    const doing = `redefine a checkpoint of VM ${vm}`
+    const name = ownCheckpoint(checkpointNameIn(xml))
+    if (name !== undefined && (await this.#find(vm, name, wait)) !== undefined) return
+    const state = await this.#options.domains.stateOf(domain, doing, wait)
+    const off = state === domainState.shutOff || state === domainState.crashed
+    // Of a VM that is off nobody can tell; its next backup does.
+    const flags = checkpointCreateFlag.redefine | (off ? 0 : checkpointCreateFlag.redefineValidate)
+    try {
+      await this.#jobs.call(domainCheckpointCreateXml, { domain, xml, flags }, quick(wait))
+    } catch (error) {
+      throw staleOr(error, doing)
+    }
+  }
+
+  /** False when libvirt finds the bitmap inconsistent or missing. */
+  async #removed(checkpoint: Checkpoint, doing: string, wait: Wait): Promise<boolean> {
+    try {
+      await this.#delete(checkpoint, 0, wait)
+      return true
+    } catch (error) {
+      if (isAnswer(error, errorCode.noDomainCheckpoint)) return true
+      const spoilt = [errorCode.checkpointInconsistent, errorCode.internalError, errorCode.operationInvalid]
+      if (spoilt.some((code) => isAnswer(error, code))) return false
+      throw fromLibvirt(error, doing)
+    }
+  }
+
+  async #delete(checkpoint: Checkpoint, flags: number, wait: Wait): Promise<void> {
+    const options = { signal: wait.signal, deadlineMs: deleteMs }
+    await this.#jobs.call(domainCheckpointDelete, { checkpoint, flags }, options)
+  }
+
+  async #find(vm: string, name: string, wait: Wait): Promise<Checkpoint | undefined> {
+    const { domain } = await this.#options.domains.require(vm, wait)
+    const args = { domain, name: checkpointName(name), flags: 0 }
+    const found = await orAbsent(errorCode.noDomainCheckpoint, `find checkpoint ${name} of VM ${vm}`, () =>
+      this.#control.call(domainCheckpointLookupByName, args, quick(wait))
+    )
+    return found?.checkpoint
+  }
+
+  get #control(): Connection {
+    return this.#options.connection('control')
+  }
+
+  get #jobs(): Connection {
+    return this.#options.connection('jobs')
+  }
+}
+
+/** What libvirt answers when a bitmap is not, or not any more, what a checkpoint says. */
+export function staleOr(error: unknown, doing: string): HostletError {
+  const stale = [errorCode.noDomainCheckpoint, errorCode.checkpointInconsistent]
+  const failure = fromLibvirt(error, doing)
+  if (!stale.some((code) => isAnswer(error, code))) return failure
+  return new HostletError('E_STALE', failure.message, { cause: error, details: failure.details })
+}
+
+function quick(wait: Wait): Wait & { deadlineMs: number } {
+  return { signal: wait.signal, deadlineMs: quickMs }
+}
