@@ -1,6 +1,19 @@
 // Every request and answer of the scheduler's HTTP API, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import {
+  BackupExportParams,
+  BackupPruneParams,
+  BackupRecord,
+  BackupSchedule,
+  backupOrigins,
+  RepositoryName,
+  SnapshotChoice,
+  TransferProgress,
+  Verification,
+  VmBackupParams,
+  VmRestoreParams
+} from './backup.ts'
 import { ErrorReportSchema } from './command.ts'
 import { CaHash } from './enrollment.ts'
 import { Condition, vmEventKinds } from './messages.ts'
@@ -168,6 +181,8 @@ export const OperationView = Type.Object(
     steps: Type.Optional(Type.Integer({ minimum: 1 })),
     ratio: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     note: Type.Optional(ShortText),
+    /** Bytes of the step, where it moves some. */
+    transfer: Type.Optional(TransferProgress),
     createdAt: Timestamp,
     expiresAt: Timestamp,
     startedAt: Type.Optional(Timestamp),
@@ -286,6 +301,123 @@ export type EmptyRequest = Static<typeof EmptyRequest>
 /** Body of `POST /v1/hosts/{id}/images`. */
 export const PrefetchRequest = ImageReference
 export type PrefetchRequest = Static<typeof PrefetchRequest>
+
+// Backups
+
+const { vm: _inPath, ...backupFields } = VmBackupParams.properties
+/** Body of `POST /v1/vms/{name}/backup`. */
+export const BackupRequest = Type.Object(backupFields, strict)
+export type BackupRequest = Static<typeof BackupRequest>
+
+/** The VM that was backed up: by its name where that says which, or by its UUID. */
+export const BackupSource = Type.Union([VmName, Uuid])
+
+export const RestoreRequest = Type.Object(
+  {
+    source: BackupSource,
+    /** The newest that is known when absent. */
+    snapshot: Type.Optional(SnapshotChoice),
+    /** Needed only where the scheduler knows no backup of the source, or knows some in several repositories. */
+    target: Type.Optional(RepositoryName),
+    /** Name of the VM that is made, or with `replace` of the one whose disks are replaced; the source's when absent. */
+    name: Type.Optional(VmName),
+    /** Host of a new VM. Without it one that knows the repository and has most free memory. */
+    host: Type.Optional(HostId),
+    profile: VmRestoreParams.properties.profile,
+    replace: VmRestoreParams.properties.replace,
+    start: VmRestoreParams.properties.start
+  },
+  strict
+)
+export type RestoreRequest = Static<typeof RestoreRequest>
+
+/** A snapshot as its host told of it, and what became known since. */
+export const BackupView = Type.Object(
+  {
+    ...BackupRecord.properties,
+    /** Absent for one that was found in a repository and never reported. */
+    operation: Type.Optional(CommandId),
+    origin: Type.Optional(Type.Enum([...backupOrigins])),
+    /** What the last look at it found; absent where nobody has looked. */
+    verification: Type.Optional(Verification),
+    removedAt: Type.Optional(Timestamp)
+  },
+  strict
+)
+export type BackupView = Static<typeof BackupView>
+
+export const BackupReply = Type.Object({ backup: BackupView }, strict)
+export type BackupReply = Static<typeof BackupReply>
+
+/** Newest first. */
+export const BackupList = Type.Object({ backups: Type.Array(BackupView), more: Type.Boolean() }, strict)
+export type BackupList = Static<typeof BackupList>
+
+export const BackupQuery = Type.Object(
+  {
+    vm: Type.Optional(BackupSource),
+    host: Type.Optional(HostId),
+    target: Type.Optional(RepositoryName),
+    /** Also those that were removed. */
+    removed: Type.Optional(Type.Boolean()),
+    limit: Limit
+  },
+  strict
+)
+export type BackupQuery = Static<typeof BackupQuery>
+
+/** `host`: who looks, instead of the host that made the backup. */
+export const VerifyBackupRequest = Type.Object(
+  { boot: Type.Optional(Type.Boolean()), host: Type.Optional(HostId) },
+  strict
+)
+export type VerifyBackupRequest = Static<typeof VerifyBackupRequest>
+
+export const PruneBackupsRequest = Type.Object(
+  {
+    source: BackupSource,
+    target: Type.Optional(RepositoryName),
+    keep: BackupPruneParams.properties.keep,
+    dryRun: BackupPruneParams.properties.dryRun,
+    host: Type.Optional(HostId)
+  },
+  strict
+)
+export type PruneBackupsRequest = Static<typeof PruneBackupsRequest>
+
+const { disk, format, path } = BackupExportParams.properties
+/** `path` is a file on the host. */
+export const ExportBackupRequest = Type.Object({ disk, format, path, host: Type.Optional(HostId) }, strict)
+export type ExportBackupRequest = Static<typeof ExportBackupRequest>
+
+/** Body of `POST /v1/hosts/{id}/backups`: what lies in a repository, as the host reads it. */
+export const ListBackupsRequest = Type.Object({ target: RepositoryName, source: Type.Optional(Uuid) }, strict)
+export type ListBackupsRequest = Static<typeof ListBackupsRequest>
+
+/** The schedule as last set through this scheduler, and how the last run went, whoever asked for it. */
+export const BackupScheduleView = Type.Object(
+  {
+    vm: VmName,
+    schedule: Type.Union([BackupSchedule, Type.Null()]),
+    lastRun: Type.Optional(
+      Type.Object(
+        {
+          operation: CommandId,
+          target: RepositoryName,
+          origin: Type.Enum([...backupOrigins]),
+          startedAt: Timestamp,
+          finishedAt: Timestamp,
+          nextAt: Type.Optional(Timestamp),
+          snapshot: Type.Optional(Uuid),
+          error: Type.Optional(ErrorReportSchema)
+        },
+        strict
+      )
+    )
+  },
+  strict
+)
+export type BackupScheduleView = Static<typeof BackupScheduleView>
 
 // Metrics and events
 

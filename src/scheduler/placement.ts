@@ -11,9 +11,15 @@ export interface Candidate {
   readonly availableBytes: number | undefined
 }
 
+export interface Wanted {
+  readonly memoryBytes: number
+  /** The verb that puts it there. */
+  readonly verb: 'vm.provision' | 'vm.restore'
+}
+
 /** Throws E_UNAVAILABLE when no host can be asked, E_CAPACITY when none has so much memory left. */
-export function place(memoryBytes: number, candidates: readonly Candidate[]): HostRecord {
-  const able = candidates.filter(({ host }) => canTake(host))
+export function place({ memoryBytes, verb }: Wanted, candidates: readonly Candidate[]): HostRecord {
+  const able = candidates.filter(({ host }) => canTake(host, verb))
   const best = able.toSorted((left, right) => freeBytes(right) - freeBytes(left))[0]
   if (best === undefined)
     throw new HostletError(
@@ -28,9 +34,9 @@ export function place(memoryBytes: number, candidates: readonly Candidate[]): Ho
   )
 }
 
-function canTake({ revokedAt, report }: HostRecord): boolean {
+function canTake({ revokedAt, report }: HostRecord, verb: string): boolean {
   if (revokedAt !== undefined || report?.state !== 'connected' || report.facts === undefined) return false
-  return report.hypervisor !== 'away' && report.verbs.includes('vm.provision')
+  return report.hypervisor !== 'away' && report.verbs.includes(verb)
 }
 
 /** The smaller of what is not promised to VMs yet and what is not used now. */

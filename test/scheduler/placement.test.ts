@@ -48,8 +48,8 @@ describe('placement', () => {
     const promised = candidate('promised', { placedBytes: 7 * gibibyte })
     const used = candidate('used', { availableBytes: 2 * gibibyte })
     const half = candidate('half', { placedBytes: 4 * gibibyte, availableBytes: 6 * gibibyte })
-    assert.equal(place(gibibyte, [promised, used, half]).id, 'half')
-    assert.equal(place(gibibyte, [promised, used]).id, 'used')
+    assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used, half]).id, 'half')
+    assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used]).id, 'used')
   })
 
   const unable: readonly [string, Candidate][] = [
@@ -62,9 +62,9 @@ describe('placement', () => {
   ]
   for (const [why, host] of unable)
     it(`passes over a host that ${why}`, () => {
-      assert.throws(() => place(1, [host]), { code: 'E_UNAVAILABLE' })
+      assert.throws(() => place({ memoryBytes: 1, verb: 'vm.provision' }, [host]), { code: 'E_UNAVAILABLE' })
       const small = candidate('small', { placedBytes: 7 * gibibyte })
-      assert.equal(place(1, [host, small]).id, 'small')
+      assert.equal(place({ memoryBytes: 1, verb: 'vm.provision' }, [host, small]).id, 'small')
     })
 
   it('names the fullest offer when none is enough', () => {
@@ -72,7 +72,7 @@ describe('placement', () => {
       candidate('a', { placedBytes: 6 * gibibyte }),
       candidate('b', { placedBytes: 9 * gibibyte })
     ]
-    assert.throws(() => place(4 * gibibyte, hosts), {
+    assert.throws(() => place({ memoryBytes: 4 * gibibyte, verb: 'vm.provision' }, hosts), {
       code: 'E_CAPACITY',
       details: { host: 'a', freeBytes: 2 * gibibyte, neededBytes: 4 * gibibyte }
     })

@@ -26,7 +26,7 @@ describe('docs/protocol.md', () => {
   })
 
   it('has a line for every route with its tier, and for no other', () => {
-    const lines = [...text.matchAll(/^\| `((?:GET|POST|DELETE) [^`]+)` \| (\w*) ?\|/gm)]
+    const lines = [...text.matchAll(/^\| `((?:GET|POST|PUT|DELETE) [^`]+)` \| (\w*) ?\|/gm)]
     const described = lines.map(([, route, tier]) => `${route} ${tier}`)
     const actual = routes.map(({ method, path, tier }) => `${method} ${path} ${tier === 'open' ? '' : tier}`)
     assert.deepEqual(described.sort(), actual.sort())

@@ -1,7 +1,7 @@
 // Finding what a path names, or E_NOT_FOUND with where to look.
 
 import { HostletError } from '../../errors.ts'
-import type { CommandRecord, HostRecord, Store, VmRecord } from '../store/store.ts'
+import type { BackupEntry, CommandRecord, HostRecord, Store, VmRecord } from '../store/store.ts'
 
 /** Items of a list when the asker gives no limit. */
 export const listItemsDefault = 100
@@ -19,6 +19,13 @@ export async function findVm(store: Store, name: string): Promise<VmRecord> {
 
 export async function findCommand(store: Store, id: string): Promise<CommandRecord> {
   return (await store.commands.find(id)) ?? missing(`there is no operation ${id}`, 'hostlet op ls')
+}
+
+export async function findBackup(store: Store, snapshot: string): Promise<BackupEntry> {
+  return (
+    (await store.backups.find(snapshot)) ??
+    missing(`there is no backup ${snapshot} that this scheduler knows`, 'hostlet backup ls')
+  )
 }
 
 function missing(what: string, command: string): never {

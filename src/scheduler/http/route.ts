@@ -44,7 +44,7 @@ export interface Call<Params, Query, Body> {
 }
 
 export interface Route {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** With `{name}` for parameters, as OpenAPI writes them. */
   readonly path: string
   /** `open`: without an API key. */

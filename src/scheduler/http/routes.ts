@@ -1,11 +1,13 @@
 // The one list of routes.
 
 import type { Route } from './route.ts'
+import { backupRoutes } from './routes/backups.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { restoreRoutes } from './routes/restores.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { vmRoutes } from './routes/vms.ts'
@@ -14,6 +16,8 @@ export const routes: readonly Route[] = [
   ...statusRoutes,
   ...hostRoutes,
   ...vmRoutes,
+  ...backupRoutes,
+  ...restoreRoutes,
   ...operationRoutes,
   ...observationRoutes,
   ...tokenRoutes,

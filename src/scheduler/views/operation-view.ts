@@ -23,7 +23,8 @@ export function operationView(record: CommandRecord, context: OperationContext):
       stepIndex: record.stepIndex,
       steps: record.steps,
       ratio: record.ratio,
-      note: record.note
+      note: record.note,
+      transfer: record.transfer
     }),
     createdAt,
     expiresAt,
@@ -53,12 +54,15 @@ const hints: {
     hostConnected
       ? `Follow it with "hostlet op wait ${id}".`
       : `Host ${host} is away, and may be working on it: what it did is told when it comes back.`,
-  done: ({ verb, vm, host }) =>
-    vm === undefined || verb === 'vm.teardown'
-      ? `Nothing to do. See "hostlet host show ${host}".`
-      : `Nothing to do. See "hostlet vm show ${vm}".`,
+  done: (record) => `Nothing to do. See "${whereToLook(record)}".`,
   failed: failureHint,
   expired: ({ error, host }) => error?.message ?? `Bring host ${host} back, then ask again.`
+}
+
+function whereToLook({ verb, vm, host }: CommandRecord): string {
+  if (verb === 'vm.backup') return `hostlet backup ls --vm ${vm ?? ''}`
+  if (verb.startsWith('backup.')) return 'hostlet backup ls'
+  return vm === undefined || verb === 'vm.teardown' ? `hostlet host show ${host}` : `hostlet vm show ${vm}`
 }
 
 function hint(record: CommandRecord, context: OperationContext): string {

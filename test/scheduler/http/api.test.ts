@@ -9,7 +9,16 @@ import { compile } from '../../../src/protocol/validate.ts'
 import { failuresMax, failureWindowMs } from '../../../src/scheduler/http/failure-limiter.ts'
 import { routes } from '../../../src/scheduler/http/routes.ts'
 import type { AskOptions } from '../support/api-client.ts'
-import { metricsSample, specification, uuid1, vmSample, vmSummary } from '../support/samples.ts'
+import {
+  backupRecord,
+  backupReport,
+  metricsSample,
+  snapshot1,
+  specification,
+  uuid1,
+  vmSample,
+  vmSummary
+} from '../support/samples.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
 const unknownKey = `hlk_${'A'.repeat(43)}`
@@ -385,6 +394,7 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
     const agent = await lone.enroll()
     await agent.connect()
     agent.sendInventory({ vms: [vmSummary()] })
+    agent.send({ type: 'backups', reports: [backupReport(uuid1, backupRecord(agent.id))] })
     agent.send({ type: 'metrics', samples: [metricsSample(5, [vmSample()])] })
     agent.send({
       type: 'event',
@@ -401,7 +411,8 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
     const named: Record<string, string> = {
       '/v1/hosts': agent.id,
       '/v1/vms': 'web-1',
-      '/v1/operations': operation.id
+      '/v1/operations': operation.id,
+      '/v1/backups': snapshot1
     }
     const read = routes.filter(({ method }) => method === 'GET')
     assert.ok(read.length > 15)

@@ -1,5 +1,6 @@
 // Values that fit the schemas, for tests to send.
 
+import type { BackupRecord, BackupReport } from '../../../src/protocol/backup.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../../src/protocol/metrics.ts'
 import type { HostFacts, VmSummary } from '../../../src/protocol/vm.ts'
 
@@ -86,4 +87,46 @@ export function vmSample(change: Partial<VmSample> = {}): VmSample {
 
 export function metricsSample(at: number, vms: readonly VmSample[] = []): MetricsSample {
   return { at, host: hostSample(), vms: [...vms] }
+}
+
+export const snapshot1 = 'aaaaaaaa-1111-4111-8111-111111111111'
+export const snapshot2 = 'aaaaaaaa-2222-4222-8222-222222222222'
+
+export function backupRecord(host: string, change: Partial<BackupRecord> = {}): BackupRecord {
+  return {
+    snapshot: snapshot1,
+    target: 'main',
+    vm: 'web-1',
+    uuid: uuid1,
+    host,
+    sequence: 1,
+    previous: null,
+    kind: 'full',
+    consistency: 'crash',
+    at: 10_000,
+    durationMs: 1_500,
+    disks: [{ role: 'root', sizeBytes: gibibyte, allocatedBytes: gibibyte / 4 }],
+    readBytes: gibibyte / 4,
+    storedBytes: 64 * 1024 ** 2,
+    ...change
+  }
+}
+
+export function backupReport(
+  id: string,
+  record: BackupRecord,
+  change: Partial<BackupReport> = {}
+): BackupReport {
+  const { vm, uuid, target, at } = record
+  return {
+    id,
+    vm,
+    uuid,
+    target,
+    origin: 'schedule',
+    startedAt: at,
+    finishedAt: at + 1_500,
+    record,
+    ...change
+  }
 }

@@ -32,6 +32,14 @@ export const agentVerbs = [
   'vm.teardown',
   'vm.state',
   'vm.list',
+  'vm.backup',
+  'vm.restore',
+  'vm.backup-schedule',
+  'backup.list',
+  'backup.verify',
+  'backup.prune',
+  'backup.export',
+  'operation.cancel',
   'image.prefetch',
   'host.facts'
 ]

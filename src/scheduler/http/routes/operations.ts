@@ -1,11 +1,21 @@
-// Operations: list, look, and wait for their end.
+// Operations: list, look, wait for their end, and cancel.
 
+import { HostletError } from '../../../errors.ts'
 import { Type } from '../../../lib/schema.ts'
-import { OperationList, OperationQuery, OperationReply, WaitQuery } from '../../../protocol/api.ts'
+import {
+  EmptyRequest,
+  OperationList,
+  OperationQuery,
+  OperationReply,
+  operationStatesEnded,
+  WaitQuery
+} from '../../../protocol/api.ts'
 import { CommandId, strict } from '../../../protocol/names.ts'
-import { viewOf } from '../ask.ts'
-import { findCommand, listItemsDefault } from '../lookup.ts'
-import { defineRoute } from '../route.ts'
+import { consequenceOfEnd } from '../../consequences.ts'
+import type { CommandRecord } from '../../store/store.ts'
+import { ask, viewOf } from '../ask.ts'
+import { findCommand, findHost, listItemsDefault } from '../lookup.ts'
+import { defineRoute, type Services } from '../route.ts'
 
 const OperationParams = Type.Object({ id: CommandId }, strict)
 const waitMsDefault = 30_000
@@ -42,5 +52,47 @@ export const operationRoutes = [
       const ended = await commands.wait(params.id, query.timeoutMs ?? waitMsDefault, signal)
       return { operation: await viewOf(store, ended ?? (await findCommand(store, params.id))) }
     }
+  }),
+
+  defineRoute('POST /v1/operations/{id}/cancel', {
+    tier: 'manage',
+    summary:
+      'Cancel an operation: at once where its host has not got it yet, which answers with itself; else by a command to its host',
+    status: 202,
+    params: OperationParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: async ({ params: { id }, repeatable }, services) => {
+      const { store } = services
+      const earlier = repeatable && (await store.commands.repeated(repeatable))
+      const record = await findCommand(store, id)
+      if (earlier === undefined && (await cancelledHere(services, record)))
+        return { operation: await viewOf(store, await findCommand(store, id)) }
+      return ask(services, repeatable, async () => ({
+        verb: 'operation.cancel',
+        host: await findHost(store, record.host),
+        arguments: { operation: id },
+        intent: { kind: 'none' }
+      }))
+    }
   })
 ]
+
+/** Throws E_CONFLICT for an operation that has ended. False where its host may have it: only that can say what was done. */
+async function cancelledHere({ store, clock, log }: Services, record: CommandRecord): Promise<boolean> {
+  const { id, verb, host, state } = record
+  if (operationStatesEnded.includes(state))
+    throw new HostletError(
+      'E_CONFLICT',
+      `operation ${id} has ended: it is ${state}. See "hostlet op show ${id}".`
+    )
+  if (state !== 'waiting') return false
+  const error = {
+    code: 'E_CANCELLED',
+    message: `${verb} was cancelled before host ${host} took it: nothing was done.`
+  } as const
+  if (!(await store.commands.failed(record, error, clock.now(), consequenceOfEnd(verb, 'failed'))))
+    return false
+  log.info({ command: id, host }, 'operation cancelled before it was sent')
+  return true
+}

@@ -17,11 +17,11 @@ import {
   VmReply
 } from '../../../protocol/api.ts'
 import { strict, VmName } from '../../../protocol/names.ts'
-import { place } from '../../placement.ts'
-import type { HostRecord, Store } from '../../store/store.ts'
+import type { Store } from '../../store/store.ts'
 import { vmView } from '../../views/vm-view.ts'
 import { ask, askOfVm } from '../ask.ts'
-import { findHost, findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
+import { findHost, findVm, listItemsDefault } from '../lookup.ts'
+import { hostWithRoom } from '../room.ts'
 import { defineRoute } from '../route.ts'
 
 const VmParams = Type.Object({ name: VmName }, strict)
@@ -163,7 +163,8 @@ export const vmRoutes = [
   })
 ]
 
-async function assertFree(store: Store, name: string): Promise<void> {
+/** Throws E_CONFLICT when there is a VM of that name. */
+export async function assertFree(store: Store, name: string): Promise<void> {
   const taken = await store.vms.find(name)
   if (taken === undefined) return
   throw new HostletError(
@@ -173,15 +174,7 @@ async function assertFree(store: Store, name: string): Promise<void> {
 }
 
 /** The host that was asked for, or the one with most room. */
-async function hostFor(store: Store, request: Static<typeof CreateVmRequest>): Promise<HostRecord> {
-  if (request.host !== undefined) return findHost(store, request.host)
-  const { items } = await store.hosts.list(fleetItemsMax)
-  const placed = await store.vms.memoryByHost()
-  const latest = await store.metrics.latestOfHosts()
-  const candidates = items.map((host) => ({
-    host,
-    placedBytes: placed.get(host.id) ?? 0,
-    availableBytes: latest.get(host.id)?.sample.memoryAvailableBytes
-  }))
-  return place(request.specification.memoryBytes, candidates)
+async function hostFor(store: Store, { host, specification }: Static<typeof CreateVmRequest>) {
+  if (host !== undefined) return findHost(store, host)
+  return hostWithRoom(store, { memoryBytes: specification.memoryBytes, verb: 'vm.provision' })
 }
