@@ -125,6 +125,10 @@ function createHypervisor({ config, clock, log }: Parts): Hypervisor {
     ...config.libvirt,
     accelerator: config.accelerator,
     pool: config.pool,
+    scratch: {
+      reserveBytes: config.backup.scratchReserveBytes,
+      ...(config.backup.scratchPool && { pool: config.backup.scratchPool })
+    },
     trialUid: config.vmUids.first,
     runtimeDirectory: config.runtimeDirectory,
     clock,

@@ -70,6 +70,18 @@ export const AgentConfigSchema = Type.Object(
       concurrencyMax: Type.Integer({ default: 4, minimum: 1, maximum: 64 }),
       waitingMax: Type.Integer({ default: 64, minimum: 0, maximum: 4_096 })
     }),
+    backup: section({
+      /** The host's own rules: repositories, recipients. Read by nobody but the agent, written by nobody but root. */
+      policy: withDefault(AbsolutePath, '/etc/hostlet/policy.yaml'),
+      concurrencyMax: Type.Integer({ default: 1, minimum: 1, maximum: 16 }),
+      compressionLevel: Type.Integer({ default: 1, minimum: 1, maximum: 19 }),
+      /** Of one backup; a command may ask for less. */
+      bytesPerSecondMax: Type.Optional(Type.Integer({ minimum: 65_536, maximum: 2 ** 40 })),
+      freezeMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 60_000 }),
+      scratchReserveBytes: Type.Integer({ default: 1024 ** 3, minimum: 1024 ** 2, maximum: 2 ** 50 }),
+      /** Where a running backup keeps what the guest overwrites, where it is not the pool of the disks. */
+      scratchPool: Type.Optional(Type.Object({ name: ObjectName, path: AbsolutePath }, strict))
+    }),
     metrics: section({
       intervalMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 3_600_000 }),
       bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 })
