@@ -127,11 +127,9 @@ export class BackupRecords implements GoodBackups {
     )
   }
 
-  /** Lets all go out that an earlier run of the agent held, but for those of the operations named. */
-  releaseAll(but: ReadonlySet<string> = new Set()): void {
-    for (const { id } of this.#database.all('SELECT id FROM backup_reports WHERE held = 1'))
-      if (!but.has(String(id)))
-        this.#database.run('UPDATE backup_reports SET held = 0 WHERE id = ?', String(id))
+  /** Lets all go out that an earlier run of the agent held. */
+  releaseAll(): void {
+    this.#database.run('UPDATE backup_reports SET held = 0 WHERE held = 1')
   }
 
   /** The oldest reports that the scheduler has not acknowledged; a bounded number. */
@@ -155,9 +153,9 @@ export class BackupRecords implements GoodBackups {
     return row && runOf(row)
   }
 
-  /** Since when a VM has had this schedule, remembered from the first time that it is asked of it. */
-  scheduledSince(uuid: string, schedule: BackupSchedule): number {
-    const text = JSON.stringify(schedule)
+  /** Since when a VM has been backed up there at these times, remembered from the first time that it is asked of it. */
+  scheduledSince(uuid: string, { target, everyMs, cron, timeZone }: BackupSchedule): number {
+    const text = JSON.stringify({ target, everyMs, cron, timeZone })
     const row = this.#database.get('SELECT schedule, since FROM backup_schedules WHERE uuid = ?', uuid)
     if (row?.schedule === text) return Number(row.since)
     const since = this.#clock.now()
@@ -171,17 +169,19 @@ export class BackupRecords implements GoodBackups {
     return since
   }
 
-  forgetSchedule(uuid: string): void {
-    this.#database.run('DELETE FROM backup_schedules WHERE uuid = ?', uuid)
+  /** These VMs have a schedule, and no others. */
+  keepSchedules(uuids: ReadonlySet<string>): void {
+    for (const { uuid } of this.#database.all('SELECT uuid FROM backup_schedules'))
+      if (!uuids.has(String(uuid)))
+        this.#database.run('DELETE FROM backup_schedules WHERE uuid = ?', String(uuid))
   }
 
-  /** Forgets the runs and schedules of VMs that are not among `living`, and all but the newest of their last good backups. */
+  /** Forgets the runs of VMs that are not among `living`, and all but the newest of their last good backups. */
   prune(living: ReadonlySet<string>): void {
     this.#database.transaction(() => {
-      for (const table of ['backup_runs', 'backup_schedules'])
-        for (const { uuid } of this.#database.all(`SELECT DISTINCT uuid FROM ${table}`))
-          if (!living.has(String(uuid)))
-            this.#database.run(`DELETE FROM ${table} WHERE uuid = ?`, String(uuid))
+      for (const { uuid } of this.#database.all('SELECT DISTINCT uuid FROM backup_runs'))
+        if (!living.has(String(uuid)))
+          this.#database.run('DELETE FROM backup_runs WHERE uuid = ?', String(uuid))
       const good = this.#database.all('SELECT uuid, target FROM backup_good ORDER BY at DESC')
       for (const { uuid, target } of good.filter((row) => !living.has(String(row.uuid))).slice(goneGoodMax))
         this.#database.run(

@@ -9,7 +9,7 @@ import { describe, it } from 'node:test'
 import { BackupRecords, goneGoodMax, reportsAtOnceMax } from '../../../src/agent/backups/records.ts'
 import { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
-import { reportOf, vmUuid } from './reports.ts'
+import { reportOf, vmUuid } from './record-samples.ts'
 
 class Rig implements Disposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'hostlet-records-'))
@@ -82,7 +82,6 @@ describe('reports of backups', () => {
     rig.records.release(first.id, { nextAt: 99, removed })
     assert.deepEqual(rig.records.unacknowledged(), [{ ...first, nextAt: 99, removed }])
     rig.restart()
-    rig.records.releaseAll(new Set([second.id]))
     assert.deepEqual(rig.ids(), [first.id])
     rig.records.releaseAll()
     assert.deepEqual(rig.ids(), [first.id, second.id])
@@ -142,10 +141,11 @@ describe('what is known of a VM', () => {
     assert.equal(rig.records.scheduledSince(vmUuid, daily), begin)
     await rig.clock.advance(1_000)
     rig.restart()
-    assert.equal(rig.records.scheduledSince(vmUuid, daily), begin)
+    rig.records.keepSchedules(new Set([vmUuid]))
+    assert.equal(rig.records.scheduledSince(vmUuid, { ...daily, keep: { last: 3 } }), begin)
     assert.equal(rig.records.scheduledSince(vmUuid, hourly), begin + 1_000)
     await rig.clock.advance(1_000)
-    rig.records.forgetSchedule(vmUuid)
+    rig.records.keepSchedules(new Set([randomUUID()]))
     assert.equal(rig.records.scheduledSince(vmUuid, hourly), begin + 2_000)
   })
 
