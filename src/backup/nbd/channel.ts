@@ -1,6 +1,6 @@
 // One connection to an NBD server: many requests in flight, each with a deadline, and memory that is let go before its request ends.
 
-import { connect, type OnReadOpts, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
@@ -10,8 +10,7 @@ import { type ExportInfo, handshake, type Send } from './handshake.ts'
 import { command, errorNumber } from './protocol.ts'
 import { replies } from './replies.ts'
 import { type Request, requestHead } from './requests.ts'
-
-export type NbdAddress = { readonly socketPath: string } | { readonly host: string; readonly port: number }
+import { type NbdAddress, openSocket } from './socket.ts'
 
 export interface ChannelOptions {
   readonly address: NbdAddress
@@ -77,7 +76,7 @@ export class Channel {
     this.#deadlineMs = deadlineMs
     // Options go out when the socket is connected, since the server speaks first.
     this.#feed = new Feed(this.#conversation({ exportName, contexts }, (bytes) => this.#socket.write(bytes)))
-    this.#socket = open(address, {
+    this.#socket = openSocket(address, {
       buffer: () => this.#feed.space(),
       callback: (bytes) => this.#onBytes(bytes)
     })
@@ -258,13 +257,4 @@ export class Channel {
     this.#pending.clear()
     this.#waiting.clear()
   }
-}
-
-/**
- * `onread` with a function lets the kernel write where the parser wants the bytes. The function is called after each callback and
- * names what the next read fills, so memory named before is free as soon as a callback has run.
- */
-function open(address: NbdAddress, onread: OnReadOpts): Socket {
-  if ('socketPath' in address) return connect({ path: address.socketPath, onread })
-  return connect({ host: address.host, port: address.port, noDelay: true, onread })
 }

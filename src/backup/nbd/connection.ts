@@ -3,15 +3,16 @@
 import { HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Wait } from '../disk.ts'
-import { Channel, type NbdAddress, requestsInFlightMax } from './channel.ts'
+import { Channel, requestsInFlightMax } from './channel.ts'
 import { Coverage } from './coverage.ts'
 import { checkWanted, type ExportInfo } from './handshake.ts'
 import { command } from './protocol.ts'
 import { type Request, type StatusRun, unanswered } from './requests.ts'
+import type { NbdAddress } from './socket.ts'
 
-export type { NbdAddress } from './channel.ts'
 export type { ExportInfo } from './handshake.ts'
 export type { StatusRun } from './requests.ts'
+export type { NbdAddress } from './socket.ts'
 
 export type NbdOptions = NbdAddress & {
   readonly exportName: string
