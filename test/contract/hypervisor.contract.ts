@@ -403,9 +403,13 @@ class EventLog {
 }
 
 export function definitionOf(
-  { prefix, network, uid }: HypervisorSubject,
+  { prefix, network, uid }: Pick<HypervisorSubject, 'prefix' | 'network' | 'uid'>,
   suffix: string,
-  { data = false, seedPath = null }: { data?: boolean; seedPath?: string | null } = {}
+  {
+    data = false,
+    seedPath = null,
+    dataDiskBytes = 4 * 1024 ** 2
+  }: { data?: boolean; seedPath?: string | null; dataDiskBytes?: number } = {}
 ): VmDefinition {
   const vm = { name: `${prefix}-${suffix}`, uuid: randomUUID() }
   return {
@@ -417,7 +421,7 @@ export function definitionOf(
       cpuLimitPercent: 50,
       memoryBytes: 64 * 1024 ** 2,
       rootDiskBytes: 8 * 1024 ** 2,
-      ...(data && { dataDiskBytes: 4 * 1024 ** 2 })
+      ...(data && { dataDiskBytes })
     },
     placement: {
       uid,

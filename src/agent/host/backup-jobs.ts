@@ -85,11 +85,9 @@ export class BackupJobs {
     if (isOn && (await this.#thawed(domain, wait))) cleared.push('frozen file systems')
     if (isOn && (await this.#control.abortOurs(domain, wait))) cleared.push('backup job')
     cleared.push(...(await scratch.clear(metadata.specification, wait)))
-    for (const name of await checkpoints.list(vm, wait)) {
-      if (keep.includes(name)) continue
-      await checkpoints.remove(vm, name, wait)
-      cleared.push(`checkpoint ${name}`)
-    }
+    const unwanted = (await checkpoints.list(vm, wait)).filter((name) => !keep.includes(name))
+    await checkpoints.remove(vm, unwanted, wait)
+    cleared.push(...unwanted.map((name) => `checkpoint ${name}`))
     if (await pauses.settle(vm, wait)) cleared.push('machine that stood paused')
     this.#running.delete(vm)
     return cleared
@@ -238,7 +236,7 @@ export class BackupJobs {
       const { domain } = await domains.require(vm.name, wait)
       // Begun after all, where nobody saw the answer.
       if (await this.#control.abortOurs(domain, wait))
-        await checkpoints.remove(vm.name, request.checkpoint, wait)
+        await checkpoints.remove(vm.name, [request.checkpoint], wait)
       await scratch.clear(vm, wait)
       await pauses.settle(vm.name, wait)
     } catch (error) {

@@ -51,13 +51,17 @@ export interface BackupHypervisor {
   beginBackup(vm: string, request: BackupRequest, wait: Wait): Promise<BackupJob>
   /** Names of checkpoints of ours, the oldest first. */
   listCheckpoints(vm: string, wait: Wait): Promise<readonly string[]>
-  /** Removes checkpoint and bitmap; of a VM that is off only what libvirt knows of it. No effect when there is none. */
+  /**
+   * Removes checkpoint and bitmap; a VM that is off stands paused meanwhile. A bitmap that cannot be removed stays, libvirt
+   * then knows nothing of it. No effect when there is none.
+   */
   removeCheckpoint(vm: string, name: string, wait: Wait): Promise<void>
   /** Tells libvirt again of a checkpoint whose bitmaps are still in the disks. Throws E_STALE when they are not. */
   redefineCheckpoint(vm: string, checkpointXml: string, wait: Wait): Promise<void>
   /**
    * Removes what a killed agent left of backups of this VM: the job, scratch files, sockets, checkpoints that are not in
-   * `keep`; a VM that stood paused for a backup is off again unless it should run. Returns what there was, for the log.
+   * `keep`; frozen file systems are thawed; a VM that stood paused for a backup is off again unless it should run. Returns
+   * what there was, for the log. Throws E_BUSY while a backup of this process runs.
    */
   clearBackup(vm: string, keep: readonly string[], wait: Wait): Promise<readonly string[]>
 

@@ -37,7 +37,7 @@ export interface Backups extends AsyncDisposable {
 export function createBackups(options: BackupsOptions): Backups {
   const { domains, networks, volumes, scratchVolumes, scratchReserveBytes } = options
   const pauses = new BackupPauses({ ...options, activateNetwork: networks.activate.bind(networks) })
-  const checkpoints = new Checkpoints(options)
+  const checkpoints = new Checkpoints({ ...options, pauses })
   const freezes = new Freezes(options)
   const scratch = new Scratch({ ...options, volumes: scratchVolumes, reserveBytes: scratchReserveBytes })
   return {

@@ -14,7 +14,9 @@ import {
   domainState,
   errorCode
 } from 'node-libvirt'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { BackupPauses } from './backup-pauses.ts'
 import { checkpointNameIn } from './backup-xml.ts'
 import type { ConnectionRole } from './connections.ts'
 import type { Domains } from './domains.ts'
@@ -25,10 +27,13 @@ import { checkpointName, ownCheckpoint } from './names.ts'
 export interface CheckpointsOptions {
   readonly connection: (role: ConnectionRole) => Connection
   readonly domains: Pick<Domains, 'require' | 'stateOf'>
+  readonly pauses: Pick<BackupPauses, 'startPaused' | 'settle'>
+  readonly log: Logger
 }
 
 const quickMs = 10_000
 const deleteMs = 60_000
+const settleMs = 60_000
 
 export class Checkpoints {
   readonly #options: CheckpointsOptions
@@ -57,17 +62,28 @@ export class Checkpoints {
     return xml
   }
 
-  /** A bitmap that a crash left inconsistent goes with it where QEMU runs; where it cannot be removed, what libvirt knows does. */
-  async remove(vm: string, name: string, wait: Wait): Promise<void> {
-    const checkpoint = await this.#find(vm, name, wait)
-    if (checkpoint === undefined) return
-    const doing = `remove checkpoint ${name} of VM ${vm}`
-    const state = await this.#options.domains.stateOf(checkpoint.domain, doing, wait)
-    const off = state === domainState.shutOff || state === domainState.crashed
-    if (!off && (await this.#removed(checkpoint, doing, wait))) return
-    await orAbsent(errorCode.noDomainCheckpoint, doing, () =>
-      this.#delete(checkpoint, checkpointDeleteFlag.metadataOnly, wait)
-    )
+  /**
+   * Only QEMU can take bitmaps out of disks: for a VM that is off it stands paused meanwhile. What cannot be removed from
+   * a disk is removed from what libvirt knows.
+   */
+  async remove(vm: string, names: readonly string[], wait: Wait): Promise<void> {
+    const found = await Promise.all(names.map((name) => this.#find(vm, name, wait)))
+    const [first, ...others] = found.filter((checkpoint) => checkpoint !== undefined)
+    if (first === undefined) return
+    const doing = `remove checkpoints of VM ${vm}`
+    const state = await this.#options.domains.stateOf(first.domain, doing, wait)
+    const wasOff = state === domainState.shutOff || state === domainState.crashed
+    const on = !wasOff || (await this.#startedPaused(vm, wait))
+    try {
+      for (const checkpoint of [first, ...others]) {
+        if (on && (await this.#removed(checkpoint, doing, wait))) continue
+        await orAbsent(errorCode.noDomainCheckpoint, doing, () =>
+          this.#delete(checkpoint, checkpointDeleteFlag.metadataOnly, wait)
+        )
+      }
+    } finally {
+      if (wasOff) await this.#options.pauses.settle(vm, { signal: AbortSignal.timeout(settleMs) })
+    }
   }
 
   async redefine(vm: string, xml: string, wait: Wait): Promise<void> {
@@ -83,6 +99,18 @@ export class Checkpoints {
       await this.#jobs.call(domainCheckpointCreateXml, { domain, xml, flags }, quick(wait))
     } catch (error) {
       throw staleOr(error, doing)
+    }
+  }
+
+  /** False when it cannot: its disk may be missing, and the checkpoint has to go all the same. */
+  async #startedPaused(vm: string, wait: Wait): Promise<boolean> {
+    try {
+      await this.#options.pauses.startPaused(vm, wait)
+      return true
+    } catch (error) {
+      wait.signal.throwIfAborted()
+      this.#options.log.warn({ vm, error: asHostletError(error) }, 'bitmaps of checkpoints stay in the disks')
+      return false
     }
   }
 

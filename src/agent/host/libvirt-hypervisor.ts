@@ -171,7 +171,7 @@ export class LibvirtHypervisor implements Hypervisor {
   clearBackup = (vm: string, keep: readonly string[], wait: Wait) => this.#backups.jobs.clear(vm, keep, wait)
   listCheckpoints = (vm: string, wait: Wait) => this.#backups.checkpoints.list(vm, wait)
   removeCheckpoint = (vm: string, name: string, wait: Wait) =>
-    this.#backups.checkpoints.remove(vm, name, wait)
+    this.#backups.checkpoints.remove(vm, [name], wait)
   redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
     this.#backups.checkpoints.redefine(vm, checkpointXml, wait)
   startPaused = (name: string, wait: Wait) => this.#backups.pauses.startPaused(name, wait)

@@ -137,12 +137,11 @@ export class MemoryBackups {
   }
 
   remove(vm: string, name: string): void {
-    const machine = this.#machines.require(vm)
     this.#checkpoints.set(
       vm,
       this.#of(vm).filter((checkpoint) => checkpoint.name !== name)
     )
-    if (!isOff(machine)) for (const disk of this.#disks(vm)) disk.removeBitmap(name)
+    for (const disk of this.#disks(vm)) disk.removeBitmap(name)
   }
 
   redefine(vm: string, checkpointXml: string): void {

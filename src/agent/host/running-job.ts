@@ -90,7 +90,7 @@ export class RunningJob implements BackupJob {
     await this.#lost
     await this.#release({ signal })
     // Before the machine goes off: a bitmap can be removed only while QEMU runs.
-    if (!keepCheckpoint) await checkpoints.remove(vm.name, checkpoint, { signal })
+    if (!keepCheckpoint) await checkpoints.remove(vm.name, [checkpoint], { signal })
     await pauses.settle(vm.name, { signal })
     this.#ended = true
     onEnd(this)
