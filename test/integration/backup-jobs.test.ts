@@ -3,15 +3,14 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import type { BackupJob } from '../../src/agent/host/backup-port.ts'
-import { backupSocketName } from '../../src/agent/host/names.ts'
 import { find, findAll, readXml } from '../../src/agent/host/xml-read.ts'
 import { blockBytes } from '../../src/backup/disk.ts'
-import { contentOf, dirtyRanges, diskOf } from '../contract/backup.contract.ts'
+import { dirtyRanges, diskOf } from '../contract/backup.contract.ts'
 import { rejectsWith, wait } from '../contract/hypervisor.contract.ts'
 import { cannotRun } from '../contract/libvirt-fixture.ts'
 import { aborted, type BackupBench, openBackupBench, pidOf } from './backup-bench.ts'
@@ -117,7 +116,7 @@ describe('backup jobs on libvirt', { skip: await cannotRun() }, () => {
     assert.deepEqual(await bench.bitmaps(bench.diskPath(vm, 'data')), ['hostlet-c4', 'hostlet-c5'])
   })
 
-  it('of an agent that was killed are cleared by the next one, and nobody else’s job is', async () => {
+  it("of an agent that was killed are cleared by the next one, and nobody else's job is", async () => {
     const { fixture, addVm, begin } = bench
     const vm = await addVm('orphaned')
     const { name } = vm.specification
@@ -139,7 +138,7 @@ describe('backup jobs on libvirt', { skip: await cannotRun() }, () => {
     const path = `/var/lib/libvirt/qemu/domain-${id}-${name.slice(0, 20)}/foreign.sock`
     await writeFile(
       foreign,
-      `<domainbackup mode='pull'><server transport='unix' socket='${path}'/><disks><disk name='vda' backup='no'/><disk name='sda' backup='no'/></disks></domainbackup>`
+      `<domainbackup mode='pull'><server transport='unix' socket='${path}'/><disks><disk name='vda' backup='yes' type='file'><driver type='qcow2'/><scratch file='${fixture.pool.path}/foreign.qcow2'/></disk><disk name='vdb' backup='no'/><disk name='sda' backup='no'/></disks></domainbackup>`
     )
     await fixture.virsh('backup-begin', name, foreign)
     await rejectsWith('E_BUSY', next.beginBackup(name, request, wait()))
@@ -165,7 +164,7 @@ describe('backup jobs on libvirt', { skip: await cannotRun() }, () => {
     assert.deepEqual(await bench.scratch(), [])
   })
 
-  it('leave no socket where the machine’s files are', async () => {
+  it('leave no socket where the machine keeps its files', async () => {
     const { fixture, addVm, begin } = bench
     const vm = await addVm('socket')
     const { name } = vm.specification
@@ -173,7 +172,6 @@ describe('backup jobs on libvirt', { skip: await cannotRun() }, () => {
     const job = await begin(vm, { checkpoint: 'c1' })
     const xml = readXml(await fixture.virsh('backup-dumpxml', name))
     const socket = find(xml, 'server')?.attributes.socket ?? ''
-    assert.equal(socket.endsWith(backupSocketName('').slice(-5)), true)
     await end(job)
     const left = (await readdir(dirname(socket))).filter((file) => file.startsWith('hostlet-backup-'))
     assert.deepEqual(left, [])
@@ -204,6 +202,3 @@ async function connects(path: string, user: { uid: number; gid: number }): Promi
   const { stdout } = await run(process.execPath, ['-e', program], user)
   return stdout.trim()
 }
-
-void contentOf
-void readFile
