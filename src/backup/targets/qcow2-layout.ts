@@ -14,6 +14,7 @@ export const tableSpanBytes = entriesPerCluster * clusterBytes
 const countsPerCluster = clusterBytes / 2
 const refcountOrder = 4
 const headerBytes = 112
+const sectorBytes = 512
 /** Type of the header extension that names feature bits, and of the end of all. */
 const endOfExtensions = 0
 /** Set where the cluster's reference count is exactly one, so that QEMU may write it in place. */
@@ -88,7 +89,8 @@ export function encodeHeader({ sizeBytes, tables }: Qcow2Shape, refcounts: Refco
   header.writeUInt32BE(3, 4)
   // No backing file (8, 16), no encryption (32), no snapshots (60, 64), no feature bits (72, 80, 88).
   header.writeUInt32BE(clusterBits, 20)
-  header.writeBigUInt64BE(BigInt(sizeBytes), 24)
+  // QEMU counts whole sectors, and would leave out the rest of a last one.
+  header.writeBigUInt64BE(BigInt(Math.ceil(sizeBytes / sectorBytes) * sectorBytes), 24)
   header.writeUInt32BE(tables, 36)
   header.writeBigUInt64BE(BigInt(clusterBytes), 40)
   header.writeBigUInt64BE(BigInt(refcounts.firstCluster * clusterBytes), 48)
