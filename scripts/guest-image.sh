@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the small guest of the demo and the tests: Debian's cloud kernel, busybox and scripts/guest on a bootable FAT
-# disk. Needs no loop device, no mount and no kernel installed on this machine.
+# Builds the small guest of the demo and the tests: Debian's cloud kernel, busybox, QEMU's guest agent and scripts/guest on
+# a bootable FAT disk. Needs no loop device, no mount, and neither a kernel nor a guest agent installed on this machine.
 #
 #   sh scripts/guest-image.sh               build .cache/guest/hostlet-guest.qcow2 (and .sha256)
 #   sh scripts/guest-image.sh --if-needed   exit 10 and do nothing when its inputs have not changed
@@ -16,8 +16,9 @@ SOURCE_DATE_EPOCH=1735689600
 export SOURCE_DATE_EPOCH MTOOLS_SKIP_CHECK=1
 
 main() {
-  mkdir -p "$out/kernel"
+  mkdir -p "$out/kernel" "$out/agent"
   fetch_kernel
+  fetch_agent
   wanted=$(inputs_digest)
   if [ "${1-}" = --if-needed ] && [ -s "$image" ] && [ -s "$image.sha256" ] &&
     [ "$(cat "$image.inputs" 2>/dev/null)" = "$wanted" ]; then
@@ -29,6 +30,7 @@ main() {
   # A time-out or a killed build leaves its directory.
   find "$out" -maxdepth 1 -name 'build.*' ! -path "$work" -mmin +60 -exec rm -rf {} +
   dpkg-deb -x "$kernel_package" "$work/kernel"
+  dpkg-deb -x "$agent_package" "$work/agent"
   build_initrd
   build_disk
   # The digest file last: whoever finds it finds the image that it describes.
@@ -50,11 +52,24 @@ fetch_kernel() {
     name=$(kernel_name)
   fi
   [ -n "$name" ] || { echo 'apt knows no package linux-image-cloud-amd64'; exit 1; }
-  download=$(mktemp -d "$out/build.XXXXXX")
-  (cd "$download" && apt-get -q download "$name") || (apt-get -q update && cd "$download" && apt-get -q download "$name")
-  mv "$download"/*.deb "$out/kernel/"
-  rmdir "$download"
+  download "$name" "$out/kernel"
   kernel_package=$(find "$out/kernel" -name 'linux-image-*.deb' | sort | tail -n 1)
+}
+
+# Kept in the same way.
+fetch_agent() {
+  agent_package=$(find "$out/agent" -name 'qemu-guest-agent_*.deb' | sort | tail -n 1)
+  [ -z "$agent_package" ] || return 0
+  download qemu-guest-agent "$out/agent"
+  agent_package=$(find "$out/agent" -name 'qemu-guest-agent_*.deb' | sort | tail -n 1)
+}
+
+# download PACKAGE DIRECTORY
+download() {
+  download=$(mktemp -d "$out/build.XXXXXX")
+  (cd "$download" && apt-get -q download "$1") || (apt-get -q update && cd "$download" && apt-get -q download "$1")
+  mv "$download"/*.deb "$2/"
+  rmdir "$download"
 }
 
 kernel_name() {
@@ -64,7 +79,9 @@ kernel_name() {
 inputs_digest() {
   {
     sha256sum <"$kernel_package"
+    sha256sum <"$agent_package"
     sha256sum </bin/busybox
+    dpkg-query -W -f '${Package} ${Version}\n' libc6 libglib2.0-0
     dpkg-query -W -f '${Package} ${Version}\n' syslinux
     cd "$source" && sha256sum -- * ../guest-image.sh
   } | sha256sum | cut -d ' ' -f 1
@@ -81,7 +98,8 @@ build_initrd() {
   for applet in init acpid; do ln -s ../bin/busybox "$tree/sbin/$applet"; done
   ln -s sbin/init "$tree/init"
   cp "$source/inittab" "$tree/etc/inittab"
-  for script in start lease lease-keeper power; do install -m 755 "$source/$script" "$tree/etc/guest/$script"; done
+  copy_agent
+  for script in start lease lease-keeper power agent; do install -m 755 "$source/$script" "$tree/etc/guest/$script"; done
   printf '#!/bin/sh\nexec /etc/guest/power off\n' >"$tree/etc/acpi/PWRF/00000080"
   chmod 755 "$tree/etc/acpi/PWRF/00000080"
   for page in index write sum; do install -m 755 "$source/$page.cgi" "$tree/www/cgi-bin/$page"; done
@@ -90,6 +108,13 @@ build_initrd() {
   copy_modules
   find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
   (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc --reproducible -R 0:0 --quiet) | zstd -q -12 >"$work/initrd"
+}
+
+# The agent's libraries are the same as those of QEMU, which is installed here; its package is not.
+copy_agent() {
+  install -D -m 755 "$work/agent/usr/sbin/qemu-ga" "$tree/usr/sbin/qemu-ga"
+  ldd "$work/agent/usr/sbin/qemu-ga" | sed -n 's/^.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p' |
+    while read -r library; do install -D -m 755 "$(readlink -f "$library")" "$tree$library"; done
 }
 
 # Each module after those it needs, in one flat directory.
