@@ -6,7 +6,8 @@ export const figureNames = [
   'statistics-decode',
   'host-counters',
   'agent-footprint',
-  'vm-start'
+  'vm-start',
+  'block-reading'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]
