@@ -93,6 +93,12 @@ export class BackupJobs {
     return cleared
   }
 
+  /** Of a machine that is on. */
+  async guestAgent(vm: string, wait: Wait): Promise<LiveDomain['agent']> {
+    const { domain } = await this.#options.domains.require(vm, wait)
+    return (await this.#look(domain, wait)).agent
+  }
+
   note({ name, kind }: DomainEvent): void {
     if (kind !== 'stopped' && kind !== 'crashed') return
     this.#running.get(name)?.lose(new HostletError('E_UNAVAILABLE', `VM ${name} stopped during its backup`))

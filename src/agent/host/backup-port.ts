@@ -65,6 +65,8 @@ export interface BackupHypervisor {
    */
   clearBackup(vm: string, keep: readonly string[], wait: Wait): Promise<readonly string[]>
 
+  /** Whether the guest's agent is there, which shows that the guest is up: `none` when the VM has no channel to one. */
+  guestAgent(vm: string, wait: Wait): Promise<'none' | 'away' | 'connected'>
   /** Starts a VM without letting its CPUs run. No effect on one that is on. */
   startPaused(name: string, wait: Wait): Promise<void>
   /** Lets the CPUs of a paused VM run. No effect on one that runs. */

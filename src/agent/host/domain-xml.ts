@@ -116,7 +116,7 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
     element('controller', { type: 'usb', model: 'none' }),
-    networkCard(placement),
+    placement.trial ? undefined : networkCard(placement),
     ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
     agentChannel(),
     element('video', {}, element('model', { type: 'none' })),

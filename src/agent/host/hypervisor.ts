@@ -20,6 +20,8 @@ export interface Placement {
   readonly dataVolume: string | null
   /** The root disk has no base image below it: it was restored. */
   readonly rootStandsAlone?: true
+  /** A throw-away machine that shows whether a backup boots: it has no network card, and is listed nowhere. */
+  readonly trial?: true
 }
 
 /** Reason of a VM that is paused since it was off and its disks are being backed up. */

@@ -174,6 +174,7 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#backups.checkpoints.remove(vm, [name], wait)
   redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
     this.#backups.checkpoints.redefine(vm, checkpointXml, wait)
+  guestAgent = (vm: string, wait: Wait) => this.#backups.jobs.guestAgent(vm, wait)
   startPaused = (name: string, wait: Wait) => this.#backups.pauses.startPaused(name, wait)
   resume = (name: string, wait: Wait) => this.#backups.pauses.resume(name, wait)
   createImport = (volume: { name: string; sizeBytes: number }, wait: Wait) =>

@@ -25,13 +25,6 @@ import { MemoryNetworks } from './memory-networks.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
 
-/** How the guests behave: ready at once and obedient, unless a test says otherwise. */
-export interface MemoryGuests {
-  takesLease: boolean
-  obeysPowerButton: boolean
-  obeysReboot: boolean
-}
-
 export interface MemoryHypervisorOptions {
   readonly clock: Pick<Clock, 'now'>
   readonly poolBytes?: number
@@ -52,7 +45,7 @@ type Operations =
 
 export class MemoryHypervisor implements Hypervisor {
   /** What tests may change, and look at. */
-  readonly guests: MemoryGuests = { takesLease: true, obeysPowerButton: true, obeysReboot: true }
+  readonly guests = willingGuests()
   readonly foreign: ForeignDomain[] = []
   /** The calls that were made, in order: `start web-1`. */
   readonly calls: string[] = []
@@ -297,6 +290,7 @@ export class MemoryHypervisor implements Hypervisor {
   clearBackup = (vm: string, keep: readonly string[], wait: Wait) =>
     this.#run('clearBackup', vm, wait, () => this.backups.clear(vm, keep))
 
+  guestAgent = (vm: string, wait: Wait) => this.#run('guestAgent', vm, wait, () => this.guests.agent)
   startPaused = (name: string, wait: Wait) =>
     this.#run('startPaused', name, wait, () => {
       if (isOff(this.#require(name))) this.#turnOn(name, 'paused')

@@ -24,7 +24,8 @@ const Metadata = Type.Object(
         network: Type.String({ minLength: 1, maxLength: 255 }),
         rootVolume: VolumeName,
         dataVolume: Type.Union([VolumeName, Type.Null()]),
-        rootStandsAlone: Type.Optional(Type.Literal(true))
+        rootStandsAlone: Type.Optional(Type.Literal(true)),
+        trial: Type.Optional(Type.Literal(true))
       },
       strict
     ),

@@ -27,7 +27,7 @@ export function shortId(vm: { name: string; uuid: string }): string {
   return `${vm.name}.${vm.uuid.slice(0, 8)}`
 }
 
-const diskName = /^(.+\.[0-9a-f]{8})\.(root|data)(\.[0-9a-f]{16}\.scratch)?\.qcow2$/
+const diskName = /^(.+\.[0-9a-f]{8})\.(root|data)(\.[0-9a-f]{16}(\.scratch)?)?\.qcow2$/
 
 /** The short id in the name of a VM's disk or scratch file; undefined for any other volume. */
 export function diskOwner(volumeName: string): string | undefined {
@@ -40,6 +40,14 @@ export function rootVolumeName(vm: { name: string; uuid: string }): string {
 
 export function dataVolumeName(vm: { name: string; uuid: string }): string {
   return `${shortId(vm)}.data.qcow2`
+}
+
+/** A disk that takes the place of another one of the VM: beside it for a while, so by another name. */
+export function restoredVolumeName(
+  vm: { name: string; uuid: string },
+  { token, role }: { token: string; role: string }
+): string {
+  return `${shortId(vm)}.${role}.${token}.qcow2`
 }
 
 /** What a backup job's own names are made of: short enough for a socket's path, and another for each snapshot. */

@@ -23,6 +23,10 @@ export interface Claim {
   readonly seedPath: string | null
   /** Its root disk will have no base image below it: it is restored. */
   readonly rootStandsAlone?: true
+  /** See Placement. */
+  readonly trial?: true
+  /** Wanted where no other VM of the host has it: guests know their network card by it. */
+  readonly macAddress?: string
 }
 
 /** Taken MACs are as good as impossible; more in a row are a fault of something else. */
@@ -63,14 +67,18 @@ export class Placements {
     const existing = await this.#options.hypervisor.findVm(specification.name, wait)
     if (existing !== undefined && isClaimOf(existing, claim)) return existing.placement
     if (existing !== undefined) throw taken(existing, specification)
-    const alone = claim.rootStandsAlone && { rootStandsAlone: claim.rootStandsAlone }
-    const placement = { ...(await this.#place(specification, wait)), ...alone }
+    const { rootStandsAlone, trial } = claim
+    const placement = {
+      ...(await this.#place(claim, wait)),
+      ...(rootStandsAlone && { rootStandsAlone }),
+      ...(trial && { trial })
+    }
     const definition = { specification: withoutSecrets(specification), placement, generation, seedPath }
     await this.#options.hypervisor.define({ ...definition, wanted: 'stopped' }, wait)
     return placement
   }
 
-  async #place(specification: VmSpecification, wait: Wait): Promise<Placement> {
+  async #place({ specification, macAddress }: Claim, wait: Wait): Promise<Placement> {
     const { hypervisor } = this.#options
     const network = this.network(specification.profile)
     await hypervisor.ensureNetwork(network, wait)
@@ -82,7 +90,7 @@ export class Placements {
     const placements = [...vms.map((vm) => vm.placement), ...reservations]
     return {
       uid: this.#freeUid(vms),
-      macAddress: freeMac(specification.uuid, new Set(placements.map(({ macAddress }) => macAddress))),
+      macAddress: freeMac(specification.uuid, new Set(placements.map((each) => each.macAddress)), macAddress),
       // A lease outlives its VM by up to an hour, and dnsmasq gives no address to one MAC that is leased to another.
       address: freeAddress(network, new Set([...placements, ...leases].map(({ address }) => address))),
       network: network.name,
@@ -128,7 +136,8 @@ function withoutSecrets(specification: VmSpecification): VmSpecification {
   return { ...rest, seed: kept }
 }
 
-function freeMac(uuid: string, taken: ReadonlySet<string>): string {
+function freeMac(uuid: string, taken: ReadonlySet<string>, wanted?: string): string {
+  if (wanted !== undefined && !taken.has(wanted)) return wanted
   for (let attempt = 0; attempt < macAttemptsMax; attempt++) {
     const macAddress = macAddressOf(uuid, attempt)
     if (!taken.has(macAddress)) return macAddress

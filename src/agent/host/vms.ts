@@ -86,7 +86,7 @@ export class Vms {
     const forgetOthers = this.#options.starts.look()
     const records = await this.#options.hypervisor.listVms(wait)
     forgetOthers(records)
-    return records.map((record) => this.summary(record))
+    return records.filter(({ placement }) => !placement.trial).map((record) => this.summary(record))
   }
 
   /** Its network and reservation stand before it runs. No effect on one that runs. */
