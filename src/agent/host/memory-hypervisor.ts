@@ -21,6 +21,7 @@ import {
   type Wait
 } from './hypervisor.ts'
 import { MemoryBackups } from './memory-backups.ts'
+import { willingGuests } from './memory-guests.ts'
 import { MemoryNetworks } from './memory-networks.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
