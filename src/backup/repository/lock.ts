@@ -11,7 +11,6 @@ import {
   encodeLease,
   holdMs,
   isGone,
-  type LeasePhase,
   LeaseWatch,
   leaseBytesMax,
   leaseLifetimeMs,

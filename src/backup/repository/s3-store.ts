@@ -192,7 +192,7 @@ export class S3Store implements ObjectStore {
   }
 
   async #page(prefix: string, token: string | undefined, wait: Wait): Promise<ListObjectsV2CommandOutput> {
-    return await this.#requests.run({ name: prefix, wait }, async ({ library, client, signal }) => {
+    return await this.#requests.run({ name: `${prefix}*`, wait }, async ({ library, client, signal }) => {
       const command = new library.ListObjectsV2Command({
         Bucket: this.#bucket,
         Prefix: this.#prefix + prefix,
