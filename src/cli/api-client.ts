@@ -12,7 +12,7 @@ export const answerBytesMax = 64 * 1024 * 1024
 export const answerTimeoutMs = 20_000
 
 export interface ApiRequest {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly path: string
   readonly query?: Readonly<Record<string, string | number | undefined>>
   readonly body?: unknown

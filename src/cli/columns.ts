@@ -138,7 +138,7 @@ export function since(atMs: number | undefined, nowMs: number): string {
   return atMs === undefined ? '-' : formatDuration(Math.max(0, nowMs - atMs))
 }
 
-function ago(atMs: number | undefined, nowMs: number): string {
+export function ago(atMs: number | undefined, nowMs: number): string {
   return atMs === undefined ? 'never' : `${since(atMs, nowMs)} ago`
 }
 

@@ -13,6 +13,7 @@ export const groups: Readonly<Record<string, string>> = {
   config: 'configuration files',
   host: 'hosts of the fleet',
   vm: 'virtual machines',
+  backup: 'backups: what there is, whether it is good, and the way out after a disaster',
   op: 'operations: what became of each command',
   key: 'API keys',
   image: 'images on hosts'
@@ -83,12 +84,63 @@ export const commands: readonly CommandEntry[] = [
     summary: 'drop the record of a VM whose host is revoked',
     load: () => import('./commands/vm-forget.ts')
   },
+  {
+    words: ['vm', 'backup'],
+    summary: 'back a VM up into a repository',
+    load: () => import('./commands/vm-backup.ts')
+  },
+  {
+    words: ['vm', 'restore'],
+    summary: 'make a VM of a backup, or put its disks back',
+    load: () => import('./commands/vm-restore.ts')
+  },
+  {
+    words: ['vm', 'schedule'],
+    summary: 'have a VM backed up by itself, or show how that goes',
+    load: () => import('./commands/vm-schedule.ts')
+  },
+  {
+    words: ['backup', 'ls'],
+    summary: 'list backups, of the scheduler or of a repository',
+    load: () => import('./commands/backup-ls.ts')
+  },
+  { words: ['backup', 'show'], summary: 'show one backup', load: () => import('./commands/backup-show.ts') },
+  {
+    words: ['backup', 'verify'],
+    summary: 'read a whole backup and check every block',
+    load: () => import('./commands/backup-verify.ts')
+  },
+  {
+    words: ['backup', 'export'],
+    summary: 'write a disk of a backup to a qcow2 or raw file',
+    load: () => import('./commands/backup-export.ts')
+  },
+  {
+    words: ['backup', 'prune'],
+    summary: 'remove the backups of a VM that no rule keeps',
+    load: () => import('./commands/backup-prune.ts')
+  },
+  {
+    words: ['backup', 'keygen'],
+    summary: 'make a recovery key',
+    load: () => import('./commands/backup-keygen.ts')
+  },
+  {
+    words: ['backup', 'rewrap'],
+    summary: 'let other keys open the backups of a repository',
+    load: () => import('./commands/backup-rewrap.ts')
+  },
   { words: ['op', 'ls'], summary: 'list operations', load: () => import('./commands/op-ls.ts') },
   { words: ['op', 'show'], summary: 'show one operation', load: () => import('./commands/op-show.ts') },
   {
     words: ['op', 'wait'],
     summary: 'follow an operation to its end',
     load: () => import('./commands/op-wait.ts')
+  },
+  {
+    words: ['op', 'cancel'],
+    summary: 'end an operation before its time',
+    load: () => import('./commands/op-cancel.ts')
   },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },

@@ -2,10 +2,11 @@
 
 import { asHostletError, type ErrorCode, HostletError } from '../errors.ts'
 import type { OperationView } from '../protocol/api.ts'
+import type { TransferProgress } from '../protocol/backup.ts'
 import { apiPath } from './api-client.ts'
 import type { Session } from './client-command.ts'
 import { LiveBlock } from './live-block.ts'
-import { formatDuration, formatRatio } from './quantities.ts'
+import { formatBytes, formatDuration, formatRate, formatRatio } from './quantities.ts'
 import { cut, plain } from './table.ts'
 
 /** How long one question waits for the end: short enough that progress looks alive. */
@@ -22,21 +23,26 @@ export interface FollowOptions {
 }
 
 /**
- * Prints the operation when it has ended. Throws what it failed with, E_UNAVAILABLE when its host never took it, and the
+ * Prints the operation when it has ended, and returns it as it is then. Throws what it failed with, E_UNAVAILABLE when its host never took it, and the
  * signal's reason on Ctrl-C, which leaves the operation alone.
  */
-export async function follow(session: Session, begun: OperationView, options: FollowOptions): Promise<void> {
+export async function follow(
+  session: Session,
+  begun: OperationView,
+  options: FollowOptions
+): Promise<OperationView> {
   const { cli } = session
   if (!options.wait) {
     cli.show({ operation: begun }, () => [
       `${title(begun)}: begun. Follow it with: hostlet op wait ${begun.id}`
     ])
-    return
+    return begun
   }
   const operation = await untilEnded(session, begun)
   cli.show({ operation }, () => (operation.state === 'done' ? [plain(options.done(operation))] : []))
   const failure = failureOf(operation)
   if (failure !== undefined) throw failure
+  return operation
 }
 
 /** The error of an operation that did not get done; undefined for one that did, or has not ended. */
@@ -114,8 +120,20 @@ export function progressText(operation: OperationView): string {
   if (operation.step === undefined) return operation.state === 'running' ? 'running' : operation.next
   const place = operation.steps === undefined ? '' : `${(operation.stepIndex ?? 0) + 1}/${operation.steps} `
   const ratio = operation.ratio === undefined ? '' : `, ${formatRatio(operation.ratio)}`
+  const transfer = operation.transfer === undefined ? '' : `, ${transferText(operation.transfer)}`
   const note = operation.note === undefined ? '' : `, ${operation.note}`
-  return plain(`${place}${operation.step}${ratio}${note}`)
+  return plain(`${place}${operation.step}${ratio}${transfer}${note}`)
+}
+
+/** `1.2 GiB of 4 GiB, 120 MiB/s, 23.4s left`. */
+export function transferText({
+  doneBytes,
+  totalBytes,
+  bytesPerSecond,
+  remainingMs
+}: TransferProgress): string {
+  const left = remainingMs === undefined ? '' : `, ${formatDuration(remainingMs)} left`
+  return `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}, ${formatRate(bytesPerSecond)}${left}`
 }
 
 /** One line, drawn again. */
@@ -154,8 +172,8 @@ class StepTeller {
   }
 
   tell(operation: OperationView): void {
-    // A ratio or note at the first sight of a step would be there by accident.
-    const { ratio: _ratio, note: _note, ...step } = operation
+    // A ratio, note or count of bytes at the first sight of a step would be there by accident.
+    const { ratio: _ratio, note: _note, transfer: _transfer, ...step } = operation
     const text = progressText(step)
     if (text === this.#told) return
     this.#told = text

@@ -1,0 +1,76 @@
+// hostlet backup rewrap: which keys open the backups, changed without touching the data.
+
+import type { Vault } from '../../backup/vault/vault.ts'
+import { HostletError } from '../../errors.ts'
+import { withLock } from '../backup/lock.ts'
+import {
+  badFile,
+  checkRepositoryOptions,
+  Repository,
+  type RepositoryOptions,
+  readText,
+  repositoryOptions
+} from '../backup/repository.ts'
+import { outputFormats } from '../cli.ts'
+import { examples } from '../client-command.ts'
+import type { Define } from '../define.ts'
+
+interface Options extends RepositoryOptions {
+  readonly vm?: string
+  readonly recipient: readonly string[]
+  readonly output: (typeof outputFormats)[number]
+}
+
+export const define: Define = (command, cli) => {
+  repositoryOptions(command)
+    .option('--vm <vm>', 'only the backups of one VM, by name or UUID')
+    .requiredOption(
+      '--recipient <file...>',
+      'public keys (JWK) that open the backups from now on; all others open them no more'
+    )
+    .addOption(
+      command
+        .createOption('-o, --output <format>', 'table for people, json for programs')
+        .choices(outputFormats)
+        .default('table')
+    )
+  command.addHelpText(
+    'after',
+    '\nA key that has leaked opened what it could: the data stays under the same keys of its VMs. New backups are wrapped as the policy of their host says: change that too.'
+  )
+  examples(
+    command,
+    'hostlet backup rewrap --repository file:///mnt/backups --key old.jwk --recipient new.jwk.pub kvm-1.jwk.pub'
+  )
+  command.action(async (options: Options) => {
+    cli.format = options.output
+    if (options.repository === undefined)
+      throw new HostletError('E_BAD_REQUEST', 'give --repository with the address of the backups.')
+    checkRepositoryOptions(options)
+    const recipients = await readRecipients(options.recipient)
+    await cli.interruptible(async (signal) => {
+      await using repository = await Repository.open(cli, options, signal)
+      const rewrapped = []
+      for (const { vault } of await repository.vaults(options.vm)) {
+        const snapshots = await rewrap(vault, signal)
+        rewrapped.push({ uuid: vault.vm, snapshots })
+        cli.note(`VM ${vault.vm}: ${snapshots.length} backups`)
+      }
+      const count = rewrapped.reduce((sum, { snapshots }) => sum + snapshots.length, 0)
+      cli.show({ recipients: recipients.map(({ kid }) => kid), rewrapped }, () => [
+        `${count} backups of ${rewrapped.length} VM${rewrapped.length === 1 ? '' : 's'} are now opened by ${recipients.map(({ kid }) => kid).join(', ')}, and by no other key.`
+      ])
+    })
+
+    async function rewrap(vault: Vault, signal: AbortSignal): Promise<readonly string[]> {
+      return withLock({ cli, vault, what: 'hostlet backup rewrap', signal }, (held) =>
+        vault.rewrap(recipients, { signal: held.signal })
+      )
+    }
+  })
+}
+
+async function readRecipients(paths: readonly string[]) {
+  const { parsePublicKey } = await import('../../agent/backups/host-key.ts')
+  return Promise.all(paths.map((path) => badFile(parsePublicKey(readText(path, 'public key'), path))))
+}
