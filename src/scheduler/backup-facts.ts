@@ -13,7 +13,8 @@ import {
 import type { CommandClaims, CommandResult } from '../protocol/command.ts'
 import { Uuid } from '../protocol/names.ts'
 import { compile } from '../protocol/validate.ts'
-import type { BackupFact, CommandRecord } from './store/store.ts'
+import type { BackupFact } from './store/backup-store.ts'
+import type { CommandRecord } from './store/store.ts'
 
 const readBackup = compile(VmBackupResult, 'result of vm.backup')
 const readList = compile(BackupListResult, 'result of backup.list')

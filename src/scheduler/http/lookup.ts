@@ -1,7 +1,8 @@
 // Finding what a path names, or E_NOT_FOUND with where to look.
 
 import { HostletError } from '../../errors.ts'
-import type { BackupEntry, CommandRecord, HostRecord, Store, VmRecord } from '../store/store.ts'
+import type { BackupEntry } from '../store/backup-store.ts'
+import type { CommandRecord, HostRecord, Store, VmRecord } from '../store/store.ts'
 
 /** Items of a list when the asker gives no limit. */
 export const listItemsDefault = 100

@@ -2,9 +2,10 @@
 
 import type { BackupRecord, BackupReport, BackupSchedule } from '../../protocol/backup.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import type { BackupEntry, BackupFact, BackupFilter, BackupRun, BackupStore } from './backup-store.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { BackupEntry, BackupFact, BackupFilter, BackupRun, BackupStore, Page } from './store.ts'
+import type { Page } from './store.ts'
 
 interface SnapshotRow {
   readonly record: string

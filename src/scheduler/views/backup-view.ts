@@ -1,7 +1,7 @@
 // A backup as people and programs see it.
 
 import type { BackupScheduleView, BackupView } from '../../protocol/api.ts'
-import type { BackupEntry, BackupRun } from '../store/store.ts'
+import type { BackupEntry, BackupRun } from '../store/backup-store.ts'
 import { present } from './operation-view.ts'
 
 export function backupView({ record, operation, origin, verification, removedAt }: BackupEntry): BackupView {
