@@ -68,7 +68,14 @@ export async function createBench(): Promise<Bench> {
   const { signal } = new AbortController()
   const authority = await TestAuthority.create()
   const trust = { authorities: [authority.certificate], trustDomain }
-  const [signer, key, vm, store] = [await signerOf(authority), await newKey(), newVm(), new MemoryStore()]
+  // Tests choose the times of their backups.
+  const life = { from: Date.parse('2020-01-01'), to: Date.parse('2040-01-01') }
+  const [signer, key, vm, store] = [
+    await signerOf(authority, 'host-1', life),
+    await newKey(),
+    newVm(),
+    new MemoryStore()
+  ]
   return {
     authority,
     trust,

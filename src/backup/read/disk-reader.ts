@@ -1,7 +1,9 @@
 // Reads every block of a stored disk, several ranges in flight, and hands it on or says what is wrong with it.
 
+import { HostletError } from '../../errors.ts'
 import type { Wait } from '../disk.ts'
 import { addressBytes, deriveVaultKeys } from '../format/keys.ts'
+import { checkPackHeader, packHeaderBytes } from '../format/pack.ts'
 import type { ObjectStore } from '../repository/store.ts'
 import { defaultWorkers, WorkerPool } from '../workers/pool.ts'
 import { packsOfLeaf, planRuns, type Run, type WantedBlock, type WantedPack } from './block-runs.ts'
@@ -34,6 +36,8 @@ export interface BlockConsumer {
     plain: Uint8Array | undefined
   ): Promise<void>
   readonly wantPlain: boolean
+  /** A pack whose header is wrong: nothing is lost by it, and yet it is not what was stored. */
+  wrongHeader?(fault: StoredFault): void
   lostBlock(lost: LostBlock): void
   lostNode(lost: LostNode): void
 }
@@ -102,8 +106,11 @@ export class DiskReader implements AsyncDisposable {
 
   async #handle(run: Run, consumer: BlockConsumer): Promise<void> {
     await consumer.admit?.(run.items.length)
+    const whole = consumer.wrongHeader === undefined ? run : withHeader(run)
     try {
-      await this.#open(run, await this.#packs.read(run.pack, run.offset, run.length, this.#options), consumer)
+      const bytes = await this.#packs.read(whole.pack, whole.offset, whole.length, this.#options)
+      if (whole.offset === 0) checkHeader(whole.pack, bytes, consumer)
+      await this.#open(whole, bytes, consumer)
     } catch (error) {
       if (!(error instanceof StoredFault)) throw error
       await this.#again(run, error, consumer)
@@ -158,6 +165,20 @@ export class DiskReader implements AsyncDisposable {
       signal
     })
     return this.#pool
+  }
+}
+
+/** The first entry of a pack is read together with the header that stands before it. */
+function withHeader(run: Run): Run {
+  return run.offset === packHeaderBytes ? { ...run, offset: 0, length: run.length + packHeaderBytes } : run
+}
+
+function checkHeader(pack: OpenPack, bytes: Uint8Array, consumer: BlockConsumer): void {
+  try {
+    checkPackHeader(bytes, pack, { object: pack.name })
+  } catch (error) {
+    if (!(error instanceof HostletError)) throw error
+    consumer.wrongHeader?.(new StoredFault('damaged-object', pack.name, error))
   }
 }
 

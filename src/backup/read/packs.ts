@@ -94,13 +94,13 @@ export class PackReader {
   async #find(id: Buffer, wait: Wait): Promise<OpenPack> {
     // Nearly every pack is of the first generation: no list is asked for while that is so.
     try {
-      return await this.#load({ id, generation: firstGeneration }, wait)
+      return await this.load({ id, generation: firstGeneration }, wait)
     } catch (error) {
       if (!(error instanceof StoredFault) || error.kind !== 'missing-object') throw error
     }
     const newest = await this.#newest(id, wait)
     const name = this.nameOf(id)
-    if (newest !== undefined) return this.#load(newest, wait)
+    if (newest !== undefined) return this.load(newest, wait)
     throw new StoredFault('missing-object', name, missing(name))
   }
 
@@ -114,7 +114,8 @@ export class PackReader {
     return newest
   }
 
-  async #load(identity: PackIdentity, { signal }: Wait): Promise<OpenPack> {
+  /** One generation and no other, and nothing of it is kept. Throws as `open` does. */
+  async load(identity: PackIdentity, { signal }: Wait): Promise<OpenPack> {
     const name = packName(this.#vm, identity)
     try {
       let end = await this.#store.getEnd(name, firstEndBytes, { signal })
@@ -123,7 +124,8 @@ export class PackReader {
       if (endBytes > end.content.length) end = await this.#store.getEnd(name, endBytes, { signal })
       const { content: lastBytes, sizeBytes } = end
       const entries = openPackEnd(this.#keys, identity, { lastBytes, packBytes: sizeBytes }, name)
-      return { ...identity, name, sizeBytes, entries }
+      const { id, generation } = identity
+      return { id, generation, name, sizeBytes, entries }
     } catch (error) {
       throw storedFault(error, name)
     }

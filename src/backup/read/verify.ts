@@ -8,7 +8,7 @@ import type { ManifestBody, ManifestDisk } from '../vault/manifest-body.ts'
 import type { BadSnapshot, SnapshotSummary } from '../vault/read-manifest.ts'
 import type { WantedBlock } from './block-runs.ts'
 import { type BlockConsumer, DiskReader, type LostBlock } from './disk-reader.ts'
-import type { Fault, FaultKind } from './fault.ts'
+import type { Fault, FaultKind, StoredFault } from './fault.ts'
 import type { LostNode } from './tree.ts'
 
 /** Faults that are told one by one; the rest is only counted. */
@@ -146,6 +146,10 @@ class DiskCheck implements BlockConsumer {
   async take(items: readonly { wanted: WantedBlock }[]): Promise<void> {
     for (const { wanted } of items) this.#findings.goodBlocks += wanted.blocks.length
     this.#report()
+  }
+
+  wrongHeader({ kind, object, message }: StoredFault): void {
+    this.#findings.add({ kind, object, disk: this.#disk.role, message })
   }
 
   lostBlock({ wanted, kind, object, message }: LostBlock): void {

@@ -1,0 +1,147 @@
+// Frees what nothing needs: packs without live entries go, packs with few are written anew without the dead ones.
+
+import { HostletError } from '../../errors.ts'
+import type { Wait } from '../disk.ts'
+import {
+  openPackEnd,
+  type PackEntry,
+  type PackIdentity,
+  packName,
+  packsPrefix,
+  parsePackName
+} from '../format/pack.ts'
+import { assemblePack } from '../format/pack-builder.ts'
+import { forEachConcurrent } from '../read/concurrent.ts'
+import { StoredFault } from '../read/fault.ts'
+import { PackReader } from '../read/packs.ts'
+import type { ObjectStore } from '../repository/store.ts'
+import { bytesOf, type LiveEntries, type LivePack, liveOf } from './live-entries.ts'
+
+const packsInFlightMax = 4
+/** A pack is written anew when less than this share of its entries' bytes is needed. */
+export const liveShareMin = 0.5
+
+export interface SweepOptions extends Wait {
+  readonly store: ObjectStore
+  readonly vm: string
+  readonly live: LiveEntries
+  readonly dryRun: boolean
+  readonly liveShareMin: number
+}
+
+export interface Swept {
+  freedBytes: number
+  removedPacks: number
+  compactedPacks: number
+  /** Packs that are needed but cannot be looked into: left as they are. */
+  readonly damagedPacks: string[]
+}
+
+interface Generation extends PackIdentity {
+  readonly name: string
+  readonly sizeBytes: number
+}
+
+export async function sweep(options: SweepOptions): Promise<Swept> {
+  const swept: Swept = { freedBytes: 0, removedPacks: 0, compactedPacks: 0, damagedPacks: [] }
+  const packs = await listPacks(options)
+  await forEachConcurrent(packs.values(), packsInFlightMax, async (generations) => {
+    const [newest] = generations
+    if (newest === undefined) return
+    const live = options.live.packOf(newest.id)
+    if (live === undefined) await removeAll(generations, options, swept)
+    else await tidy(newest, generations.slice(1), live, options, swept)
+  })
+  return swept
+}
+
+/** Every pack's generations, the newest first. */
+async function listPacks({ store, vm, signal }: SweepOptions): Promise<Map<string, Generation[]>> {
+  const packs = new Map<string, Generation[]>()
+  for await (const { name, sizeBytes } of store.list(packsPrefix(vm), { signal })) {
+    const identity = parsePackName(vm, name)
+    if (identity === undefined) continue
+    const id = Buffer.from(identity.id).toString('hex')
+    const generations = packs.get(id) ?? []
+    packs.set(id, generations)
+    generations.push({ ...identity, name, sizeBytes })
+  }
+  for (const generations of packs.values())
+    generations.sort((one, other) => other.generation - one.generation)
+  return packs
+}
+
+async function removeAll(
+  generations: readonly Generation[],
+  options: SweepOptions,
+  swept: Swept
+): Promise<void> {
+  for (const { name, sizeBytes } of generations) {
+    if (!options.dryRun) await options.store.remove(name, { signal: options.signal })
+    swept.freedBytes += sizeBytes
+    swept.removedPacks++
+  }
+}
+
+/** Leaves one generation of a pack, compacted where that is worth it. */
+async function tidy(
+  newest: Generation,
+  older: readonly Generation[],
+  live: LivePack,
+  options: SweepOptions,
+  swept: Swept
+): Promise<void> {
+  try {
+    const reader = new PackReader(options.store, options.vm, live.keys)
+    const { entries } = await reader.load(newest, options)
+    const needed = liveOf(entries, live)
+    if (needed.length < live.count) return void swept.damagedPacks.push(newest.name)
+    // The older generation of a compaction that was cut short: everything that is needed is in the newer one.
+    await removeAll(older, options, swept)
+    if (bytesOf(needed) < bytesOf(entries) * options.liveShareMin)
+      await compact(newest, needed, live, options, swept)
+  } catch (error) {
+    if (!(error instanceof StoredFault)) throw error
+    swept.damagedPacks.push(newest.name)
+  }
+}
+
+/** Writes the next generation first, and only then removes this one. */
+async function compact(
+  pack: Generation,
+  needed: readonly PackEntry[],
+  live: LivePack,
+  { store, vm, dryRun, signal }: SweepOptions,
+  swept: Swept
+): Promise<void> {
+  const next = { id: pack.id, generation: pack.generation + 1 }
+  if (!dryRun) {
+    const content = await wholePack(pack, live, store, signal)
+    const kept = needed.map(({ number, flags, offset, length }) => ({
+      number,
+      flags,
+      sealed: content.subarray(offset, offset + length)
+    }))
+    await store.put(packName(vm, next), assemblePack(live.keys, next, kept), { signal })
+    await store.remove(pack.name, { signal })
+  }
+  swept.compactedPacks++
+  swept.freedBytes += Math.max(0, pack.sizeBytes - bytesOf(needed))
+}
+
+/** The pack as it is now, checked against its own table: nothing is copied from where it does not lie. */
+async function wholePack(
+  pack: Generation,
+  { keys }: LivePack,
+  store: ObjectStore,
+  signal: AbortSignal
+): Promise<Uint8Array> {
+  const content = await store.get(pack.name, { signal })
+  try {
+    openPackEnd(keys, pack, { lastBytes: content, packBytes: content.length }, pack.name)
+  } catch (error) {
+    if (error instanceof HostletError) throw new StoredFault('damaged-object', pack.name, error)
+    throw error
+  }
+  return content
+}
