@@ -6,7 +6,7 @@ import type { DiskSource, Extent, Wait } from '../disk.ts'
 import { connectNbd, type NbdAddress, type NbdConnection, type StatusRun } from './connection.ts'
 import { violation } from './faults.ts'
 import { allocationContext, allocationFlag, dirtyBitmapContext, dirtyFlag } from './protocol.ts'
-import { rangeBytesMost, StatusThrift } from './status-thrift.ts'
+import { StatusThrift } from './status-thrift.ts'
 
 export type NbdSourceOptions = NbdAddress & {
   readonly exportName: string
@@ -22,6 +22,8 @@ export type NbdSourceOptions = NbdAddress & {
 
 /** A dirty run shorter than this is read without asking whether it is zeros: that would cost as much. */
 const askedBytesLeast = 1024 * 1024
+/** The most that a question can be about, in whole blocks of any size: a bitmap is cheap to look at. */
+const bitmapRangeBytes = 0xffff_0000
 
 /**
  * Opens an export to read it. Throws E_NOT_FOUND when there is no such export or no such bitmap (then all is to be compared), and
@@ -105,7 +107,7 @@ class NbdSource implements DiskSource {
     const { map, context } = this.#changes
     for (let offset = 0; offset < this.sizeBytes; ) {
       const runs = await statusOf(map, context, {
-        ...{ offset, length: Math.min(rangeBytesMost, this.sizeBytes - offset) },
+        ...{ offset, length: Math.min(bitmapRangeBytes, this.sizeBytes - offset) },
         wait
       })
       for (const { length, flags } of runs) {
@@ -159,12 +161,15 @@ async function statusOf(
   { offset, length, wait }: Range & { readonly wait: Wait }
 ): Promise<readonly StatusRun[]> {
   const runs = (await connection.blockStatus(offset, length, wait)).get(context) ?? []
-  const covered = runs.reduce((sum, run) => sum + run.length, 0)
-  if (covered === 0 || (covered < length && covered % connection.info.blockBytesLeast !== 0)) {
-    await connection.close()
-    throw violation('status that ends within a block', { offset, covered })
-  }
-  return runs
+  const { blockBytesLeast, sizeBytes } = connection.info
+  let end = offset
+  for (const run of runs) end += run.length
+  const aligned = runs.every(
+    (run, index) => run.length % blockBytesLeast === 0 || (index === runs.length - 1 && end === sizeBytes)
+  )
+  if (end > offset && aligned) return runs
+  await connection.close()
+  throw violation('status that ends within a block', { offset, length })
 }
 
 /** Neighbours alike become one. */

@@ -7,8 +7,8 @@ const graceMs = 500
 const slowMs = 250
 const quickMs = 50
 const rangeBytesLeast = 16 * 1024 * 1024
-/** Below 4 GiB, which a request cannot say, and whole blocks of any size. */
-export const rangeBytesMost = 0xffff_0000
+/** A request cannot say 4 GiB. All ranges are powers of two, so that they begin and end at blocks of any size. */
+const rangeBytesMost = 2 * 1024 * 1024 * 1024
 const rangeBytesFirst = 64 * 1024 * 1024
 const skipBytesFirst = 1024 * 1024 * 1024
 const skipBytesMost = 64 * skipBytesFirst

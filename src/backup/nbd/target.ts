@@ -18,7 +18,7 @@ export type NbdTargetOptions = NbdAddress & {
 }
 
 /** Zeros in one request: quick where the disk is sparse, and far from the deadline where it is not. */
-const zeroBytesMax = 1024 * 1024 * 1024
+const zeroBytesMax = 256 * 1024 * 1024
 
 /**
  * Opens an export to write it. Throws E_CONFLICT for a read-only one, E_UNSUPPORTED where the server could not say that data is

@@ -243,6 +243,23 @@ describe('NBD connection', { timeout: 30_000 }, () => {
     assert.equal(seen, 40)
   })
 
+  it('speaks TCP as well', async () => {
+    await using server = await startScriptedServer(
+      async (line) => {
+        await agree(line)
+        const { cookie, offset, length } = await line.request()
+        line.write(wire.data(cookie, offset, patternAt(offset, length), true))
+      },
+      { tcp: true }
+    )
+    const address = { host: '127.0.0.1', port: server.port }
+    const connection = await connectNbd({ ...address, exportName: '', ...wait })
+    const target = Buffer.alloc(600_000)
+    await connection.read(7, target, wait)
+    assert.ok(target.equals(patternAt(7, target.length)))
+    await connection.close()
+  })
+
   it('lists exports', async () => {
     await using server = await startScriptedServer(async (line) => {
       line.write(greeting)

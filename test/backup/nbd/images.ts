@@ -14,6 +14,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+const luksAttemptsMax = 20
+
 export const kibibyte = 1024
 export const mebibyte = 1024 * kibibyte
 
@@ -69,9 +71,21 @@ export function makeLuks(
 ): void {
   const { secret, image } = luksOptions(path, passphrase)
   const format = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10'
-  tool('qemu-img', ['create', '-q', '-f', 'qcow2', ...secret, '-o', format, path, String(sizeBytes)])
+  retried(() =>
+    tool('qemu-img', ['create', '-q', '-f', 'qcow2', ...secret, '-o', format, path, String(sizeBytes)])
+  )
   const commands = pieces.flatMap(({ at, length, byte }) => ['-c', `write -P ${byte} ${at} ${length}`])
   if (pieces.length > 0) tool('qemu-io', [...secret, ...commands, '--image-opts', image])
+}
+
+/** qemu-img measures the CPU for its key derivation, and gives up at times on a busy machine. */
+function retried<Made>(make: () => Made): Made {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return make()
+    } catch (error) {
+      if (attempt === luksAttemptsMax) throw error
+    }
 }
 
 /** What the image holds, by qemu-img. */

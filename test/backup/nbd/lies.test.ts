@@ -289,7 +289,7 @@ describe('a line that is cut', { timeout: 120_000 }, () => {
   it('is E_UNAVAILABLE after every byte of an honest server', async () => {
     let cuts = 0
     for (; cuts < 2_000; cuts++) {
-      await using server = await startScriptedServer(honest, cuts)
+      await using server = await startScriptedServer(honest, { budget: cuts })
       const outcome = await everything(server.socketPath).then(
         () => 'done',
         (error: { code: string }) => error.code

@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -75,11 +75,16 @@ export type Script = (line: Line, connection: number) => Promise<void>
 
 export interface ScriptedServer extends AsyncDisposable {
   readonly socketPath: string
+  /** On this machine, where it was asked for TCP. */
+  readonly port: number
   /** What scripts threw; a client that leaves makes them throw, which is no fault. */
   readonly thrown: unknown[]
 }
 
-export async function startScriptedServer(script: Script, budget = Infinity): Promise<ScriptedServer> {
+export async function startScriptedServer(
+  script: Script,
+  { budget = Number.POSITIVE_INFINITY, tcp = false }: { budget?: number; tcp?: boolean } = {}
+): Promise<ScriptedServer> {
   const directory = mkdtempSync(join(tmpdir(), 'hostlet-nbd-test-'))
   const socketPath = join(directory, 'nbd.socket')
   const sockets = new Set<Socket>()
@@ -89,10 +94,11 @@ export async function startScriptedServer(script: Script, budget = Infinity): Pr
     socket.on('error', () => undefined)
     script(new Line(socket, budget), sockets.size).catch((error: unknown) => thrown.push(error))
   })
-  server.listen(socketPath)
+  server.listen(tcp ? { host: '127.0.0.1', port: 0 } : { path: socketPath })
   await once(server, 'listening')
   return {
     socketPath,
+    port: tcp ? (server.address() as AddressInfo).port : 0,
     thrown,
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy()
