@@ -23,6 +23,7 @@ type Described = Verb<Host>
 
 const locks = {
   vm: 'one operation at a time on a VM',
+  backup: 'one at a time for the backups of a VM; not with what else is done to it',
   image: 'one at a time for an image',
   none: 'none'
 } as const

@@ -10,6 +10,7 @@ import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
 import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
+import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import { createHost, type Host } from './host/host.ts'
@@ -67,7 +68,15 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value
-  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log })
+  const instance = randomUUID()
+  const records = new BackupRecords({ database: journal.database, clock })
+  const backups = {
+    good: records,
+    instance,
+    identity: () => identity.value,
+    credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
+  }
+  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log, backups })
   stack.defer(() => host.close())
   await host.prepare()
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
@@ -290,6 +299,7 @@ function createDispatcher(
     },
     emit: (message) => outbox.post(message),
     concurrencyMax: config.operations.concurrencyMax,
+    transfersMax: config.backup.concurrencyMax,
     waitingMax: config.operations.waitingMax
   })
 }

@@ -303,7 +303,7 @@ export const BackupVerifyResult = Type.Object(
     source: Uuid,
     verification: Verification,
     blocks: Type.Integer({ minimum: 0 }),
-    /** Stored bytes that were read. */
+    /** Bytes of the disks that were read back and found sound. */
     readBytes: Bytes,
     /** Each fault with its object and place; the first of them. */
     faults: Type.Array(Sentence, { maxItems: 64 })

@@ -34,3 +34,7 @@ export function transferMeter(
     }
   }
 }
+
+export function ratioOf({ doneBytes, totalBytes }: TransferProgress): number {
+  return totalBytes === 0 ? 1 : doneBytes / totalBytes
+}

@@ -4,6 +4,14 @@ import { chmod, mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import {
+  type BackupConfig,
+  type BackupParts,
+  type Backups,
+  backupPartsInMemory,
+  createBackups
+} from '../backups/backups.ts'
+import { policyPath } from '../backups/policy.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
 import { Facts } from './facts.ts'
@@ -36,6 +44,8 @@ export interface HostConfig {
   }
   readonly stop: { readonly graceMs: number }
   readonly readyTimeoutMs: number
+  /** The defaults where it is left out. */
+  readonly backup?: BackupConfig
 }
 
 export interface HostOptions {
@@ -49,6 +59,8 @@ export interface HostOptions {
   /** For tests; real connections otherwise. */
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  /** What backups need of the agent; without it they are neither signed nor remembered. */
+  readonly backups?: BackupParts
 }
 
 export interface Host {
@@ -60,6 +72,7 @@ export interface Host {
   readonly placements: Placements
   readonly vms: Vms
   readonly facts: Facts
+  readonly backups: Backups
   readonly bootRecord: BootRecord
   readonly config: HostConfig
   readonly clock: Clock
@@ -87,6 +100,13 @@ export function createHost(options: HostOptions): Host {
     cacheBytesMax: config.images.cacheBytesMax,
     bootId: bootRecord.bootId
   })
+  const { backup = backupDefaults } = config
+  const backups = createBackups({
+    ...options,
+    ...(options.backups ?? backupPartsInMemory()),
+    config: backup,
+    stateDirectory: config.stateDirectory
+  })
   const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
   return {
     hypervisor,
@@ -109,9 +129,10 @@ export function createHost(options: HostOptions): Host {
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
     facts: new Facts(options),
+    backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
-      await Promise.all([images.prepare(), seeds.prepare(), starts.load()])
+      await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
       orphans.begin()
     },
     close: async () => {
@@ -120,6 +141,12 @@ export function createHost(options: HostOptions): Host {
       await source.close()
     }
   }
+}
+
+const backupDefaults: BackupConfig = {
+  policy: policyPath,
+  compressionLevel: 1,
+  freezeMs: 10_000
 }
 
 function networksOf({ network }: HostConfig): Record<string, NetworkDefinition> {

@@ -2,9 +2,14 @@
 
 import type { Host } from '../host/host.ts'
 import type { Verb } from '../operations/verb.ts'
+import { backupExport, document as backupExportDocument } from './backup-export.ts'
+import { backupList, document as backupListDocument } from './backup-list.ts'
+import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
 import type { VerbDocument } from './document.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
+import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
+import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
@@ -20,9 +25,14 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmStop, document: vmStopDocument },
   { verb: vmReboot, document: vmRebootDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
+  { verb: vmBackup, document: vmBackupDocument },
+  { verb: backupList, document: backupListDocument },
+  { verb: backupPrune, document: backupPruneDocument },
+  { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
+  { verb: operationCancel, document: operationCancelDocument },
   { verb: hostFacts, document: hostFactsDocument }
 ]
 

@@ -1,0 +1,148 @@
+// From snapshots back to disks: into volumes of the pool, and into files that an administrator may take away.
+
+import { lstat, realpath } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { DiskTarget } from '../../backup/disk.ts'
+import { restoreDisk } from '../../backup/read/restore.ts'
+import { createQcow2File } from '../../backup/targets/qcow2-file.ts'
+import { createRawFile } from '../../backup/targets/raw-file.ts'
+import type { ManifestDisk } from '../../backup/vault/manifest-body.ts'
+import { HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { DiskRole, exportFormats } from '../../protocol/backup.ts'
+import type { Hypervisor } from '../host/hypervisor.ts'
+import type { Operation } from '../operations/verb.ts'
+import type { Catalog, ChosenSnapshot, SnapshotQuery } from './catalog.ts'
+import type { Policy } from './policy.ts'
+import type { Repositories } from './repositories.ts'
+import { ratioOf, transferMeter } from './transfer-meter.ts'
+
+export interface RestorerOptions {
+  readonly hypervisor: Pick<Hypervisor, 'createImport' | 'finishImport' | 'removeVolume'>
+  readonly catalog: Catalog
+  readonly repositories: Pick<Repositories, 'policy'>
+  readonly clock: Clock
+  readonly workers?: number | undefined
+}
+
+export interface VolumeToRestore {
+  readonly role: DiskRole
+  /** Name of the volume, which is replaced. */
+  readonly volume: string
+}
+
+type Watched = Pick<Operation, 'signal' | 'progress'>
+
+export class Restorer {
+  readonly #options: RestorerOptions
+
+  constructor(options: RestorerOptions) {
+    this.#options = options
+  }
+
+  /** Writes disks of a snapshot into new volumes that stand alone. Returns the bytes that they hold. */
+  async toVolumes(
+    query: SnapshotQuery,
+    volumes: readonly VolumeToRestore[],
+    operation: Watched
+  ): Promise<{ restoredBytes: number }> {
+    const { hypervisor, catalog } = this.#options
+    await using chosen = await catalog.choose(query, operation)
+    const disks = volumes.map(({ role, volume }) => ({ volume, disk: diskOf(chosen, role) }))
+    const totalBytes = disks.reduce((sum, { disk }) => sum + disk.allocatedBytes, 0)
+    let before = 0
+    for (const { volume, disk } of disks) {
+      const { path } = await hypervisor.createImport({ name: volume, sizeBytes: disk.sizeBytes }, operation)
+      const target = await createQcow2File(path, disk.sizeBytes, { reuse: true })
+      await this.#write(chosen, disk, target, { ...spread(operation), before, totalBytes })
+      await hypervisor.finishImport(volume, operation)
+      before += disk.allocatedBytes
+    }
+    return { restoredBytes: totalBytes }
+  }
+
+  /**
+   * Writes one disk into a file that does not exist yet, below a directory of the policy. Throws E_AUTH for any other
+   * place, also one that a link leads to, E_CONFLICT when the file exists.
+   */
+  async toFile(
+    query: SnapshotQuery,
+    file: { role: DiskRole; path: string; format: (typeof exportFormats)[number] },
+    operation: Watched
+  ): Promise<{ snapshot: string; path: string; sizeBytes: number }> {
+    await using chosen = await this.#options.catalog.choose(query, operation)
+    const disk = diskOf(chosen, file.role)
+    const path = await exportPath(chosen.repository.policy, file.path)
+    const create = file.format === 'raw' ? createRawFile : createQcow2File
+    const target = await create(path, disk.sizeBytes)
+    const { allocatedBytes: totalBytes } = disk
+    await this.#write(chosen, disk, target, { ...spread(operation), before: 0, totalBytes })
+    return { snapshot: chosen.chosen.id, path, sizeBytes: disk.sizeBytes }
+  }
+
+  /** Throws as `toFile` does for a path that cannot be. */
+  async checkExport(path: string): Promise<void> {
+    await exportPath(this.#options.repositories.policy(), path)
+  }
+
+  async #write(
+    { repository, vault, chosen }: ChosenSnapshot,
+    disk: ManifestDisk,
+    target: DiskTarget,
+    { signal, progress, before, totalBytes }: Watched & { before: number; totalBytes: number }
+  ): Promise<void> {
+    const { clock, workers } = this.#options
+    const meter = transferMeter(clock)
+    await restoreDisk({
+      store: repository.store,
+      vm: vault.vm,
+      vmKey: chosen.vmKey,
+      disk,
+      target,
+      clock,
+      signal,
+      ...(workers !== undefined && { workers }),
+      onProgress: ({ doneBytes }) => {
+        const transfer = meter({ doneBytes: before + doneBytes, totalBytes })
+        progress({ ratio: ratioOf(transfer), transfer })
+      }
+    })
+  }
+}
+
+/** Throws E_NOT_FOUND when the snapshot does not hold it. */
+export function diskOf({ chosen }: Pick<ChosenSnapshot, 'chosen'>, role: DiskRole): ManifestDisk {
+  const disk = chosen.body.disks.find((one) => one.role === role)
+  if (disk !== undefined) return disk
+  const roles = chosen.body.disks.map((one) => one.role).join(', ')
+  throw new HostletError(
+    'E_NOT_FOUND',
+    `snapshot ${chosen.id} holds no ${role} disk, only ${roles}. Choose another snapshot.`
+  )
+}
+
+/** The path as it really is: links in the way to it are followed first, so that none leads out of what is allowed. */
+async function exportPath(policy: Policy, path: string): Promise<string> {
+  const directory = await realpath(dirname(path)).catch((cause) => {
+    throw new HostletError('E_NOT_FOUND', `${dirname(path)} does not exist on this host`, { cause })
+  })
+  const real = join(directory, basename(path))
+  const allowed = await Promise.all(policy.exportDirectories.map((each) => realpath(each).catch(() => each)))
+  if (!allowed.some((each) => directory === each || directory.startsWith(`${each}/`)))
+    throw new HostletError(
+      'E_AUTH',
+      `${path} is below none of the directories that this host exports to (${allowed.join(', ') || 'none'}). An administrator adds it to exportDirectories of the host's policy.`
+    )
+  if (
+    await lstat(real).then(
+      () => true,
+      () => false
+    )
+  )
+    throw new HostletError('E_CONFLICT', `${real} exists already. Name a file that does not.`)
+  return real
+}
+
+function spread({ signal, progress }: Watched): Watched {
+  return { signal, progress }
+}

@@ -1,0 +1,67 @@
+// backup.export: one disk of a snapshot as a file on the host, for other tools.
+
+import { BackupExportParams, BackupExportResult } from '../../protocol/backup.ts'
+import type { Host } from '../host/host.ts'
+import { defineVerb } from '../operations/verb.ts'
+import type { VerbDocument } from './document.ts'
+import { transferMs } from './vm-backup.ts'
+
+export const backupExport = defineVerb<Host>()({
+  name: 'backup.export',
+  summary: 'Writes one disk of a snapshot into a new file on the host, as qcow2 or raw.',
+  lock: 'backup',
+  lane: 'transfer',
+  changes: false,
+  cancellable: true,
+  deadlineMs: transferMs,
+  afterCrash: 'rollback',
+  params: BackupExportParams,
+  result: BackupExportResult,
+  lockKey: ({ path }) => `export ${path}`,
+
+  async check({ target, path }, host) {
+    host.backups.repositories.require(target)
+    await host.backups.restorer.checkExport(path)
+  },
+
+  steps: ({ target, source, snapshot, disk, format, path }, host) => [
+    {
+      name: 'write the file',
+      apply: async (operation) => {
+        const query = { target, source, snapshot }
+        return { result: await host.backups.restorer.toFile(query, { role: disk, path, format }, operation) }
+      }
+    }
+  ],
+
+  outcome: (_params, _host, { notes }) => Promise.resolve(notes.result as BackupExportResult)
+})
+
+export const document: VerbDocument = {
+  errors: {
+    E_AUTH:
+      "the path is below none of the export directories of the host's policy, or there is no policy; the repository refuses the credentials; or no key of the host or its policy opens the backup",
+    E_NOT_FOUND:
+      "the host's policy names no such repository, there is no such snapshot, it does not hold the disk, or the file's directory does not exist",
+    E_CONFLICT: 'the file exists already',
+    E_CAPACITY: 'no room for the file',
+    E_UNAVAILABLE: 'the repository is away',
+    E_CORRUPT:
+      'a block of the backup is damaged, or the repository was put back to an older state; no file is left',
+    E_INTERRUPTED: 'the agent was stopped meanwhile: remove the half-written file and ask anew'
+  },
+  crash:
+    'Is not run again, and the answer is E_INTERRUPTED: a half-written file has no valid header, or is too short, and is to be removed by hand.',
+  remarks: [
+    'The file is written by the agent and belongs to its user. It holds the disk in clear.',
+    'The same without agent, scheduler or libvirt: "hostlet backup export --repository URL --key FILE".'
+  ],
+  example: {
+    target: 'offsite',
+    source: '0196f2a4-7c1e-7b3a-9d55-1f2e3d4c5b6a',
+    snapshot: 'latest',
+    disk: 'root',
+    format: 'qcow2',
+    path: '/var/backups/hostlet/web-1.qcow2'
+  }
+}
