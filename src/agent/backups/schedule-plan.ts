@@ -99,15 +99,15 @@ export class Plan {
   }
 
   /** 0 or less when it is due. */
-  waitMs({ now, monotonic }: Pick<Clock, 'now' | 'monotonic'>): number {
-    if (this.#dueMonotonic !== undefined) return this.#dueMonotonic - monotonic()
-    return this.nextAt === undefined ? Number.POSITIVE_INFINITY : this.nextAt - now()
+  waitMs(clock: Pick<Clock, 'now' | 'monotonic'>): number {
+    if (this.#dueMonotonic !== undefined) return this.#dueMonotonic - clock.monotonic()
+    return this.nextAt === undefined ? Number.POSITIVE_INFINITY : this.nextAt - clock.now()
   }
 
   /** The run could not begin now: it is tried again after a while that grows. */
-  postpone({ monotonic }: Pick<Clock, 'monotonic'>): number {
+  postpone(clock: Pick<Clock, 'monotonic'>): number {
     const ms = Math.min(postponeCapMs, postponeBaseMs * 2 ** Math.min(this.#postponements++, 30))
-    this.#dueMonotonic = monotonic() + ms
+    this.#dueMonotonic = clock.monotonic() + ms
     return ms
   }
 

@@ -128,7 +128,8 @@ function notAhead(slots: Slots, base: number, now: number): number {
 function notFarOff(slots: Slots, slot: number, now: number): number {
   if (slots.kind === 'cron') return slot
   const period = slots.periodAfter(slot)
-  return slot - now > period ? now + ((slot - now) % period) : slot
+  // Never now: what has just run would be due again.
+  return slot - now > period ? now + ((slot - now) % period || period) : slot
 }
 
 /** The same for a VM each time, so that its backups keep their distance; never longer than a period. */
