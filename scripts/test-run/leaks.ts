@@ -19,7 +19,8 @@ const virshLists: Record<string, readonly string[]> = {
   secret: ['secret-list']
 }
 
-const daemons = /^(qemu-system-.+|qemu-nbd|dnsmasq|libvirtd|virtlogd|virtqemud|swtpm|nbdkit)$/
+const daemons =
+  /^(qemu-system-.+|qemu-nbd|dnsmasq|libvirtd|virtlogd|virtqemud|swtpm|nbdkit|ceph-mon|ceph-osd|radosgw)$/
 
 // libvirt makes these itself, through iptables and ebtables, for the first network or filter that needs them, and keeps
 // them.

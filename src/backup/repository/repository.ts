@@ -1,14 +1,18 @@
 // What makes a store a repository of backups: one small object at its top that says whose it is and how it is written.
 
 import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { HostletError } from '../../errors.ts'
+import { systemClock } from '../../lib/clock.ts'
 import type { Wait } from '../disk.ts'
+import { acquireLock } from './lock.ts'
 import type { ObjectStore } from './store.ts'
 
 export const repositoryObject = 'hostlet-repository.json'
 export const repositoryFormat = 1
 /** What a store may hold before it is a repository: leases and probes of agents that make it at this moment. */
 const passingPrefixes = ['locks/', 'probes/']
+const lockWaitMs = 60_000
 const documentBytesMax = 4_096
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
@@ -69,7 +73,7 @@ async function makeRepository(store: ObjectStore, wait: Wait): Promise<Repositor
     await store.put(repositoryObject, content, { ...wait, ifAbsent: true })
   } catch (error) {
     if (!(error instanceof HostletError)) throw error
-    if (error.code === 'E_UNSUPPORTED') await store.put(repositoryObject, content, wait)
+    if (error.code === 'E_UNSUPPORTED') await makeUnderLock(store, content, wait)
     else if (error.code !== 'E_CONFLICT') throw error
   }
   const made = await readRepository(store, wait)
@@ -79,6 +83,18 @@ async function makeRepository(store: ObjectStore, wait: Wait): Promise<Repositor
     `${store.description} has lost what was just written to it. Look at its mount or service.`,
     { details: { repository: store.description } }
   )
+}
+
+/** For stores where the first of two cannot be told otherwise. */
+async function makeUnderLock(store: ObjectStore, content: readonly Uint8Array[], wait: Wait): Promise<void> {
+  await using _lock = await acquireLock(store, {
+    name: 'locks',
+    holder: { host: hostname() },
+    clock: systemClock,
+    signal: wait.signal,
+    waitMs: lockWaitMs
+  })
+  if ((await readRepository(store, wait)) === undefined) await store.put(repositoryObject, content, wait)
 }
 
 function parseRepository(bytes: Uint8Array, description: string): Repository {

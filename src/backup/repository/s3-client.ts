@@ -10,7 +10,7 @@ import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import { Limiter } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Wait } from '../disk.ts'
-import type { StoreSettings } from './open-store.ts'
+import type { StoreCredentials, StoreSettings } from './open-store.ts'
 import { attemptsMaxDefault, withRetries } from './retry.ts'
 import { s3Error } from './s3-errors.ts'
 
@@ -29,6 +29,7 @@ const regionDefault = 'us-east-1'
 
 export interface S3ClientOptions {
   readonly settings: StoreSettings
+  readonly credentials: StoreCredentials
   readonly description: string
   readonly clock: Clock
   readonly log?: Logger | undefined
@@ -96,7 +97,9 @@ export class S3Requests {
   }
 
   async close(): Promise<void> {
-    if (this.#loaded !== undefined) (await this.#loaded).client.destroy()
+    // Where the library could not be loaded there is nothing to close; whoever asked for it was told.
+    const loaded = await this.#loaded?.catch(() => undefined)
+    loaded?.client.destroy()
     for (const agent of this.#agents) agent.destroy()
   }
 
@@ -107,23 +110,13 @@ export class S3Requests {
 
   /** Everything is said, so that the library looks for nothing in files, the environment or the cloud's metadata. */
   #newClient(library: Library): S3Client {
-    const {
-      endpoint,
-      region = regionDefault,
-      pathStyle = endpoint !== undefined,
-      credentials
-    } = this.#options.settings
-    if (credentials === undefined)
-      throw new HostletError(
-        'E_AUTH',
-        `there are no credentials for ${this.#options.description}. Give them in a file or as a systemd credential.`
-      )
+    const { endpoint, region = regionDefault, pathStyle = endpoint !== undefined } = this.#options.settings
     const [httpAgent, httpsAgent] = this.#agents
     return new library.S3Client({
       region,
       ...(endpoint !== undefined && { endpoint }),
       forcePathStyle: pathStyle,
-      credentials: { ...credentials },
+      credentials: { ...this.#options.credentials },
       maxAttempts: 1,
       retryMode: 'standard',
       defaultsMode: 'standard',

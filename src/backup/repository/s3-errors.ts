@@ -41,6 +41,9 @@ const garbled: Meaning = {
 }
 const changing: Meaning = { code: 'E_CONFLICT', text: 'has the object already' }
 
+/** Node's names of what OpenSSL says of a chain (X509_V_ERR_*). */
+const certificateFault = /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA$)/
+
 /** By the error's name as the service or Node says it. */
 const byName: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: { code: 'E_BAD_REQUEST', text: 'has no such bucket. Make it, or correct the address' },
@@ -80,11 +83,6 @@ const byName: Readonly<Record<string, Meaning>> = {
     code: 'E_UNSUPPORTED',
     text: 'has archived the object. Restore it to the bucket first'
   },
-  SELF_SIGNED_CERT_IN_CHAIN: untrusted,
-  DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted,
-  UNABLE_TO_GET_ISSUER_CERT: untrusted,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
   CERT_HAS_EXPIRED: { ...untrusted, text: 'shows a certificate that has expired. Renew it' },
   ERR_TLS_CERT_ALTNAME_INVALID: {
     ...untrusted,
@@ -139,6 +137,7 @@ export function s3Error(thrown: unknown, description: string, name: string): Ret
 function meaningOf({ name, status }: Facts): Meaning {
   const meaning = Object.hasOwn(byName, name) ? byName[name] : undefined
   if (meaning !== undefined) return meaning
+  if (certificateFault.test(name)) return untrusted
   if (status === undefined) return unreachable
   if (byStatus[status] !== undefined) return byStatus[status]
   if (status >= 500) return failing

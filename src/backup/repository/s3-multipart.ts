@@ -8,13 +8,15 @@ import { factsOf } from './s3-errors.ts'
 
 const abortMsMax = 30_000
 
-interface PartsToPut {
+export interface PartsToPut {
   readonly Bucket: string
   readonly Key: string
   readonly name: string
   readonly body: Uint8Array
   readonly partBytes: number
   readonly wait: Wait
+  /** Unfinished uploads below the prefix that are older are removed. */
+  readonly sweep?: { readonly prefix: string; readonly ageMsMax: number } | undefined
 }
 
 interface Part {
@@ -37,6 +39,7 @@ export async function putInParts(requests: S3Requests, options: PartsToPut): Pro
   const upload = { Bucket, Key, UploadId: UploadId ?? '' }
   try {
     const parts = await putParts(requests, upload, options)
+    await abortStale(requests, upload, options)
     await complete(requests, upload, parts, options)
   } catch (error) {
     await abortUpload(requests, upload, name)
@@ -105,6 +108,27 @@ async function abortUpload(requests: S3Requests, upload: Upload, name: string): 
       await client.send(new library.AbortMultipartUploadCommand(upload), { abortSignal: signal })
     }
   )
-  // What failed first is what the caller must hear. Leftovers are for `abortStaleUploads`.
+  // What failed first is what the caller must hear. Leftovers are for later sweeps.
   await aborting.catch(() => undefined)
+}
+
+/** Uploads of writers that died cost money and are seen by nobody. Their age is by the service's clock, as our own shows it. */
+async function abortStale(
+  requests: S3Requests,
+  own: Upload,
+  { name, wait, sweep }: PartsToPut
+): Promise<void> {
+  if (sweep === undefined) return
+  const { Uploads = [] } = await requests.run({ name, wait }, async ({ library, client, signal }) => {
+    const command = new library.ListMultipartUploadsCommand({ Bucket: own.Bucket, Prefix: sweep.prefix })
+    return await client.send(command, { abortSignal: signal })
+  })
+  const now = Uploads.find(({ UploadId }) => UploadId === own.UploadId)?.Initiated?.getTime()
+  if (now === undefined) return
+  for (const { Key, UploadId, Initiated } of Uploads) {
+    if (UploadId === undefined || UploadId === own.UploadId || Key === undefined || Initiated === undefined)
+      continue
+    if (now - Initiated.getTime() > sweep.ageMsMax)
+      await abortUpload(requests, { Bucket: own.Bucket, Key, UploadId }, name)
+  }
 }

@@ -9,19 +9,22 @@ import { isObjectName, segmentsOf, splitPrefix } from './object-name.ts'
 import type { StoreContext, StoreSettings } from './open-store.ts'
 import { bodyBytes, S3Requests } from './s3-client.ts'
 import { factsOf } from './s3-errors.ts'
-import { putInParts } from './s3-multipart.ts'
+import { type PartsToPut, putInParts } from './s3-multipart.ts'
 import { type ObjectEntry, type ObjectStore, objectBytesMax } from './store.ts'
 
 /** Objects of more bytes are sent in parts, so that a broken connection costs one part. */
 export const partsFromBytes = 32 * 1024 * 1024
 /** S3 allows no smaller parts than 5 MiB, but for the last. */
 export const partBytesDefault = 16 * 1024 * 1024
+export const uploadAgeMsMax = 86_400_000
 const keysPerPage = 1_000
 const bucketPattern = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/
 
 export interface S3Tuning {
   readonly partsFromBytes?: number
   readonly partBytes?: number
+  /** Unfinished uploads that are older are of writers that died. */
+  readonly uploadAgeMsMax?: number
   readonly attemptsMax?: number
   readonly random?: () => number
 }
@@ -32,6 +35,7 @@ export class S3Store implements ObjectStore {
   readonly #prefix: string
   readonly #requests: S3Requests
   readonly #tuning: S3Tuning
+  #swept = false
   #hasConditionalWrites: Promise<boolean> | undefined
 
   private constructor(bucket: string, prefix: string, requests: S3Requests, tuning: S3Tuning) {
@@ -42,7 +46,7 @@ export class S3Store implements ObjectStore {
     this.description = describe(bucket, prefix)
   }
 
-  /** Sends nothing yet. Throws E_BAD_REQUEST for an address or endpoint that cannot be. */
+  /** Sends nothing yet. Throws E_BAD_REQUEST for an address or endpoint that cannot be, E_AUTH without credentials. */
   static async open(url: URL, settings: StoreSettings, context: StoreContext, tuning: S3Tuning = {}) {
     const bucket = url.host
     const path = url.pathname.replace(/^\/+|\/+$/g, '')
@@ -51,9 +55,15 @@ export class S3Store implements ObjectStore {
     checkEndpoint(settings.endpoint)
     const prefix = path === '' ? '' : `${path}/`
     const description = describe(bucket, prefix)
+    const { credentials } = settings
+    if (credentials === undefined)
+      throw new HostletError(
+        'E_AUTH',
+        `there are no credentials for ${description}. Give them in a file or as a systemd credential.`
+      )
     const { clock, log } = context
     const { attemptsMax, random } = tuning
-    const requests = new S3Requests({ settings, description, clock, log, attemptsMax, random })
+    const requests = new S3Requests({ settings, credentials, description, clock, log, attemptsMax, random })
     return new S3Store(bucket, prefix, requests, tuning)
   }
 
@@ -64,7 +74,7 @@ export class S3Store implements ObjectStore {
     const body = content.length === 1 && content[0] ? content[0] : Buffer.concat(content, bytes)
     if (wait.ifAbsent) await this.#putIfAbsent(name, body, wait)
     else if (bytes <= fromBytes) await this.#putWhole(name, body, wait)
-    else await putInParts(this.#requests, { ...this.#key(name), name, body, partBytes, wait })
+    else await putInParts(this.#requests, this.#partsToPut(name, body, wait, partBytes))
   }
 
   async get(
@@ -118,6 +128,15 @@ export class S3Store implements ObjectStore {
 
   #key(name: string): { Bucket: string; Key: string } {
     return { Bucket: this.#bucket, Key: this.#prefix + name }
+  }
+
+  #partsToPut(name: string, body: Uint8Array, wait: Wait, partBytes: number): PartsToPut {
+    // Once: an upload of ours shows the time of the service.
+    const sweep = this.#swept
+      ? undefined
+      : { prefix: this.#prefix, ageMsMax: this.#tuning.uploadAgeMsMax ?? uploadAgeMsMax }
+    this.#swept = true
+    return { ...this.#key(name), name, body, partBytes, wait, sweep }
   }
 
   /** The signature covers the SHA-256 of the body, which the service checks: what is stored is what was sent. */

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
+import { createServer } from 'node:https'
 import { after, before, describe, it } from 'node:test'
 import { inspect } from 'node:util'
 import { openStore, type StoreSettings } from '../../../src/backup/repository/open-store.ts'
@@ -11,6 +12,7 @@ import type { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { BreakingProxy } from '../../support/breaking-proxy.ts'
 import { type Radosgw, radosgwMissing, startRadosgw } from '../../support/radosgw.ts'
+import { TestAuthority } from '../../support/test-authority.ts'
 import { hasCode, names, objectStoreContract } from './store.contract.ts'
 
 const wait = { signal: new AbortController().signal }
@@ -119,6 +121,24 @@ describe('S3 store at a Ceph gateway', { skip: radosgwMissing }, () => {
       },
       { attemptsMax: 2 }
     )
+  })
+
+  it('aborts the unfinished uploads of writers that died, and those only below its own prefix', async () => {
+    const { S3Client, CreateMultipartUploadCommand } = await import('@aws-sdk/client-s3')
+    const { endpoint, credentials } = service
+    const client = new S3Client({ endpoint, credentials, region: 'us-east-1', forcePathStyle: true })
+    const prefix = randomUUID()
+    for (const Key of [`${prefix}/dead`, `${prefix}-other/alive`])
+      await client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key }))
+    client.destroy()
+    const content = randomBytes(7 * mebibyte)
+    for (const [uploadAgeMsMax, left] of [[3_600_000, 2] as const, [-1, 1] as const]) {
+      const store = await open({ uploadAgeMsMax }, `s3://${bucket}/${prefix}`)
+      await store.put('one', [content], wait)
+      assert.equal(await uploadsInProgress(), left)
+      assert.ok(content.equals(await store.get('one', wait)))
+      await store.close()
+    }
   })
 
   it('mends a download that was cut in the middle', async () => {
@@ -233,4 +253,38 @@ describe('S3 store at a Ceph gateway', { skip: radosgwMissing }, () => {
       for (const secret of secrets()) assert.ok(!said.includes(secret), `${what} tells ${secret}`)
       await store.close()
     })
+})
+
+describe('S3 store over TLS', () => {
+  it('trusts the authority that it is given, and no other', async () => {
+    const [ours, theirs] = await Promise.all([TestAuthority.create(), TestAuthority.create()])
+    const { cert, key } = await ours.issue({ names: ['127.0.0.1'], usage: 'server' })
+    const server = createServer({ cert, key }, (request, response) => {
+      request.resume().once('end', () => response.end())
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const endpoint = `https://127.0.0.1:${Object(server.address()).port}`
+    const put = async (ca?: string) => {
+      const url = 's3://hl-t-bucket/x'
+      const credentials = { accessKeyId: 'key', secretAccessKey: 'secret' }
+      const settings = { url, endpoint, credentials, ...(ca !== undefined && { ca }) }
+      const store = await openStore(settings, { clock: systemClock, signal: wait.signal })
+      try {
+        await store.put('one', [Buffer.from('x')], wait)
+      } finally {
+        await store.close()
+      }
+    }
+    try {
+      await put(ours.certificate)
+      for (const ca of [undefined, theirs.certificate])
+        await assert.rejects(put(ca), (error: HostletError) => {
+          assert.match(error.message, /certificate that is not trusted\. Give its authority as "ca"/)
+          return error.code === 'E_AUTH'
+        })
+    } finally {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    }
+  })
 })
