@@ -38,7 +38,7 @@ export interface StoreContext {
 export async function openStore(settings: StoreSettings, context: StoreContext): Promise<ObjectStore> {
   const url = parseUrl(settings.url)
   if (url.protocol === 'file:') return await DirectoryStore.open(directoryOf(url), context)
-  // Loaded when used: the client of S3 takes more memory than the rest of the engine.
+  // Loaded when used: most hosts need one kind of store only.
   const { S3Store } = await import('./s3-store.ts')
   return await S3Store.open(url, settings, context)
 }

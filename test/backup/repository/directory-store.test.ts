@@ -5,11 +5,13 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { directoryError } from '../../../src/backup/repository/directory-errors.ts'
 import {
   DirectoryStore,
   partialAgeMaxMs,
   partialsFolder
 } from '../../../src/backup/repository/directory-store.ts'
+import { HostletError } from '../../../src/errors.ts'
 import { mustRun } from '../../../src/lib/run-process.ts'
 import { hasCode, names, objectStoreContract } from './store.contract.ts'
 
@@ -130,6 +132,26 @@ describe('directory store', () => {
       assert.match(error.message, /absent is no directory\. Mount it/)
       return hasCode('E_NOT_FOUND')(error as never)
     })
+  })
+
+  it('tells refusals of the file system apart by what is to be done', () => {
+    const meanings = Object.entries({
+      EACCES: 'E_AUTH',
+      EDQUOT: 'E_CAPACITY',
+      ESTALE: 'E_UNAVAILABLE',
+      EIO: 'E_UNAVAILABLE'
+    })
+    for (const [systemCode, code] of meanings) {
+      const error = directoryError(Object.assign(new Error('x'), { code: systemCode }), 'file:///srv', 'one')
+      assert.ok(error instanceof HostletError)
+      assert.equal(error.code, code)
+      assert.match(
+        error.message,
+        new RegExp(`file:///srv .+\\. .+|file:///srv .+ \\(${systemCode} at "one"\\)`)
+      )
+    }
+    const bug = new TypeError('a bug')
+    assert.equal(directoryError(bug, 'file:///srv', 'one'), bug)
   })
 
   it('writes as one with another store of the same directory', async () => {

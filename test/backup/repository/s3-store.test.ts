@@ -5,12 +5,14 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { createServer } from 'node:https'
 import { after, before, describe, it } from 'node:test'
 import { inspect } from 'node:util'
+import { acquireLock } from '../../../src/backup/repository/lock.ts'
 import { openStore, type StoreSettings } from '../../../src/backup/repository/open-store.ts'
 import { ensureRepository } from '../../../src/backup/repository/repository.ts'
 import { S3Store, type S3Tuning } from '../../../src/backup/repository/s3-store.ts'
 import type { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { BreakingProxy } from '../../support/breaking-proxy.ts'
+import { FakeClock, settle } from '../../support/fake-clock.ts'
 import { type Radosgw, radosgwMissing, startRadosgw } from '../../support/radosgw.ts'
 import { TestAuthority } from '../../support/test-authority.ts'
 import { hasCode, names, objectStoreContract } from './store.contract.ts'
@@ -74,6 +76,26 @@ describe('S3 store at a Ceph gateway', { skip: radosgwMissing }, () => {
     const [first, second] = await Promise.all([ensureRepository(store, wait), ensureRepository(store, wait)])
     assert.deepEqual(first, second)
     assert.deepEqual(await names(store), ['hostlet-repository.json'])
+    await store.close()
+  })
+
+  it('carries the lock of a vault', async () => {
+    const store = await open()
+    const lock = (host: string) =>
+      acquireLock(store, {
+        name: 'vms/1/locks',
+        holder: { host },
+        clock: systemClock,
+        signal: wait.signal,
+        waitMs: 0
+      })
+    const attempts = await Promise.allSettled(['kvm-1', 'kvm-2', 'kvm-3'].map(lock))
+    const held = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []))
+    assert.equal(held.length, 1)
+    await held[0]?.confirm()
+    await assert.rejects(lock('kvm-4'), hasCode('E_BUSY'))
+    await held[0]?.release()
+    assert.deepEqual(await names(store), [])
     await store.close()
   })
 
@@ -178,6 +200,53 @@ describe('S3 store at a Ceph gateway', { skip: radosgwMissing }, () => {
         })
       },
       { attemptsMax: 3 }
+    )
+  })
+
+  it('gives up on a service that takes the request and never answers', async () => {
+    const clock = new FakeClock()
+    const { credentials } = service
+    const url = `s3://${bucket}/silent`
+    const settings = { url, endpoint: proxy.endpoint, credentials }
+    const store = await S3Store.open(
+      new URL(url),
+      settings,
+      { clock, signal: wait.signal },
+      { attemptsMax: 2, random: () => 0 }
+    )
+    const used = proxy.faultsUsed
+    proxy.break({ kind: 'silence' }, { kind: 'silence' })
+    let over = false
+    const getting = assert
+      .rejects(store.get('one', wait), (error: HostletError) => {
+        assert.match(error.message, /took longer than .* Check the endpoint/)
+        return error.code === 'E_UNAVAILABLE'
+      })
+      .finally(() => {
+        over = true
+      })
+    while (!over) {
+      // Time passes only while a request is on its way.
+      if (proxy.faultsUsed > used) await clock.advance(10_000)
+      await settle()
+    }
+    await getting
+    assert.equal(proxy.faultsUsed, used + 2)
+    await store.close()
+  })
+
+  it('says that the clock of this host is wrong', async () => {
+    const body = '<Error><Code>RequestTimeTooSkewed</Code></Error>'
+    const text = `HTTP/1.1 403 Forbidden\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`
+    await throughProxy(
+      async (store) => {
+        proxy.break({ kind: 'answer', text }, { kind: 'answer', text })
+        await assert.rejects(store.put('one', [Buffer.from('x')], wait), (error: HostletError) => {
+          assert.match(error.message, /clock of this host wrong\. Set it/)
+          return error.code === 'E_UNAVAILABLE'
+        })
+      },
+      { attemptsMax: 2 }
     )
   })
 
