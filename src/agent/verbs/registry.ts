@@ -10,9 +10,11 @@ import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
+import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
+import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
 import { vmStop, document as vmStopDocument } from './vm-stop.ts'
@@ -26,6 +28,8 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmReboot, document: vmRebootDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
   { verb: vmBackup, document: vmBackupDocument },
+  { verb: vmRestore, document: vmRestoreDocument },
+  { verb: vmBackupSchedule, document: vmBackupScheduleDocument },
   { verb: backupList, document: backupListDocument },
   { verb: backupPrune, document: backupPruneDocument },
   { verb: backupExport, document: backupExportDocument },

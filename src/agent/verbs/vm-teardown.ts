@@ -3,6 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { strict, Uuid, VmName } from '../../protocol/names.ts'
+import { clearWhenFree } from '../backups/clear.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord, Wait } from '../host/hypervisor.ts'
 import { possibleMacs } from '../host/placement.ts'
@@ -55,6 +56,13 @@ export const vmTeardown = defineVerb<Host>()({
       name: 'cut the power',
       apply: async (operation) => {
         if (await recordOf(vm, host, operation)) await host.hypervisor.cutPower(vm, operation)
+      }
+    },
+    {
+      // Jobs and scratch files; checkpoints go with the definition. The backups themselves outlive the VM.
+      name: 'remove what backups left',
+      apply: async (operation) => {
+        if (await recordOf(vm, host, operation)) await clearWhenFree(host, vm, operation)
       }
     },
     {
@@ -149,6 +157,7 @@ export const document: VerbDocument = {
   remarks: [
     'The power is cut without asking the guest: its disks are removed anyway. Stop it first where the guest should say goodbye.',
     'Also removes what a half-made VM left: disks by name and UUID, the address by the MAC that follows from the UUID.',
+    'Backups of the VM stay in their repositories: it can be restored from them.',
     'Base images stay: other VMs may use them. What no VM uses is removed when the room for images is needed.'
   ],
   example: { vm: 'web-1' }
