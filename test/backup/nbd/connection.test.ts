@@ -352,6 +352,20 @@ describe('NBD requests that end early', { timeout: 30_000 }, () => {
     await assert.rejects(bench.connection.read(0, Buffer.alloc(512), wait), { code: 'E_UNAVAILABLE' })
   })
 
+  it('lets go of what is written only when the socket has taken all of it, however early the answer', async () => {
+    const order: string[] = []
+    await using bench = await connected(async (line) => {
+      const head = await line.read(28)
+      line.write(wire.simple(head.readBigUInt64BE(8)))
+      for (let turn = 0; turn < 20; turn++) await settle()
+      order.push('payload taken')
+      await line.read(1 << 20)
+    })
+    await bench.connection.write(0, Buffer.alloc(1 << 20), wait)
+    order.push('written')
+    assert.deepEqual(order, ['payload taken', 'written'])
+  })
+
   it('keeps a waiting request that is aborted to itself', async () => {
     const types: number[] = []
     const gate = Promise.withResolvers<void>()

@@ -35,7 +35,9 @@ const liesToRead: Readonly<Record<string, Reply>> = {
   'no magic': () => [Buffer.alloc(20, 0x11)],
   'magic of a request': ({ cookie }) => [u32(0x25609513), u32(0), u64(cookie)],
   'another cookie': ({ cookie, offset }) => [data(cookie + 1n, offset, bytes(readLength), true)],
-  'a cookie with high bits': ({ cookie, offset }) => [data(cookie + (1n << 32n), offset, bytes(8), true)],
+  'a cookie with high bits': ({ cookie, offset }) => [
+    data(cookie + (1n << 32n), offset, bytes(readLength), true)
+  ],
   'a simple reply': ({ cookie }) => [simple(cookie), bytes(readLength)],
   'a simple error': ({ cookie }) => [simple(cookie, 5)],
   'an end with nothing': ({ cookie }) => [none(cookie)],
