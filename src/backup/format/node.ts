@@ -5,7 +5,7 @@ import { blockBytes } from '../disk.ts'
 import { corrupt, type Place } from './corrupt.ts'
 import { formatVersion } from './entry.ts'
 import { addressBytes, packIdBytes } from './keys.ts'
-import { packEntriesMax } from './pack.ts'
+import { entryNumberMax } from './pack.ts'
 
 export const nodeSlots = 1024
 /** A leaf has level 0. Three levels above the leaves are enough for any size that a number holds. */
@@ -44,8 +44,8 @@ export function referenceText({ pack, entry, address }: Reference): string {
 
 /** Throws E_CORRUPT at `place` for anything but what `referenceText` gives. */
 export function parseReference(text: string, place: Place): Reference {
-  const [, pack, entry, address] = /^([0-9a-f]{32})\.(0|[1-9][0-9]{0,4})\.([0-9a-f]{64})$/.exec(text) ?? []
-  if (pack === undefined || address === undefined || Number(entry) >= packEntriesMax)
+  const [, pack, entry, address] = /^([0-9a-f]{32})\.(0|[1-9][0-9]{0,9})\.([0-9a-f]{64})$/.exec(text) ?? []
+  if (pack === undefined || address === undefined || Number(entry) > entryNumberMax)
     throw corrupt(place, 'a reference that is none')
   return { pack: Buffer.from(pack, 'hex'), entry: Number(entry), address: Buffer.from(address, 'hex') }
 }
@@ -168,7 +168,6 @@ export function decodeNode(encoded: Uint8Array, level: number, place: Place): Tr
     const entry = bytes.readUInt32BE(rowsAt + index * rowBytes + 2)
     const pack = packs[packIndex]
     if (pack === undefined || packIndex > packsSeen) throw corrupt(place, 'packs of a node out of order')
-    if (entry >= packEntriesMax) throw corrupt(place, `a reference to entry ${entry}`)
     if (packIndex === packsSeen) packsSeen++
     const addressAt = addressesAt + index * addressBytes
     node.set(slot, { pack, entry, address: bytes.subarray(addressAt, addressAt + addressBytes) })

@@ -2,8 +2,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { HostletError } from '../../errors.ts'
-import { compressed } from './compression.ts'
-import { type EntryKind, entryFlags, sealEntry, sealedBytesMax } from './entry.ts'
+import { type EntryKind, sealedBytesMax } from './entry.ts'
 import { packIdBytes, type VaultKeys } from './keys.ts'
 import {
   encodePackEnd,
@@ -15,6 +14,7 @@ import {
   packEntriesMax,
   packHeaderBytes
 } from './pack.ts'
+import { sealPlain } from './seal.ts'
 
 /** Smallest buffer that a pack can be built in: one entry and the longest end. */
 export const packBufferBytesMin = packHeaderBytes + sealedBytesMax + packEndBytesMax
@@ -32,6 +32,7 @@ export class PackBuilder {
   readonly #buffer: Uint8Array
   readonly #entries: PackEntry[] = []
   #end = packHeaderBytes
+  #nextNumber = 0
   #finished = false
 
   /** The pack is made in `buffer`, which is its length at most; see `packBufferBytesMin`. */
@@ -47,23 +48,33 @@ export class PackBuilder {
     return this.#entries.length
   }
 
-  /** No further entry may be appended. */
+  /** Bytes that further sealed entries may take. */
+  get roomBytes(): number {
+    return this.#buffer.length - packEndBytesMax - this.#end
+  }
+
+  /** No further entry may be appended, whatever its length. */
   get full(): boolean {
-    const room = this.#buffer.length - packEndBytesMax - this.#end
-    return this.#entries.length >= packEntriesMax || room < sealedBytesMax
+    return this.#entries.length >= packEntriesMax || this.roomBytes < sealedBytesMax
   }
 
   /** Compresses where that helps, seals, and returns the number of the entry. */
   append(kind: EntryKind, plain: Uint8Array, compressionLevel: number): number {
-    if (this.full || this.#finished) throw new HostletError('E_INTERNAL', 'a full pack was written to')
-    const shorter = compressed(plain, compressionLevel)
-    const flags = (kind === 'node' ? entryFlags.node : 0) | (shorter === undefined ? 0 : entryFlags.zstd)
-    const number = this.#entries.length
-    const entry = { key: this.#key, number, flags, content: shorter ?? plain }
-    const length = sealEntry(entry, this.#buffer, this.#end)
-    this.#entries.push({ number, offset: this.#end, length, flags })
-    this.#end += length
+    if (this.full) throw new HostletError('E_INTERNAL', 'a full pack was written to')
+    const number = this.#nextNumber
+    const entry = { key: this.#key, number, kind, plain }
+    this.#add(number, sealPlain(entry, compressionLevel, this.#buffer, this.#end))
     return number
+  }
+
+  /** Appends an entry that was sealed elsewhere with this pack's key. Numbers ascend. */
+  appendSealed({ number, flags, sealed }: SealedEntry): void {
+    if (this.#entries.length >= packEntriesMax || this.roomBytes < sealed.length)
+      throw new HostletError('E_INTERNAL', 'a full pack was written to')
+    if (number < this.#nextNumber)
+      throw new HostletError('E_INTERNAL', `entry ${number} of a pack comes too late`)
+    this.#buffer.set(sealed, this.#end)
+    this.#add(number, { flags, length: sealed.length })
   }
 
   /** The whole pack, as a view of the buffer. Nothing can be appended afterwards. */
@@ -77,9 +88,16 @@ export class PackBuilder {
     const content = this.#buffer.subarray(0, this.#end + end.length)
     return { ...identity, content, entries: this.#entries.length }
   }
+
+  #add(number: number, { flags, length }: { flags: number; length: number }): void {
+    if (this.#finished) throw new HostletError('E_INTERNAL', 'a finished pack was written to')
+    this.#entries.push({ number, offset: this.#end, length, flags })
+    this.#end += length
+    this.#nextNumber = number + 1
+  }
 }
 
-/** An entry as it lies in an older generation. */
+/** An entry as it lies in a pack. */
 export interface SealedEntry {
   readonly number: number
   readonly flags: number

@@ -8,6 +8,8 @@ import { packIdBytes, saltBytes, type VaultKeys } from './keys.ts'
 /** Longest pack, in bytes. Those that are written are about half as long. */
 export const packBytesMax = 32 * 1024 * 1024
 export const packEntriesMax = 16_384
+/** Numbers ascend within a pack but may be left out, so that they are no measure of how many entries there are. */
+export const entryNumberMax = 0xffff_ffff
 /** magic 8, version u16, zero u16, generation u32, pack id 16; all numbers are big-endian. */
 export const packHeaderBytes = 32
 /** salt of the table's key 16, length of the sealed table u32, version u16, zero u16, magic 8. */
@@ -198,12 +200,11 @@ function readRow(table: Buffer, at: number): PackEntry {
 
 function checkRow(entry: PackEntry, next: { number: number; offset: number }, object: string): void {
   const place = { object, entry: entry.number }
-  if (entry.number < next.number || entry.number >= packEntriesMax)
-    throw corrupt(place, 'a number out of order')
-  if (entry.offset !== next.offset) throw corrupt(place, `at ${entry.offset} instead of ${next.offset}`)
+  if (entry.number < next.number) throw corrupt(place, 'has a number out of order')
+  if (entry.offset !== next.offset) throw corrupt(place, `lies at ${entry.offset} instead of ${next.offset}`)
   if (entry.length < tagBytes || entry.length > sealedBytesMax)
     throw corrupt(place, `${entry.length} bytes are no sealed entry`)
-  if (!flagsAreKnown(entry.flags)) throw corrupt(place, `unknown flags ${entry.flags}`)
+  if (!flagsAreKnown(entry.flags)) throw corrupt(place, `has unknown flags ${entry.flags}`)
 }
 
 /** An entry of a parsed table by its number, or undefined. */

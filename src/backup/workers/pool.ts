@@ -12,6 +12,11 @@ export const workersMax = 64
 const tasksPerWorkerDefault = 2
 /** Callers of `run` that may wait for room. */
 const waitingDefaultMax = 256
+/**
+ * Heap of a thread. With the default V8 lets 64 MiB of buffers that nobody uses pile up outside of the heap before it
+ * looks for them; with this it keeps them under 16 MiB, and a thread that needs more is at fault.
+ */
+const heapMebibytesMax = 32
 
 export function defaultWorkers(): number {
   return Math.min(availableParallelism(), workersDefaultMax)
@@ -99,7 +104,10 @@ export class WorkerPool<Request, Reply> implements AsyncDisposable {
   readonly #abort = () => this.#fail(this.#signal.reason)
 
   #startThread({ script, data }: PoolOptions): Thread {
-    const worker = new Worker(script, { workerData: data })
+    const worker = new Worker(script, {
+      workerData: data,
+      resourceLimits: { maxOldGenerationSizeMb: heapMebibytesMax }
+    })
     const thread: Thread = { worker, tasks: new Map(), reserved: 0 }
     worker.on('message', (message: AnswerMessage) => this.#answered(thread, message))
     worker.on('messageerror', (error) => this.#fail(died('a message of it could not be read', error)))

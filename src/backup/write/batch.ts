@@ -5,7 +5,7 @@ import { addressBytes } from '../format/keys.ts'
 import type { TreeNode } from '../format/node.ts'
 import type { BackupEngine } from './engine.ts'
 import type { LeafJob } from './leaf-job.ts'
-import { readRow } from './pack-messages.ts'
+import { batchHeadBytes, readRow } from './pack-messages.ts'
 import type { Stock } from './stock.ts'
 
 export interface BatchBlock {
@@ -35,10 +35,9 @@ export async function processBatch({ buffer, blocks }: Batch, context: BatchCont
   // Each has an owner of its own: when one fails the others are still waited for before the backup ends.
   for (const read of reads) engine.own(read.then(() => undefined))
   const [lengths, parents] = await Promise.all([Promise.all(reads), parentAddresses(blocks)])
-  const reply = await engine.pack(buffer, blocks.length, parents)
+  const rows = await engine.pack(buffer, blocks.length, parents)
   onRead(lengths.reduce((sum, length) => sum + length, 0))
-  for (const [index, { job, slot }] of blocks.entries()) job.tell(slot, readRow(reply.rows, index))
-  if (reply.buffer !== undefined) engine.buffers.give(reply.buffer)
+  for (const [index, { job, slot }] of blocks.entries()) job.tell(slot, readRow(rows, index))
 }
 
 interface Segment {
@@ -67,15 +66,15 @@ async function readSegment(
   const { engine, source, places } = context
   const offset = block * blockBytes
   const length = Math.min(count * blockBytes, source.sizeBytes - offset)
+  const start = batchHeadBytes + at * blockBytes
   await engine.bandwidth.take(length, engine.signal)
   await places.take()
   try {
-    await source.read(offset, new Uint8Array(buffer, at * blockBytes, length), { signal: engine.signal })
+    await source.read(offset, new Uint8Array(buffer, start, length), { signal: engine.signal })
   } finally {
     places.give(undefined)
   }
-  if (length < count * blockBytes)
-    new Uint8Array(buffer, at * blockBytes + length, count * blockBytes - length).fill(0)
+  if (length < count * blockBytes) new Uint8Array(buffer, start + length, count * blockBytes - length).fill(0)
   return length
 }
 

@@ -1,12 +1,12 @@
-// What a worker thread does with blocks: address, compare, compress, encrypt, append to its pack. Without a thread, for tests.
+// What a worker thread does with blocks: address, compare, compress, encrypt. Without a thread, for tests.
 
 import { blockBytes } from '../disk.ts'
 import { addressBytes, deriveVaultKeys, type VaultKeys } from '../format/keys.ts'
-import { PackBuilder } from '../format/pack-builder.ts'
+import { sealPlain } from '../format/seal.ts'
 import {
-  type BatchRequest,
-  type FinishedPack,
+  batchHeadBytes,
   type PackReply,
+  type PackRequest,
   type PackWorkerData,
   type Row,
   rowBytes,
@@ -18,84 +18,55 @@ const recentMax = 16_384
 const zeroBlock = Buffer.alloc(blockBytes)
 
 interface Stored {
-  readonly pack: Buffer
+  readonly pack: Uint8Array
   readonly entry: number
 }
 
 export class BlockPacker {
   readonly #keys: VaultKeys
   readonly #compressionLevel: number
-  readonly #packBytes: number
   readonly #recent = new Map<string, Stored>()
-  #builder: { readonly builder: PackBuilder; readonly buffer: ArrayBuffer } | undefined
-  #spare: ArrayBuffer | undefined
-  #finished: FinishedPack[] = []
+  #pack: { readonly id: Buffer; readonly key: Buffer } = { id: Buffer.alloc(0), key: Buffer.alloc(0) }
 
-  constructor({ vmKey, compressionLevel, packBytes }: PackWorkerData) {
+  constructor({ vmKey, compressionLevel }: PackWorkerData) {
     this.#keys = deriveVaultKeys(vmKey)
     this.#compressionLevel = compressionLevel
-    this.#packBytes = packBytes
   }
 
-  pack({ buffer, blocks, parents, spare }: BatchRequest): PackReply {
-    this.#spare = spare
+  pack({ buffer, blocks, parents, pack, firstNumber }: PackRequest): PackReply {
+    if (!this.#pack.id.equals(pack)) this.#pack = { id: Buffer.from(pack), key: this.#keys.packKey(pack) }
     const rows = Buffer.alloc(blocks * rowBytes)
+    const target = { bytes: new Uint8Array(buffer), end: 0 }
     for (let index = 0; index < blocks; index++) {
-      const block = Buffer.from(buffer, index * blockBytes, blockBytes)
+      const block = Buffer.from(buffer, batchHeadBytes + index * blockBytes, blockBytes)
       const parent = parents.subarray(index * addressBytes, (index + 1) * addressBytes)
-      writeRow(rows, index, this.#packBlock(block, parent))
+      writeRow(rows, index, this.#packBlock(block, parent, firstNumber + index, target))
     }
-    const unused = this.#spare
-    this.#spare = undefined
-    return { buffer, rows, packs: this.#takeFinished(), ...(unused === undefined ? {} : { spare: unused }) }
+    return { buffer, rows }
   }
 
-  finish(): PackReply {
-    this.#finishPack()
-    return { rows: new Uint8Array(0), packs: this.#takeFinished() }
-  }
-
-  #packBlock(block: Buffer, parent: Uint8Array): Row {
+  #packBlock(
+    block: Buffer,
+    parent: Uint8Array,
+    entry: number,
+    target: { bytes: Uint8Array; end: number }
+  ): Row {
     if (block.equals(zeroBlock)) return { outcome: 'zero' }
     const address = this.#keys.addressOf(block)
     if (address.equals(parent)) return { outcome: 'same' }
-    const key = address.toString('latin1')
-    const stored = this.#recent.get(key) ?? this.#store(block, key)
-    return { outcome: 'stored', reference: { address, ...stored } }
+    const name = address.toString('latin1')
+    const known = this.#recent.get(name)
+    if (known !== undefined) return { outcome: 'known', reference: { address, ...known } }
+    const { id: pack, key } = this.#pack
+    this.#remember(name, { pack, entry })
+    const plain = { key, number: entry, kind: 'block', plain: block } as const
+    const { flags, length } = sealPlain(plain, this.#compressionLevel, target.bytes, target.end)
+    target.end += length
+    return { outcome: 'sealed', reference: { address, pack, entry }, flags, length }
   }
 
-  #store(block: Buffer, key: string): Stored {
-    this.#builder ??= this.#startPack()
-    const { builder } = this.#builder
-    const stored = { pack: builder.id, entry: builder.append('block', block, this.#compressionLevel) }
-    if (this.#recent.size >= recentMax) this.#forgetOldest()
-    this.#recent.set(key, stored)
-    if (builder.full) this.#finishPack()
-    return stored
-  }
-
-  #forgetOldest(): void {
-    const [oldest] = this.#recent.keys()
-    if (oldest !== undefined) this.#recent.delete(oldest)
-  }
-
-  #startPack() {
-    const buffer = this.#spare ?? new ArrayBuffer(this.#packBytes)
-    this.#spare = undefined
-    return { buffer, builder: new PackBuilder(this.#keys, new Uint8Array(buffer)) }
-  }
-
-  #finishPack(): void {
-    if (this.#builder === undefined) return
-    const { builder, buffer } = this.#builder
-    this.#builder = undefined
-    const { id, generation, entries, content } = builder.finish()
-    this.#finished.push({ id, generation, entries, buffer, length: content.length })
-  }
-
-  #takeFinished(): FinishedPack[] {
-    const finished = this.#finished
-    this.#finished = []
-    return finished
+  #remember(name: string, stored: Stored): void {
+    if (this.#recent.size >= recentMax) this.#recent.delete(this.#recent.keys().next().value ?? '')
+    this.#recent.set(name, stored)
   }
 }

@@ -1,34 +1,25 @@
 // What the disks of one backup share: buffers, worker threads, uploads, the bandwidth, and one end for all when something fails.
 
 import type { Clock } from '../../lib/clock.ts'
-import { blockBytes } from '../disk.ts'
 import { deriveVaultKeys, type VaultKeys } from '../format/keys.ts'
-import { packBufferBytesMin } from '../format/pack-builder.ts'
 import type { ObjectStore } from '../repository/store.ts'
 import { WorkerPool } from '../workers/pool.ts'
 import { Bandwidth } from './bandwidth.ts'
 import { NodePacker } from './node-packer.ts'
-import {
-  batchBlocksMax,
-  type FinishedPack,
-  type PackReply,
-  type PackRequest,
-  type PackWorkerData
-} from './pack-messages.ts'
+import { PackAssembler } from './pack-assembler.ts'
+import { batchBufferBytes, type PackReply, type PackRequest, type PackWorkerData } from './pack-messages.ts'
 import { Stock } from './stock.ts'
 import { StoredNodes } from './stored-nodes.ts'
 import { Uploads } from './uploads.ts'
 
-export const batchBytesMax = batchBlocksMax * blockBytes
 /** Batches that are read or wait to be, beside those that the threads have. */
 const batchesAheadMax = 4
 const tasksPerWorker = 2
 /** Packs on their way to the repository at a time. */
 const uploadsInFlightMax = 2
-/** Longest pack that is written, and what all packs together may take of memory while they are made and stored. */
-const packBytesMost = 16 * 1024 * 1024
-const packBytesTogether = 64 * 1024 * 1024
-const packBytesLeast = 4 * 1024 * 1024
+const packBytes = 16 * 1024 * 1024
+/** One that is filled, while others are stored. */
+const packBuffers = uploadsInFlightMax + 1
 
 export interface EngineOptions {
   readonly store: ObjectStore
@@ -41,12 +32,6 @@ export interface EngineOptions {
   readonly signal: AbortSignal
 }
 
-/** Length of a pack: shorter where many threads make one each. */
-export function packBytesFor(workers: number): number {
-  const share = Math.floor(packBytesTogether / (workers + uploadsInFlightMax))
-  return Math.max(packBufferBytesMin, packBytesLeast, Math.min(packBytesMost, share))
-}
-
 export class BackupEngine implements AsyncDisposable {
   readonly keys: VaultKeys
   readonly buffers: Stock<ArrayBuffer>
@@ -57,7 +42,7 @@ export class BackupEngine implements AsyncDisposable {
   readonly #uploads: Uploads
   readonly #controller = new AbortController()
   readonly #tasks = new Set<Promise<void>>()
-  readonly #spares: ArrayBuffer[] = []
+  readonly #assembler: PackAssembler
   #pool: WorkerPool<PackRequest, PackReply> | undefined
   #fault: { error: unknown } | undefined
 
@@ -66,14 +51,11 @@ export class BackupEngine implements AsyncDisposable {
     const signal = this.#controller.signal
     this.#options = options
     this.keys = deriveVaultKeys(options.vmKey)
-    const buffers = Array.from(
-      { length: workers * tasksPerWorker + batchesAheadMax },
-      () => new ArrayBuffer(batchBytesMax)
-    )
-    this.buffers = new Stock(buffers, signal)
+    this.buffers = stockOf(workers * tasksPerWorker + batchesAheadMax, batchBufferBytes, signal)
     this.bandwidth = new Bandwidth(options.clock, options.bytesPerSecond)
     const onFailure = (error: unknown) => this.fail(error)
     this.#uploads = new Uploads({ store, vm, signal, onFailure, inFlightMax: uploadsInFlightMax })
+    this.#assembler = new PackAssembler(this.keys, this.#uploads, stockOf(packBuffers, packBytes, signal))
     this.nodes = new NodePacker(this.keys, this.#uploads)
     this.storedNodes = new StoredNodes({ store, vm, keys: this.keys, signal })
     options.signal.addEventListener('abort', this.#abort, { once: true })
@@ -103,21 +85,20 @@ export class BackupEngine implements AsyncDisposable {
     this.#controller.abort(error)
   }
 
-  /** Has a thread work on blocks that were read. The buffer changes hands; the reply has one back. */
-  async pack(buffer: ArrayBuffer, blocks: number, parents: Uint8Array): Promise<PackReply> {
-    await this.#uploads.room()
-    const spare = this.#spares.pop()
-    const request: PackRequest = { buffer, blocks, parents, ...(spare === undefined ? {} : { spare }) }
-    const reply = await this.#startedPool().run(request, spare === undefined ? [buffer] : [buffer, spare])
-    if (reply.spare !== undefined) this.#keepSpare(reply.spare)
-    for (const pack of reply.packs) this.#send(pack)
-    return reply
+  /** Has a thread work on blocks that were read, and returns its rows. The buffer goes back to the stock by itself. */
+  async pack(buffer: ArrayBuffer, blocks: number, parents: Uint8Array): Promise<Uint8Array> {
+    const assignment = await this.#assembler.assign(blocks)
+    const { firstNumber, pack } = assignment
+    const request: PackRequest = { buffer, blocks, parents, pack: pack.builder.id, firstNumber }
+    const reply = await this.#startedPool().run(request, [buffer])
+    const release = () => this.buffers.give(reply.buffer)
+    this.#assembler.deliver({ assignment, rows: reply.rows, sealed: new Uint8Array(reply.buffer), release })
+    return reply.rows
   }
 
   /** Resolves when everything that was stored is durable. */
   async finish(): Promise<void> {
-    const replies = await this.#pool?.runOnEach(() => ({}))
-    for (const pack of replies?.flatMap(({ packs }) => packs) ?? []) this.#send(pack)
+    this.#assembler.finish()
     await this.nodes.flush()
     await this.#uploads.settled()
     this.signal.throwIfAborted()
@@ -136,17 +117,16 @@ export class BackupEngine implements AsyncDisposable {
 
   #startedPool(): WorkerPool<PackRequest, PackReply> {
     const { vmKey, compressionLevel, workers } = this.#options
-    const data: PackWorkerData = { vmKey, compressionLevel, packBytes: packBytesFor(workers) }
+    const data: PackWorkerData = { vmKey, compressionLevel }
     const script = new URL('./pack-worker.ts', import.meta.url)
     this.#pool ??= new WorkerPool({ script, workers, data, tasksPerWorker, signal: this.signal })
     return this.#pool
   }
+}
 
-  #send({ buffer, length, ...pack }: FinishedPack): void {
-    this.#uploads.send({ ...pack, content: new Uint8Array(buffer, 0, length) }, () => this.#keepSpare(buffer))
-  }
-
-  #keepSpare(buffer: ArrayBuffer): void {
-    if (this.#spares.length < uploadsInFlightMax) this.#spares.push(buffer)
-  }
+function stockOf(count: number, bytes: number, signal: AbortSignal): Stock<ArrayBuffer> {
+  return new Stock(
+    Array.from({ length: count }, () => new ArrayBuffer(bytes)),
+    signal
+  )
 }

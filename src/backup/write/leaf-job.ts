@@ -42,7 +42,7 @@ export class LeafJob {
 
   /** What became of a block that was marked to be read. */
   tell(slot: number, row: Row): void {
-    if (row.outcome === 'stored') this.#leaf.set(slot, row.reference)
+    if (row.outcome === 'known' || row.outcome === 'sealed') this.#leaf.set(slot, row.reference)
     if (row.outcome === 'same') this.#actions[slot] = blockActions.indexOf('keep')
     this.#told()
   }

@@ -8,7 +8,6 @@ import type { PackReply, PackRequest } from './pack-messages.ts'
 const packer = new BlockPacker(workerData)
 
 serveTasks<PackRequest, PackReply>((request) => {
-  const reply = request.buffer === undefined ? packer.finish() : packer.pack(request)
-  const buffers = [reply.buffer, reply.spare, ...reply.packs.map(({ buffer }) => buffer)]
-  return { reply, transfer: buffers.filter((buffer) => buffer !== undefined) }
+  const reply = packer.pack(request)
+  return { reply, transfer: [reply.buffer] }
 })

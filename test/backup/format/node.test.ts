@@ -107,7 +107,7 @@ test('writes references as text and reads no other text', () => {
     '',
     text.slice(1),
     `${text}0`,
-    text.replace('.444.', '.16384.'),
+    text.replace('.444.', '.4294967296.'),
     text.replace('.444.', '.0444.'),
     text.toUpperCase()
   ])
