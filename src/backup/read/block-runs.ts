@@ -9,7 +9,7 @@ import type { OpenPack } from './packs.ts'
 
 /** Longest read, in bytes of the pack and in blocks: what one worker gets at a time. */
 export const runBytesMax = 4 * 1024 * 1024
-export const runBlocksMax = 48
+export const runBlocksMax = 32
 /** Dead bytes between two entries that are cheaper read than left out with a request of its own. */
 const gapBytesMax = 128 * 1024
 

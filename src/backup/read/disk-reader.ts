@@ -9,11 +9,11 @@ import { defaultWorkers, WorkerPool } from '../workers/pool.ts'
 import { packsOfLeaf, planRuns, type Run, type WantedBlock, type WantedPack } from './block-runs.ts'
 import { forEachConcurrent } from './concurrent.ts'
 import { type FaultKind, StoredFault } from './fault.ts'
-import { type OpenReply, type OpenRequest, type OpenWorkerData, rowNumbers } from './open-task.ts'
+import { type OpenReply, type OpenRequest, type OpenWorkerData, release, rowNumbers } from './open-task.ts'
 import { type OpenPack, PackReader } from './packs.ts'
 import { type DiskTree, type Leaf, type LostNode, TreeReader } from './tree.ts'
 
-/** Ranges that are fetched, opened or written at once. Each is some 3 MiB plain and as much sealed at most. */
+/** Ranges that are fetched, opened or written at once. Each is 2 MiB plain and as much sealed at most, dead bytes between aside. */
 export const runsInFlightMax = 8
 const tablesInFlightMax = 8
 
@@ -31,6 +31,7 @@ export interface BlockConsumer {
   /** Before a range is fetched: the place for a limit. */
   admit?(blocks: number): Promise<void>
   /** `plain` holds 64 KiB for each item; undefined unless `wantPlain`. Rows of lost blocks are not in `items`. */
+  /** What is in `plain` is gone once this has resolved. */
   take(
     items: readonly { readonly wanted: WantedBlock; readonly row: number }[],
     plain: Uint8Array | undefined
@@ -152,6 +153,7 @@ export class DiskReader implements AsyncDisposable {
     }
     const items = run.items.map(({ wanted }, row) => ({ wanted, row })).filter(({ row }) => !lost.has(row))
     await consumer.take(items, plain)
+    if (plain !== undefined) release(plain)
   }
 
   /** Threads are started when the first block is to be opened: a look at the structure needs none. */

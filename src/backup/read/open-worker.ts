@@ -7,7 +7,7 @@ import { corrupt } from '../format/corrupt.ts'
 import { openEntry } from '../format/entry.ts'
 import { addressBytes, deriveVaultKeys } from '../format/keys.ts'
 import { serveTasks } from '../workers/protocol.ts'
-import { type OpenReply, type OpenRequest, type OpenWorkerData, rowNumbers } from './open-task.ts'
+import { type OpenReply, type OpenRequest, type OpenWorkerData, release, rowNumbers } from './open-task.ts'
 
 const { vmKey } = workerData as OpenWorkerData
 const keys = deriveVaultKeys(vmKey)
@@ -21,6 +21,7 @@ serveTasks<OpenRequest, OpenReply>((request) => {
     const fault = openOne(request, index, plain)
     if (fault !== undefined) faults.push({ index, kind: fault.kind, message: fault.error.message })
   }
+  release(request.bytes)
   return plain === undefined ? { reply: { faults } } : { reply: { plain, faults }, transfer: [plain.buffer] }
 })
 

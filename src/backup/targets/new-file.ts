@@ -33,6 +33,47 @@ export async function writeAll(
   }
 }
 
+/** Bytes after which the kernel is asked to begin writing them out, so that not all is left for the end. */
+const flushEveryBytes = 128 * 1024 * 1024
+
+/** Writes out in the background what has gathered, one flush at a time. */
+export class BackgroundFlush {
+  readonly #file: FileHandle
+  readonly #path: string
+  #gathered = 0
+  #running: Promise<void> | undefined
+  #fault: unknown
+
+  constructor(file: FileHandle, path: string) {
+    this.#file = file
+    this.#path = path
+  }
+
+  /** Throws what went wrong with an earlier flush: later ones would not tell of it again. */
+  written(bytes: number): void {
+    if (this.#fault !== undefined) throw fileFault(this.#fault, this.#path)
+    this.#gathered += bytes
+    if (this.#gathered < flushEveryBytes || this.#running !== undefined) return
+    this.#gathered = 0
+    this.#running = this.#flush()
+  }
+
+  /** Waits for a flush that runs. Throws what went wrong with any. */
+  async end(): Promise<void> {
+    await this.#running
+    if (this.#fault !== undefined) throw fileFault(this.#fault, this.#path)
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      await this.#file.datasync()
+    } catch (error) {
+      this.#fault = error
+    }
+    this.#running = undefined
+  }
+}
+
 /** The file and its entry in the directory are on disk. */
 export async function finishFile(file: FileHandle, path: string): Promise<void> {
   try {

@@ -4,7 +4,7 @@ import { readSync, writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { HostletError } from '../../errors.ts'
 import type { DiskTarget, Wait } from '../disk.ts'
-import { createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
+import { BackgroundFlush, createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
 import {
   clusterBytes,
   clusterOf,
@@ -49,12 +49,14 @@ class Qcow2File implements DiskTarget {
   readonly #root: BigUint64Array
   /** L2 tables in memory, the least recently used first. */
   readonly #tables = new Map<number, BigUint64Array>()
+  readonly #flush: BackgroundFlush
   #nextCluster: number
   #over = false
 
   constructor(file: FileHandle, path: string, shape: Qcow2Shape) {
     this.#file = file
     this.#path = path
+    this.#flush = new BackgroundFlush(file, path)
     this.#shape = shape
     this.#root = new BigUint64Array(shape.rootClusters * entriesPerCluster)
     this.#nextCluster = 1 + shape.rootClusters
@@ -76,10 +78,12 @@ class Qcow2File implements DiskTarget {
       )
     for (const run of this.#runs(offset, data.length))
       await writeAll(this.#file, this.#path, data.subarray(run.from, run.to), run.cluster * clusterBytes)
+    this.#flush.written(data.length)
   }
 
   async finish({ signal }: Wait): Promise<void> {
     signal.throwIfAborted()
+    await this.#flush.end()
     for (const [index, table] of this.#tables) this.#storeTable(index, table)
     this.#tables.clear()
     await this.#put(1, swapped(this.#root))
@@ -102,6 +106,8 @@ class Qcow2File implements DiskTarget {
   async abort(): Promise<void> {
     if (this.#over) return
     this.#over = true
+    // Only so that none runs any more: the file goes anyway.
+    await this.#flush.end().catch(() => undefined)
     await removeFile(this.#file, this.#path)
   }
 

@@ -1,7 +1,7 @@
 // A disk as a raw file with holes: what is never written takes no room.
 
 import type { DiskTarget } from '../disk.ts'
-import { createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
+import { BackgroundFlush, createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
 import { checkRange, checkSize, writesInFlightMax } from './ranges.ts'
 
 /** Makes the file, as long as the disk. Throws E_CONFLICT when it exists. */
@@ -14,6 +14,7 @@ export async function createRawFile(path: string, sizeBytes: number): Promise<Di
     await removeFile(file, path)
     throw fileFault(error, path)
   }
+  const flush = new BackgroundFlush(file, path)
   let over = false
   return {
     sizeBytes,
@@ -22,15 +23,18 @@ export async function createRawFile(path: string, sizeBytes: number): Promise<Di
       signal.throwIfAborted()
       checkRange(offset, data.length, sizeBytes)
       await writeAll(file, path, data, offset)
+      flush.written(data.length)
     },
     async finish({ signal }) {
       signal.throwIfAborted()
+      await flush.end()
       await finishFile(file, path)
       over = true
     },
     async abort() {
       if (over) return
       over = true
+      await flush.end().catch(() => undefined)
       await removeFile(file, path)
     }
   }
