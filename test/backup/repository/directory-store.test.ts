@@ -145,10 +145,7 @@ describe('directory store', () => {
       const error = directoryError(Object.assign(new Error('x'), { code: systemCode }), 'file:///srv', 'one')
       assert.ok(error instanceof HostletError)
       assert.equal(error.code, code)
-      assert.match(
-        error.message,
-        new RegExp(`file:///srv .+\\. .+|file:///srv .+ \\(${systemCode} at "one"\\)`)
-      )
+      assert.ok(error.message.endsWith(`(${systemCode} at "one").`), error.message)
     }
     const bug = new TypeError('a bug')
     assert.equal(directoryError(bug, 'file:///srv', 'one'), bug)
