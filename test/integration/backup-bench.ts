@@ -95,7 +95,8 @@ export async function pidOf(vm: VmDefinition): Promise<number> {
 }
 
 export async function aborted(signal: AbortSignal): Promise<{ code?: string }> {
-  if (!signal.aborted)
-    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  const over = AbortSignal.any([signal, wait().signal])
+  if (!over.aborted) await new Promise((resolve) => over.addEventListener('abort', resolve, { once: true }))
+  assert.ok(signal.aborted, 'the job goes on')
   return signal.reason
 }

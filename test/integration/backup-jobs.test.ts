@@ -17,7 +17,7 @@ import { aborted, type BackupBench, openBackupBench, pidOf } from './backup-benc
 
 const run = promisify(execFile)
 
-describe('backup jobs on libvirt', { skip: await cannotRun() }, () => {
+describe('backup jobs on libvirt', { skip: await cannotRun(), timeout: 90_000 }, () => {
   let bench: BackupBench
   before(async () => {
     bench = await openBackupBench()
