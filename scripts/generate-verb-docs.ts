@@ -49,6 +49,7 @@ function page(verb: Described, document: VerbDocument): string {
           verb.changes ? 'yes: the command carries its VM, UUID and a newer generation' : 'no'
         ],
         ['lock', locks[verb.lock]],
+        ['can be cancelled', cancellation(verb)],
         ['deadline', deadlineOf(verb, document)]
       ]
     ),
@@ -80,10 +81,15 @@ function overview(): string {
   )
 }
 
+function cancellation({ cancellable, changes, lock }: Described): string {
+  if (cancellable === true) return 'also while it runs: it is undone'
+  return !changes && lock === 'none' ? 'no' : 'before it has begun'
+}
+
 /** The steps as they are for the example; a step that has nothing to do in a case says so itself. */
 function steps(verb: Described, { example }: VerbDocument): string {
   const list = verb.steps(example as never, {} as Host)
-  if (list.length === 0) return 'None: it only looks.'
+  if (list.length === 0) return 'None.'
   return list
     .map(({ name, undo }, index) => `${index + 1}. ${name}${undo ? ' (undone when it fails)' : ''}`)
     .join('\n')
@@ -111,6 +117,8 @@ interface SchemaFacts {
   readonly required?: readonly string[]
   readonly items?: TSchema
   readonly enum?: readonly unknown[]
+  readonly anyOf?: readonly TSchema[]
+  readonly const?: unknown
   readonly pattern?: string
   readonly minimum?: number
   readonly maximum?: number
@@ -130,13 +138,16 @@ function rowsOf(schema: TSchema, path: string): string[][] {
   return Object.entries(properties).flatMap(([name, property]) => {
     const label = `\`${path}${name}\`${required.includes(name) ? '' : ' (optional)'}`
     const facts = property as SchemaFacts
-    const nested = facts.items ?? property
+    const object = facts.anyOf?.find((choice) => (choice as SchemaFacts).properties !== undefined)
+    const nested = facts.items ?? object ?? property
     const inner = rowsOf(nested, `${path}${name}${facts.items ? '[].' : '.'}`)
     return [[label, typeOf(facts), bounds(facts)], ...inner]
   })
 }
 
-function typeOf({ type, items, enum: words }: SchemaFacts): string {
+function typeOf({ type, items, enum: words, anyOf, const: word }: SchemaFacts): string {
+  if (anyOf) return anyOf.map((choice) => typeOf(choice as SchemaFacts)).join(' or ')
+  if (word !== undefined) return `\`${String(word)}\``
   if (words) return words.map((word) => `\`${String(word)}\``).join(', ')
   if (items) return `list of ${typeOf(items as SchemaFacts)}`
   return type ?? 'any'

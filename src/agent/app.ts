@@ -11,6 +11,7 @@ import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
 import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
 import { BackupRecords } from './backups/records.ts'
+import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
 import type { AgentConfig } from './config.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import { createHost, type Host } from './host/host.ts'
@@ -82,7 +83,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
   const alive = setInterval(() => undefined, 3_600_000)
   stack.defer(() => clearInterval(alive))
-  const work = assemble({ ...parts, hypervisor, host }, stack)
+  const work = assemble({ ...parts, hypervisor, host, records }, stack)
   work.begin()
   const notify =
     options.notify ??
@@ -114,6 +115,7 @@ interface Parts {
 }
 
 interface HostParts extends Parts {
+  readonly records: BackupRecords
   readonly hypervisor: Hypervisor
   readonly host: Host
 }
@@ -147,14 +149,27 @@ function createHypervisor({ config, clock, log }: Parts): Hypervisor {
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
-  const outbox = new Outbox({ results: () => dispatcher.unacknowledged(), metrics: buffer })
+  const outbox = new Outbox({
+    results: () => dispatcher.unacknowledged(),
+    backups: () => records.unacknowledged(),
+    metrics: buffer
+  })
   const inventory = createInventory(parts, (message) => {
     outbox.post(message)
     keeper.seen(message.vms)
   })
-  const keeper = new HostKeeper({ host, clock, log, journal, onReady: () => void inventory.refresh() })
+  const keeper = new HostKeeper({
+    host,
+    clock,
+    log,
+    journal: prunedTogether(journal, records),
+    onReady: () => {
+      schedules.refresh()
+      void inventory.refresh()
+    }
+  })
   // While libvirt is away there is nothing to see, and its return brings a look.
   const lookAnew = () => {
     if (keeper.isReady()) void inventory.refresh()
@@ -162,7 +177,21 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const dispatcher = createDispatcher(parts, {
     readiness: keeper,
     outbox,
-    onChanged: () => void inventory.refresh()
+    onChanged: () => {
+      schedules.refresh()
+      void inventory.refresh()
+    },
+    onBackup: () => {
+      schedules.refresh()
+      outbox.tellBackups()
+    }
+  })
+  const schedules = createSchedules({
+    ...parts,
+    readiness: keeper,
+    reports: outbox,
+    operations: dispatcher,
+    runsAtOnceMax: config.backup.concurrencyMax
   })
   const health = new HealthMonitor({
     clock,
@@ -170,6 +199,7 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     hypervisor,
     journal,
     leftovers: () => dispatcher.leftovers,
+    backups: () => schedules.health(),
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -199,6 +229,7 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(inventory)
   stack.defer(() => session.stop())
   stack.defer(() => dispatcher.stop(stopGraceMs))
+  stack.use(schedules)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
@@ -206,6 +237,7 @@ function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   return {
     begin: () => {
       dispatcher.resume()
+      schedules.begin()
       keeper.begin()
       hypervisor.open()
       sampler.start()
@@ -241,7 +273,7 @@ function createSession(
   parts: HostParts,
   { outbox, dispatcher, health, sampler, onOnline }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor } = parts
+  const { clock, log, random, identity, hypervisor, records } = parts
   const instance = randomUUID()
   return new Session({
     urls: urlsOf(parts),
@@ -264,7 +296,7 @@ function createSession(
     }),
     onCommand: (jws) => void dispatcher.receive(jws),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
-    onBackupsAcknowledged: () => undefined,
+    onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline
@@ -275,9 +307,17 @@ function urlsOf({ config, identity }: Parts): readonly string[] {
   return config.schedulerUrls ?? identity.value.schedulerUrls
 }
 
+interface DispatcherPeers {
+  readonly readiness: HostKeeper
+  readonly outbox: Outbox
+  onChanged(): void
+  /** A backup has ended, well or not. */
+  onBackup(): void
+}
+
 function createDispatcher(
-  { config, clock, log, random, identity, journal, hypervisor, host }: HostParts,
-  { readiness, outbox, onChanged }: { readiness: HostKeeper; outbox: Outbox; onChanged: () => void }
+  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
+  { readiness, outbox, onChanged, onBackup }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -288,6 +328,9 @@ function createDispatcher(
     random,
     readiness,
     onChanged,
+    onEnd: (entry, result) => {
+      if (keepReport(records, entry, result)) queueMicrotask(onBackup)
+    },
     verifier: new CommandVerifier({
       hostId: identity.value.hostId,
       keys: () => identity.value.commandKeys,

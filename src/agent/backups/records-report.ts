@@ -2,14 +2,12 @@
 
 import { randomUUID } from 'node:crypto'
 import type { ErrorReport } from '../../errors.ts'
-import { BackupRecord, type BackupReport } from '../../protocol/backup.ts'
+import type { BackupReport, VmBackupResult } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
-import { compile } from '../../protocol/validate.ts'
 import type { JournalEntry } from '../operations/journal.ts'
 import { boundedReport } from '../operations/result.ts'
 
 export const backupVerb = 'vm.backup'
-const parseRecord = compile(BackupRecord, 'record of a backup')
 
 /** Undefined for operations of other verbs, and for a backup of which is not known which VM it was of. */
 export function reportOf(
@@ -21,7 +19,8 @@ export function reportOf(
   const { startedAt, finishedAt, error } = result
   const frame = { id, origin, startedAt, finishedAt }
   if (result.outcome === 'done') {
-    const record = parseRecord(result.value?.record) as BackupRecord
+    // The dispatcher has held the result to its verb's schema.
+    const { record } = result.value as VmBackupResult
     const { vm, uuid, target } = record
     return { ...frame, vm, uuid, target, record }
   }

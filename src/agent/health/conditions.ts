@@ -1,6 +1,7 @@
 // Everything that may be wrong with a host, as one table: when it holds, how bad it is, and what to do.
 
 import type { conditionSeverities } from '../../protocol/messages.ts'
+import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { HypervisorStatus } from '../host/hypervisor.ts'
 import type { Validity } from '../identity/certificates.ts'
 
@@ -18,6 +19,8 @@ export interface HealthFacts {
   readonly journalFault: string | undefined
   /** Operations whose undo failed since the start. */
   readonly leftovers: number
+  /** How the backups of each VM with a schedule stand. */
+  readonly backups: readonly PlanHealth[]
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -35,6 +38,12 @@ export const poolWarningRatio = 0.1
 export const poolCriticalRatio = 0.03
 /** A daemon that restarts is back sooner: the log and the heartbeat say so, and nobody is woken. */
 export const hypervisorAwayMsMax = 30_000
+
+/** Failed runs in a row that are worth a word, and those that are worth waking somebody. */
+export const failedBackupsMin = 2
+export const failedBackupsCritical = 6
+/** VMs that a message names; the rest is counted. */
+export const namedVmsMax = 5
 
 export const conditionRules: readonly ConditionRule[] = [
   {
@@ -97,5 +106,50 @@ export const conditionRules: readonly ConditionRule[] = [
             severity: 'warning',
             message: `${leftovers} failed operations could not be undone wholly. Tear their VMs down: "hostlet op ls --state failed".`
           }
+  },
+  {
+    id: 'backup-overdue',
+    holds: ({ backups }) => {
+      const late = worstFirst(
+        backups.filter(({ overdue }) => overdue !== 'no'),
+        isCriticallyLate
+      )
+      if (late.length === 0) return undefined
+      return {
+        severity: late.some(isCriticallyLate) ? 'critical' : 'warning',
+        message: `the last good backup of ${names(late)} is older than the schedule allows. See "hostlet backup ls --vm ${late[0]?.vm}" and what keeps it from running: "hostlet op ls --vm ${late[0]?.vm}", or back it up now with "hostlet vm backup ${late[0]?.vm} --target ${late[0]?.target}".`
+      }
+    }
+  },
+  {
+    id: 'backup-failed',
+    holds: ({ backups }) => {
+      const failing = backups.filter(({ failures }) => failures >= failedBackupsMin)
+      const failed = worstFirst(failing, isFailingLong)
+      const [worst] = failed
+      if (worst === undefined) return undefined
+      return {
+        severity: failed.some(isFailingLong) ? 'critical' : 'warning',
+        message: `backups of ${names(failed)} fail again and again. ${worst.vm}: ${worst.error?.message ?? 'the reason is not known'} They are tried again; mend what is named, or change the schedule.`
+      }
+    }
   }
 ]
+
+function isCriticallyLate({ overdue }: PlanHealth): boolean {
+  return overdue === 'critical'
+}
+
+function isFailingLong({ failures }: PlanHealth): boolean {
+  return failures >= failedBackupsCritical
+}
+
+function worstFirst(plans: readonly PlanHealth[], isWorse: (plan: PlanHealth) => boolean): PlanHealth[] {
+  return [...plans].sort((left, right) => Number(isWorse(right)) - Number(isWorse(left)))
+}
+
+function names(plans: readonly PlanHealth[]): string {
+  const named = plans.slice(0, namedVmsMax).map(({ vm }) => vm)
+  const rest = plans.length - named.length
+  return rest === 0 ? named.join(', ') : `${named.join(', ')} and ${rest} others`
+}

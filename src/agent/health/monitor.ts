@@ -5,6 +5,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Condition } from '../../protocol/messages.ts'
 import type { HostSample } from '../../protocol/metrics.ts'
+import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import { checkIdentity, type Validity, validityOf } from '../identity/certificates.ts'
 import type { Identity } from '../identity/identity.ts'
@@ -18,6 +19,7 @@ export interface HealthMonitorOptions {
   readonly hypervisor: Pick<Hypervisor, 'status'>
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
+  backups(): readonly PlanHealth[]
   identity(): Identity
 }
 
@@ -64,7 +66,7 @@ export class HealthMonitor {
   }
 
   #facts(): HealthFacts {
-    const { clock, hypervisor, leftovers } = this.#options
+    const { backups, clock, hypervisor, leftovers } = this.#options
     return {
       now: clock.now(),
       hypervisor: hypervisor.status(),
@@ -72,6 +74,7 @@ export class HealthMonitor {
       pool: this.#pool,
       journalFault: this.#journalFault,
       leftovers: leftovers(),
+      backups: backups(),
       ...this.#identityFacts()
     }
   }

@@ -1,5 +1,6 @@
 // What waits to be sent: bounded, in the order that the scheduler needs, and of it only metrics may be lost.
 
+import type { BackupReport } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import {
   type AgentMessage,
@@ -16,6 +17,9 @@ export const eventVmsMax = 16_384
 /** Bytes that the socket may hold before metrics and events wait. */
 export const socketBytesMax = 2 * messageBytesMax
 
+/** Bytes of one message about backups. */
+export const backupsBytesMax = messageBytesMax / 4
+
 /** The part of a connection that sends. */
 export interface Wire {
   /** False once it is closing: what is sent then is lost. */
@@ -28,6 +32,8 @@ export interface Wire {
 export interface OutboxSources {
   /** Results that the scheduler has not acknowledged; a bounded number. */
   results(): readonly CommandResult[]
+  /** Runs of backups that it has not acknowledged; a bounded number. */
+  backups?(): readonly BackupReport[]
   readonly metrics: { take(): MetricsSample[] }
 }
 
@@ -74,7 +80,16 @@ export class Outbox {
     if (wire !== undefined)
       for (const result of this.#sources.results())
         if (wire.bufferedBytes < socketBytesMax) wire.send({ type: 'result', result })
+    this.tellBackups()
     this.pump()
+  }
+
+  /** Sends reports of backups that are not acknowledged: after a new one, and after an acknowledgement for those behind it. */
+  tellBackups(): void {
+    const wire = this.#openWire()
+    if (wire === undefined || wire.bufferedBytes >= socketBytesMax) return
+    const reports = fitting(this.#sources.backups?.() ?? [])
+    if (reports.length > 0) wire.send({ type: 'backups', reports })
   }
 
   /** Sends what waits while the socket takes it: the inventory, then events, then metrics. */
@@ -116,4 +131,13 @@ function latestOfEach(events: readonly VmEvent[]): VmEvent[] {
     latest.set(event.uuid, event)
   }
   return [...latest.values()].slice(-eventVmsMax)
+}
+
+/** The first ones, as many as a message holds; at least one, each of which is far smaller than that. */
+function fitting(reports: readonly BackupReport[]): BackupReport[] {
+  let bytes = 0
+  return reports.filter((report, index) => {
+    bytes += Buffer.byteLength(JSON.stringify(report))
+    return index === 0 || bytes <= backupsBytesMax
+  })
 }

@@ -14,6 +14,7 @@ export const imagePrefetch = defineVerb<Host>()({
   changes: false,
   deadlineMs: 1_800_000,
   afterCrash: 'resume',
+  cancellable: true,
   params: Type.Object({ image: ImageReference }, strict),
   result: Type.Object(
     {

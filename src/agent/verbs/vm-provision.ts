@@ -22,6 +22,7 @@ export const vmProvision = defineVerb<Host>()({
   changes: true,
   deadlineMs: makeMs,
   afterCrash: 'resume',
+  cancellable: true,
   params: Type.Object({ specification: VmSpecification }, strict),
   result: Type.Object({ vm: VmSummary, address: Ipv4 }, strict),
   deadline: ({ specification }) => makeMs + (specification.ready?.timeoutMs ?? 0),

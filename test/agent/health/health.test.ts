@@ -17,7 +17,8 @@ const well: HealthFacts = {
   identityFault: undefined,
   pool: { capacityBytes: 1_000, availableBytes: 500 },
   journalFault: undefined,
-  leftovers: 0
+  leftovers: 0,
+  backups: []
 }
 
 function severities(changes: Partial<HealthFacts>): string[] {
