@@ -7,9 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { type Agent, startAgent } from '../../src/agent/app.ts'
+import { BackupRecords } from '../../src/agent/backups/records.ts'
 import { type AgentConfig, loadAgentConfig } from '../../src/agent/config.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { saveIdentity } from '../../src/agent/identity/identity.ts'
+import { AgentDatabase } from '../../src/agent/operations/database.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
 import { claimsOf, createSigner, type Signer, vmUuid } from '../support/signed-commands.ts'
@@ -93,6 +95,27 @@ describe('the agent', () => {
     assert.ok(!lines.join('').includes(await signer.sign(look)))
   })
 
+  it('backs VMs up by their schedules, and tells of each run until that is acknowledged', async () => {
+    await using scheduler = await listen()
+    await defineScheduledVm(hypervisor)
+    const config = configOf(scheduler, { backup: { policy: join(directory, 'no-policy.yaml') } })
+    await using agent = await start(scheduler, config)
+    await scheduler.until(() => scheduler.of('backups').length > 0)
+    const [report] = scheduler.of('backups')[0]?.reports ?? []
+    assert.equal(report?.uuid, vmUuid)
+    assert.equal(report?.origin, 'schedule')
+    assert.equal(report?.error?.code, 'E_AUTH')
+    assert.ok((report?.nextAt ?? 0) > Date.now())
+    scheduler.send({ type: 'backups-ack', operations: [report?.id ?? ''] })
+    scheduler.send('not JSON')
+    await scheduler.until(() => scheduler.of('problem').length > 0)
+    await agent.stop()
+    using database = new AgentDatabase(join(config.stateDirectory, 'agent.db'))
+    const records = new BackupRecords({ database, clock: systemClock })
+    assert.deepEqual(records.unacknowledged(), [])
+    assert.equal(records.lastRun(vmUuid, 'vault')?.failures, 1)
+  })
+
   it('lets no secret of a command into its log, its messages or the domain', async () => {
     const image = Buffer.alloc(64 * 1024, 'image')
     writeFileSync(join(directory, 'small.img'), image)
@@ -167,3 +190,20 @@ describe('the agent', () => {
     await assert.rejects(start(scheduler), { code: 'E_BUSY', message: /second agent/ })
   })
 })
+
+/** A VM whose first backup is due at once. */
+async function defineScheduledVm(hypervisor: MemoryHypervisor): Promise<void> {
+  hypervisor.open()
+  const image = { url: 'file:///image', sha256: '0'.repeat(64), format: 'raw' } as const
+  const sizes = { cpus: 1, memoryBytes: 64 * 1024 ** 2, rootDiskBytes: 1024 ** 2 }
+  const network = { network: 'hl-net', macAddress: '52:54:00:00:00:01', address: '10.90.0.2' }
+  const definition = {
+    specification: { name: 'web-1', uuid: vmUuid, profile: 'starter', image, ...sizes },
+    placement: { uid: 1_900_000_000, ...network, rootVolume: 'web-1-root.qcow2', dataVolume: null },
+    generation: 1,
+    wanted: 'stopped',
+    backupSchedule: { target: 'vault', everyMs: 3_600_000 },
+    seedPath: null
+  } as const
+  await hypervisor.define(definition, { signal: AbortSignal.timeout(10_000) })
+}

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import type { PlanHealth } from '../../../src/agent/backups/schedule-plan.ts'
 import type { HealthFacts } from '../../../src/agent/health/conditions.ts'
 import { conditionRules } from '../../../src/agent/health/conditions.ts'
 import { HealthTracker } from '../../../src/agent/health/tracker.ts'
@@ -19,6 +20,10 @@ const well: HealthFacts = {
   journalFault: undefined,
   leftovers: 0,
   backups: []
+}
+
+function planOf(changes: Partial<PlanHealth> = {}): PlanHealth {
+  return { vm: 'web-1', target: 'vault', overdue: 'no', failures: 0, error: undefined, ...changes }
 }
 
 function severities(changes: Partial<HealthFacts>): string[] {
@@ -64,12 +69,48 @@ describe('the conditions', () => {
     ],
     ['a pool that is full', { pool: { capacityBytes: 1_000, availableBytes: 0 } }, 'pool-full critical'],
     ['a journal that cannot be read', { journalFault: 'disk failed' }, 'journal critical'],
-    ['an undo that failed', { leftovers: 2 }, 'leftovers warning']
+    ['an undo that failed', { leftovers: 2 }, 'leftovers warning'],
+    ['a late backup', { backups: [planOf({ overdue: 'warning' })] }, 'backup-overdue warning'],
+    [
+      'backups of which one is very late',
+      { backups: [planOf({ overdue: 'warning' }), planOf({ overdue: 'critical' })] },
+      'backup-overdue critical'
+    ],
+    ['backups that fail', { backups: [planOf({ failures: 2 })] }, 'backup-failed warning'],
+    [
+      'a schedule that cannot be followed',
+      { backups: [planOf({ failures: Number.POSITIVE_INFINITY })] },
+      'backup-failed critical'
+    ]
   ]
   for (const [what, facts, expected] of cases)
     it(`tell of ${what}`, () => {
       assert.deepEqual(severities(facts), [expected])
     })
+})
+
+describe('the conditions of backups', () => {
+  const messageOf = (id: string, backups: PlanHealth[]) =>
+    conditionRules.find((rule) => rule.id === id)?.holds({ ...well, backups })?.message ?? ''
+
+  it('do not hold for a failure that was the only one, nor for backups that are in time', () => {
+    assert.deepEqual(severities({ backups: [planOf(), planOf({ failures: 1 })] }), [])
+  })
+
+  it('name some VMs, the worst first, and what to do', () => {
+    const late = Array.from({ length: 20 }, (_, index) => planOf({ vm: `web-${index}`, overdue: 'warning' }))
+    const text = messageOf('backup-overdue', [...late, planOf({ vm: 'db-1', overdue: 'critical' })])
+    assert.match(text, /^the last good backup of db-1, web-0, web-1, web-2, web-3 and 16 others is older/)
+    assert.match(text, /hostlet vm backup db-1/)
+  })
+
+  it('give the reason of the last failure', () => {
+    const error = { code: 'E_UNAVAILABLE', message: 'the repository is away.' } as const
+    assert.match(
+      messageOf('backup-failed', [planOf({ failures: 3, error })]),
+      /web-1: the repository is away\./
+    )
+  })
 })
 
 describe('the health tracker', () => {

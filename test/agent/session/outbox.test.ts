@@ -3,9 +3,16 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { eventsMax, eventVmsMax, Outbox, socketBytesMax } from '../../../src/agent/session/outbox.ts'
+import type { BackupReport } from '../../../src/protocol/backup.ts'
 import type { CommandResult } from '../../../src/protocol/command.ts'
-import type { AgentMessage, AgentMessageOf, VmEvent } from '../../../src/protocol/messages.ts'
+import {
+  type AgentMessage,
+  type AgentMessageOf,
+  messageBytesMax,
+  type VmEvent
+} from '../../../src/protocol/messages.ts'
 import type { MetricsSample } from '../../../src/protocol/metrics.ts'
+import { reportOf, vmUuid } from '../backups/record-samples.ts'
 
 const result = { command: 'c', outcome: 'done', startedAt: 1, finishedAt: 2 } as const satisfies CommandResult
 const inventory = { type: 'inventory', at: 1 } as unknown as AgentMessageOf<'inventory'>
@@ -130,5 +137,50 @@ describe('the outbox', () => {
     outbox.pump()
     assert.deepEqual(types(), ['event', 'metrics', 'metrics', 'metrics'])
     assert.equal(batches.length, 0)
+  })
+})
+
+describe('reports of backups', () => {
+  function reporting(reports: BackupReport[]) {
+    const sources = { results: () => [], metrics: { take: () => [] }, backups: () => reports }
+    const sent: AgentMessage[] = []
+    const wire = { isOpen: true, bufferedBytes: 0, send: (message: AgentMessage) => void sent.push(message) }
+    return { outbox: new Outbox(sources), wire, sent }
+  }
+
+  it('go out on connect and again until they are acknowledged, and at once when there is a new one', () => {
+    const reports = [reportOf()]
+    const { outbox, wire, sent } = reporting(reports)
+    outbox.tellBackups()
+    assert.deepEqual(sent, [])
+    outbox.attach(wire)
+    outbox.resend()
+    assert.deepEqual(sent, Array(2).fill({ type: 'backups', reports }))
+    reports.length = 0
+    outbox.resend()
+    assert.equal(sent.length, 2)
+    reports.push(reportOf({ good: false }))
+    outbox.tellBackups()
+    assert.deepEqual(sent.at(-1), { type: 'backups', reports })
+  })
+
+  it('wait for a socket that is full', () => {
+    const { outbox, wire, sent } = reporting([reportOf()])
+    wire.bufferedBytes = socketBytesMax
+    outbox.attach(wire)
+    assert.deepEqual(sent, [])
+  })
+
+  it('fill no message further than it goes: the rest follows the acknowledgement', () => {
+    const removed = Array.from({ length: 1_024 }, () => vmUuid)
+    const details = Object.fromEntries(Array.from({ length: 32 }, (_, at) => [`d${at}`, 'x'.repeat(4_096)]))
+    const error = { code: 'E_INTERNAL', message: 'x', details } as const
+    const large = Array.from({ length: 64 }, () => ({ ...reportOf({ good: false }), removed, error }))
+    const { outbox, wire, sent } = reporting(large)
+    outbox.attach(wire)
+    const [message] = sent
+    assert.ok(message?.type === 'backups' && message.reports.length < 64 && message.reports.length > 1)
+    assert.ok(JSON.stringify(message).length < messageBytesMax)
+    assert.equal(sent.length, 1)
   })
 })

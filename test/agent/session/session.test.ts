@@ -129,9 +129,12 @@ describe('the session', () => {
     await rig.scheduler.until(() => rig.scheduler.of('heartbeat').length > 0)
     rig.scheduler.send({ type: 'command', jws: 'a.b.c' })
     rig.scheduler.send({ type: 'result-ack', command: '0b54e6f2-6b53-4a3e-9d1c-0123456789ab' })
+    const operations = ['0b54e6f2-6b53-4a3e-9d1c-0123456789ac']
+    rig.scheduler.send({ type: 'backups-ack', operations })
     rig.scheduler.send('not JSON')
     await rig.scheduler.until(() => rig.scheduler.of('problem').length > 0)
     assert.deepEqual(rig.commands, ['a.b.c'])
+    assert.deepEqual(rig.backups, operations)
     assert.equal(rig.acknowledged.length, 1)
   })
 
