@@ -262,6 +262,19 @@ describe('the clockwork', () => {
     assert.deepEqual(rig.records.unacknowledged()[0]?.removed, [uuidOf('old')])
   })
 
+  it('tells of a run that an earlier run of the agent did not complete', async () => {
+    await using rig = new Rig()
+    rig.outcome = ({ verb }) => (verb === 'backup.prune' ? undefined : {})
+    await rig.start(['web-1', { ...hourly, keep: { last: 1 } }])
+    assert.deepEqual(rig.verbs(), ['vm.backup web-1', 'backup.prune web-1'])
+    assert.deepEqual(rig.records.unacknowledged(), [])
+    await rig.restart()
+    assert.deepEqual(
+      rig.records.unacknowledged().map(({ id }) => id),
+      [rig.begun[0]?.id]
+    )
+  })
+
   it('waits for an interval by the monotonic clock, and for a time of day by the wall clock', async () => {
     await using rig = new Rig()
     await rig.start(['web-1', hourly], ['web-2', nightly])

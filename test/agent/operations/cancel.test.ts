@@ -144,6 +144,19 @@ describe('an agent that is killed', () => {
     for (const { id } of [begun, untouched]) assert.equal(fixture.resultOf(id)?.error?.code, 'E_CANCELLED')
   })
 
+  it('tells of the cancellation, not of the interruption, where both had it undone', async () => {
+    await using fixture = await Fixture.create()
+    const claims = fixture.claims({ verb: 'test.rollback' })
+    fixture.journal.accept(claims, claims.id)
+    fixture.journal.begin(claims.id)
+    fixture.journal.cancel(claims.id)
+    fixture.restart()
+    fixture.dispatcher.resume()
+    await settle()
+    assert.deepEqual(fixture.host.done, ['undo one'])
+    assert.equal(fixture.resultOf(claims.id)?.error?.code, 'E_CANCELLED')
+  })
+
   it('lets an operation that is resumed be cancelled', async () => {
     await using fixture = await Fixture.create()
     holdUp(fixture)
