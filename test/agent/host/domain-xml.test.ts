@@ -29,6 +29,16 @@ describe('domain XML', () => {
     assert.ok(find(base, 'backingStore'), 'the chain ends with the base')
   })
 
+  it('names no base below a root disk that stands alone', () => {
+    const { placement } = definition({})
+    const domain = readXml(
+      domainXml({ ...definition({}), placement: { ...placement, rootStandsAlone: true } }, environment)
+    )
+    const [root] = findAll(find(domain, 'devices'), 'disk')
+    assert.equal(find(root, 'target')?.attributes.dev, 'vda')
+    assert.deepEqual(find(root, 'backingStore')?.children, [])
+  })
+
   it("has no way in or out besides disks, network, serial port and the guest's agent", () => {
     const names = new Set(find(parsed({}), 'devices')?.children.map((device) => device.name))
     for (const name of ['graphics', 'sound', 'input', 'hostdev', 'filesystem', 'redirdev', 'shmem'])

@@ -228,6 +228,20 @@ describe('images in the pool', () => {
     assert.deepEqual(await setup.digests(), [first.sha256, fourth.sha256].sort())
     assert.notEqual(second.sha256, first.sha256)
   })
+
+  it('make room in place of one that only restored VMs were made from', async () => {
+    let served = content
+    await using setup = await makeSetup((_request, response) => response.end(served), {
+      cacheBytesMax: content.length + 1000
+    })
+    const first = setup.image('/image')
+    await setup.images.ensure(first, wait())
+    setup.uses(first, { rootStandsAlone: true })
+    served = Buffer.alloc(content.length, 'b')
+    const second = { ...setup.image('/image'), sha256: digest(served) }
+    await setup.images.ensure(second, wait())
+    assert.deepEqual(await setup.digests(), [second.sha256])
+  })
 })
 
 const root = process.getuid?.() === 0
@@ -265,7 +279,7 @@ async function makeSetup(
   const hypervisor = new MemoryHypervisor({ clock: systemClock })
   hypervisor.open()
   const source = new ImageSource({ allowFileUrls: [], ...(trusted && { ca: server.caPath }) })
-  const used: ImageReference[] = []
+  const used: { image: ImageReference; placement: { rootStandsAlone?: true } }[] = []
   const setup = {
     hypervisor,
     directory,
@@ -278,7 +292,9 @@ async function makeSetup(
       (await hypervisor.listVolumes(wait()))
         .map(({ name }) => name.slice('base-'.length, -'.raw.img'.length))
         .sort(),
-    uses: (image: ImageReference) => void used.push(image),
+    /** A VM of the image; restored, it needs no base any more. */
+    uses: (image: ImageReference, placement: { rootStandsAlone?: true } = {}) =>
+      void used.push({ image, placement }),
     restarted: (bootId: string) => imagesOf(bootId),
     images: imagesOf('boot-1'),
     [Symbol.asyncDispose]: async () => {
@@ -290,7 +306,8 @@ async function makeSetup(
   return setup
 
   function imagesOf(bootId: string): Images {
-    const listVms = async () => used.map((image) => ({ specification: { image }, placement: {} })) as never
+    const listVms = async () =>
+      used.map(({ image, placement }) => ({ specification: { image }, placement })) as never
 
     const bound = new Proxy(hypervisor, {
       get: (_target, name) => {
