@@ -1,13 +1,13 @@
 // What a restore is to make: chosen once, from the manifest, and kept in the notes of its operation.
 
 import { HostletError } from '../../errors.ts'
-import type { DiskRole, VmRestoreParams } from '../../protocol/backup.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
 import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import type { Operation, Step } from '../operations/verb.ts'
-import type { ChosenSnapshot } from './catalog.ts'
+import type { ChosenSnapshot, SnapshotQuery } from './catalog.ts'
 import { isRole } from './snapshot-record.ts'
 
 export interface DiskToRestore {
@@ -30,7 +30,7 @@ const checkSpecification = compile(VmSpecification, 'the specification in the ba
 
 /** Looks the snapshot up, and what it holds. */
 export async function lookUp(
-  params: Pick<VmRestoreParams, 'target' | 'source' | 'snapshot' | 'expected'>,
+  params: SnapshotQuery,
   host: Host,
   wait: Wait
 ): Promise<Omit<RestorePlan, 'specification'> & { readonly backedUp: VmSpecification }> {

@@ -5,6 +5,7 @@ import type { Verb } from '../operations/verb.ts'
 import { backupExport, document as backupExportDocument } from './backup-export.ts'
 import { backupList, document as backupListDocument } from './backup-list.ts'
 import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
+import { backupVerify, document as backupVerifyDocument } from './backup-verify.ts'
 import type { VerbDocument } from './document.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
@@ -31,6 +32,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmRestore, document: vmRestoreDocument },
   { verb: vmBackupSchedule, document: vmBackupScheduleDocument },
   { verb: backupList, document: backupListDocument },
+  { verb: backupVerify, document: backupVerifyDocument },
   { verb: backupPrune, document: backupPruneDocument },
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },

@@ -4,6 +4,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { BackupParts } from '../../../src/agent/backups/backups.ts'
 import { BootRecord } from '../../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../../src/agent/host/host.ts'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
@@ -41,6 +42,8 @@ export interface BenchOptions {
   readonly config?: Partial<HostConfig>
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  readonly hostId?: string
+  readonly backups?: BackupParts
 }
 
 export const allAnswer: Probes = { tcp: async () => true, http: async () => true }
@@ -68,12 +71,14 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     images: { allowFileUrls: [join(directory, 'images')], cacheBytesMax: 1024 ** 3 },
     stop: { graceMs: 5_000 },
     readyTimeoutMs: 60_000,
+    backup: { policy: join(directory, 'policy', 'policy.yaml'), compressionLevel: 1, freezeMs: 1_000 },
     ...options.config
   }
   const bootRecord = new BootRecord({ directory: config.runtimeDirectory, bootId: 'boot-1' })
   const common = {
     config,
-    hostId: 'host-1',
+    hostId: options.hostId ?? 'host-1',
+    ...(options.backups && { backups: options.backups }),
     agentVersion: '0.1.0',
     clock,
     log: silentLogger,
@@ -266,7 +271,7 @@ let generations = 0
 function claimsOf(verb: string, args: Record<string, unknown>, subject?: CommandSubject): CommandClaims {
   const named = (args.specification ?? {}) as { name?: string; uuid?: string }
   const vm = named.name ?? (args.vm as string | undefined)
-  const uuid = named.uuid ?? '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
+  const uuid = named.uuid ?? (args.uuid as string | undefined) ?? '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
   const changes = verbs.some(({ name, changes }) => name === verb && changes)
   const about =
     subject ?? (vm === undefined || !changes ? undefined : { vm, uuid, generation: ++generations })
