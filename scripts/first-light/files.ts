@@ -1,6 +1,7 @@
-// The files that first light writes: both configurations, and what another shell needs to command them.
+// The files that first light writes: both configurations, the policy of backups, and what another shell needs to command them.
 
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { stringify } from 'yaml'
 import type { Settings } from './settings.ts'
 
@@ -24,9 +25,21 @@ export function agentConfig(settings: Settings, subnet: string): string {
     runtimeDirectory: settings.runtimeDirectory,
     pool: { name: settings.pool, path: settings.poolDirectory },
     network: { profiles: { starter: { network, bridge, subnet } } },
+    backup: { policy: settings.policy },
     images: { allowFileUrls: [dirname(settings.image)] },
     metrics: { intervalMs: metricsIntervalMs },
     log: { level: 'debug', format: 'json' }
+  })
+}
+
+/** The name by which commands know the repository. */
+export const repositoryName = 'local'
+
+/** Where backups may go and who can open them: of this machine's root, and in no command. */
+export function policy(settings: Settings): string {
+  return stringify({
+    repositories: { [repositoryName]: { url: pathToFileURL(settings.repository).href } },
+    recovery: [{ file: `${settings.recoveryKey}.pub` }]
   })
 }
 

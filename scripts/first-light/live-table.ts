@@ -5,6 +5,7 @@ import { LiveBlock } from '../../src/cli/live-block.ts'
 import { cut, plain } from '../../src/cli/table.ts'
 import { renderTop } from '../../src/cli/top-view.ts'
 import type { LatestMetrics } from '../../src/protocol/api.ts'
+import { repositoryName } from './files.ts'
 import type { Fleet } from './fleet.ts'
 
 const intervalMs = 2_000
@@ -43,6 +44,7 @@ function helpLines({ settings }: Fleet): readonly string[] {
     'From another shell:',
     `  . ${settings.envFile}`,
     `  hostlet vm ls; hostlet vm stop ${settings.vm}; hostlet vm start ${settings.vm}; hostlet events -f; hostlet top`,
+    `  hostlet backup ls; hostlet vm backup ${settings.vm} --target ${repositoryName}; hostlet vm restore ${settings.vm} --as ${settings.copy}`,
     'Ctrl-C takes everything down.'
   ]
 }

@@ -9,6 +9,8 @@ import { Missing } from './missing.ts'
 export interface Settings {
   readonly name: string
   readonly vm: string
+  /** What is made of a backup of it. */
+  readonly copy: string
   /** Root of the repository. */
   readonly root: string
   readonly node: string
@@ -25,6 +27,9 @@ export interface Settings {
   readonly schedulerState: string
   readonly agentConfig: string
   readonly agentState: string
+  readonly policy: string
+  readonly repository: string
+  readonly recoveryKey: string
   readonly pool: string
   readonly network: string
   readonly bridge: string
@@ -44,6 +49,7 @@ export function createSettings(name: string): Settings {
   return {
     name,
     vm: name,
+    copy: `${name}-copy`,
     root,
     node: process.execPath,
     main: join(root, 'src/main.ts'),
@@ -59,6 +65,9 @@ export function createSettings(name: string): Settings {
     schedulerState: join(directory, 'scheduler'),
     agentConfig: join(directory, 'agent.yaml'),
     agentState: join(directory, 'agent'),
+    policy: join(directory, 'policy.yaml'),
+    repository: join(directory, 'repository'),
+    recoveryKey: join(directory, 'recovery.jwk'),
     pool: full,
     network: full,
     bridge: `hl-${name}`

@@ -1,18 +1,16 @@
 // The life of a VM as steps: enroll, provision, answer, metrics; then stop, start, remove.
 
 import { readFileSync, writeFileSync } from 'node:fs'
-import { get } from 'node:http'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { apiPath } from '../../src/cli/api-client.ts'
 import { formatBytes, formatRatio } from '../../src/cli/quantities.ts'
 import type { CreatedToken, OperationReply } from '../../src/protocol/api.ts'
+import { backupSteps } from './backups.ts'
 import type { Fleet } from './fleet.ts'
+import { fetchText, guestPort } from './guest.ts'
 import type { Story } from './story.ts'
 import { virshNames } from './virsh.ts'
-
-const guestPort = 80
-const guestTimeoutMs = 5_000
 
 /** What the guest of scripts/guest says of itself. */
 interface GuestPage {
@@ -22,7 +20,7 @@ interface GuestPage {
   readonly dataBoots: number | null
 }
 
-/** Ends with a running VM whose guest answers and whose figures have arrived. */
+/** Ends with a running VM whose guest answers, whose figures have arrived, and whose backups were restored once. */
 export async function firstSteps(fleet: Fleet, story: Story): Promise<void> {
   const { vm } = fleet.settings
   await story.step('scheduler', () => fleet.startScheduler())
@@ -31,6 +29,7 @@ export async function firstSteps(fleet: Fleet, story: Story): Promise<void> {
   await story.step('provision', async () => `VM ${vm} is ready at ${await provision(fleet)}`)
   await story.step('guest answers', async () => describe(await guestPage(fleet)))
   await story.step('metrics', () => metrics(fleet))
+  await backupSteps(fleet, story)
 }
 
 /** From there to no VM at all. */
@@ -146,20 +145,9 @@ function describe(page: GuestPage): string {
 }
 
 /** Undefined while nothing answers. */
-function fetchPage(host: string, signal: AbortSignal): Promise<GuestPage | undefined> {
-  return new Promise((resolve) => {
-    const request = get({ host, port: guestPort, path: '/', signal, timeout: guestTimeoutMs }, (answer) => {
-      let text = ''
-      answer.setEncoding('utf8')
-      answer.on('data', (part: string) => {
-        text += part
-      })
-      answer.on('error', () => resolve(undefined))
-      answer.on('end', () => resolve(answer.statusCode === 200 ? (JSON.parse(text) as GuestPage) : undefined))
-    })
-    request.on('timeout', () => request.destroy())
-    request.on('error', () => resolve(undefined))
-  })
+async function fetchPage(host: string, signal: AbortSignal): Promise<GuestPage | undefined> {
+  const text = await fetchText({ host, path: '/', signal })
+  return text === undefined ? undefined : (JSON.parse(text) as GuestPage)
 }
 
 /** libvirt's own view, so that not only our word stands for it. */

@@ -44,7 +44,12 @@ class Run {
   async says(text: string): Promise<void> {
     while (!this.text.includes(text)) {
       assert.equal(this.child.exitCode, null, `ended without saying "${text}":\n${this.text}`)
-      await Promise.race([once(this.child.stdout ?? this.child, 'data'), once(this.child, 'exit')])
+      // Whichever did not happen is listened for no longer: there are many parts.
+      const over = new AbortController()
+      const { signal } = over
+      const said = once(this.child.stdout ?? this.child, 'data', { signal })
+      await Promise.race([said, once(this.child, 'exit', { signal })])
+      over.abort()
     }
   }
 
@@ -81,7 +86,10 @@ function assertNothingOfOurs(): void {
     assert.equal(existsSync(join(path, `hostlet-${name}`)), false, path)
 }
 
-const beginning = ['scheduler', 'enroll', 'agent', 'provision', 'guest answers', 'metrics']
+const beginning = [
+  ...['scheduler', 'enroll', 'agent', 'provision', 'guest answers', 'metrics'],
+  ...['full backup', 'changes only', 'verify', 'restore']
+]
 const end = ['teardown', 'nothing left']
 
 describe('first light', { skip: missing ?? false }, () => {
