@@ -42,7 +42,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
   static async startSystem(): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(tmpdir(), 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
-    for (const name of ['libvirt', 'lib', 'log', 'etc/qemu/networks'])
+    for (const name of ['libvirt', 'lib/dnsmasq', 'log', 'run', 'etc/qemu/networks'])
       await mkdir(join(directory, name), { recursive: true })
     // What the machine's libvirtd has found out about QEMU: asking QEMU anew takes seconds.
     await cp('/var/cache/libvirt', join(directory, 'cache'), { recursive: true }).catch(() => undefined)
@@ -123,7 +123,8 @@ function spawnSystem(directory: string): ChildProcess {
     'set -e',
     'mount --make-rprivate /',
     ...mounts,
-    'mount -t tmpfs -o mode=755 tmpfs /run/libvirt',
+    // Kept over a restart: what libvirtd knows of machines that run.
+    `mount --bind ${directory}/run /run/libvirt`,
     'mount -t sysfs sysfs /sys',
     'ip link set lo up',
     `exec libvirtd --config ${configPath(directory)} --pid-file ${directory}/pid`
