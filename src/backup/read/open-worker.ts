@@ -43,6 +43,8 @@ function openOne(
         error: corrupt({ object, entry: number }, 'is another block than the tree means')
       }
     plain?.set(block, index * blockBytes)
+    // A view of a whole buffer: pieces of the pool that Node keeps are shorter than what they are cut from.
+    if (block.buffer.byteLength === blockBytes) release(block)
     return undefined
   } catch (error) {
     return { kind: 'damaged-entry', error: asHostletError(error) }
