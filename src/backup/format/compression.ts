@@ -4,6 +4,8 @@ import { constants, zstdCompressSync } from 'node:zlib'
 
 /** What saves less than this is stored as it is: reading it back costs less. */
 const savingShare = 1 / 32
+/** Zlib allocates this much for each output; what is longer is made of several. */
+const outputPieceBytes = 32_768
 /** Pieces shorter than this are given to zstd without a look. */
 const sampledBytesMin = 16_384
 const sampleWindows = 16
@@ -17,10 +19,10 @@ export function compressed(plain: Uint8Array, level: number): Buffer | undefined
   return output.length < plain.length * (1 - savingShare) ? output : undefined
 }
 
-/** The size is said beforehand and the output fits in one piece: both save zstd and Node allocations that cost as much as the work. */
+/** The size is said beforehand, and most outputs fit in one piece: both save allocations that cost as much as the work. */
 function options(length: number, level: number) {
   return {
-    chunkSize: length + 1024,
+    chunkSize: Math.min(length + 1024, outputPieceBytes),
     pledgedSrcSize: length,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_windowLog]: 17 }
   }

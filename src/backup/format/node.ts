@@ -87,6 +87,12 @@ export class TreeNode {
     return this.#count
   }
 
+  /** As new. */
+  clear(): void {
+    this.#present.fill(0)
+    this.#count = 0
+  }
+
   /** Views of the node's own memory: valid until the slot is set. */
   get(slot: number): Reference | null {
     if (this.#present[slot] !== 1) return null
@@ -149,8 +155,16 @@ function writeRows(node: TreeNode, packs: ReadonlyMap<string, number>, bytes: Bu
   }
 }
 
-/** Reads a node that must be of this level. Throws E_CORRUPT for anything that `encodeNode` does not give. */
-export function decodeNode(encoded: Uint8Array, level: number, place: Place): TreeNode {
+/**
+ * Reads a node that must be of this level, into an empty one where that is given. Throws E_CORRUPT for anything that
+ * `encodeNode` does not give.
+ */
+export function decodeNode(
+  encoded: Uint8Array,
+  level: number,
+  place: Place,
+  node = new TreeNode(level)
+): TreeNode {
   const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength)
   const { count, packCount } = parseHead(bytes, level, place)
   const slots = parseBitmap(bytes)
@@ -161,7 +175,6 @@ export function decodeNode(encoded: Uint8Array, level: number, place: Place): Tr
   if (bytes.length !== addressesAt + count * addressBytes)
     throw corrupt(place, `a node of ${bytes.length} bytes`)
   const packs = parsePacks(bytes, packsAt, packCount, place)
-  const node = new TreeNode(level)
   let packsSeen = 0
   slots.forEach((slot, index) => {
     const packIndex = bytes.readUInt16BE(rowsAt + index * rowBytes)

@@ -12,6 +12,9 @@ export interface PlainEntry {
   readonly plain: Uint8Array
 }
 
+/** Level at which nothing is compressed. */
+export const noCompression = 0
+
 /** Writes the sealed entry into `target` at `offset`, which may overlap `plain`. */
 export function sealPlain(
   { key, number, kind, plain }: PlainEntry,
@@ -19,7 +22,7 @@ export function sealPlain(
   target: Uint8Array,
   offset: number
 ): { flags: number; length: number } {
-  const shorter = compressed(plain, compressionLevel)
+  const shorter = compressionLevel === noCompression ? undefined : compressed(plain, compressionLevel)
   const flags = (kind === 'node' ? entryFlags.node : 0) | (shorter === undefined ? 0 : entryFlags.zstd)
   return { flags, length: sealEntry({ key, number, flags, content: shorter ?? plain }, target, offset) }
 }

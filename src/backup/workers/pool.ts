@@ -5,8 +5,8 @@ import { Worker } from 'node:worker_threads'
 import { HostletError } from '../../errors.ts'
 import type { AnswerMessage, TaskMessage } from './protocol.ts'
 
-/** Threads that a pool has when nobody says: one main thread cannot feed more. */
-const workersDefaultMax = 4
+/** Threads that a pool has when nobody says. Each takes 20 to 30 MiB, and they share the host with its guests. */
+const workersDefaultMax = 2
 export const workersMax = 64
 /** Tasks that a thread has at a time: one that runs, and the next, so that it never waits for the main thread. */
 const tasksPerWorkerDefault = 2
@@ -16,7 +16,7 @@ const waitingDefaultMax = 256
  * Heap of a thread. With the default V8 lets 64 MiB of buffers that nobody uses pile up outside of the heap before it
  * looks for them; with this it keeps them under 16 MiB, and a thread that needs more is at fault.
  */
-const heapMebibytesMax = 32
+const heapMebibytesMax = 28
 
 export function defaultWorkers(): number {
   return Math.min(availableParallelism(), workersDefaultMax)

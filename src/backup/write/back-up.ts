@@ -44,7 +44,7 @@ export interface BackUpOptions {
   readonly compressionLevel: number
   /** Limit of what is read from the disks. */
   readonly bytesPerSecond?: number | undefined
-  /** Worker threads; a thread a core, at most four, where it is not given. Memory grows by some 10 MiB with each. */
+  /** Worker threads; a thread a core, at most two, where it is not given. Memory grows by 20 to 30 MiB with each. */
   readonly workers?: number | undefined
   readonly clock: Pick<Clock, 'monotonic' | 'sleep'>
   readonly signal: AbortSignal

@@ -10,6 +10,7 @@ import { batchBlocksMax } from './pack-messages.ts'
 import { ParentTree } from './parent-tree.ts'
 import { type CutOptions, type Piece, piecesOf } from './pieces.ts'
 import type { Run } from './runs.ts'
+import { SpareLeaves } from './spare-leaves.ts'
 import { Stock } from './stock.ts'
 import { TreeBuilder, type TreeBuilderOptions } from './tree-builder.ts'
 
@@ -36,6 +37,7 @@ export class DiskPass {
   readonly #builder: TreeBuilder
   readonly #cut: CutOptions
   readonly #parts: Part[] = []
+  readonly #spares = new SpareLeaves()
   #job: LeafJob | undefined
   #batch: { readonly buffer: ArrayBuffer; readonly blocks: BatchBlock[] } | undefined
 
@@ -93,7 +95,11 @@ export class DiskPass {
   async #jobOf(index: number): Promise<LeafJob> {
     if (this.#job?.index === index) return this.#job
     this.#closeJob()
-    const job = new LeafJob(index, this.#parent.leaf(index))
+    const job = new LeafJob(
+      index,
+      this.#parent.leaf(index, () => this.#spares.take()),
+      this.#spares.take()
+    )
     this.#job = job
     await this.#queue(job)
     return job
@@ -121,7 +127,9 @@ export class DiskPass {
       // Blocks of this leaf may be in the batch that is not full yet.
       if (!part.complete) this.#flush()
       await untilAborted(part.whenComplete, this.#engine.signal)
-      await this.#builder.addLeaf(part.index, await part.leaf())
+      const leaf = await part.leaf()
+      await this.#builder.addLeaf(part.index, leaf)
+      for (const spare of [leaf, await part.parent]) if (spare !== null) this.#spares.give(spare)
     } else if (part !== undefined) await this.#builder.addLeaves(part.first, part.count, part.action)
     this.#parts.shift()
   }

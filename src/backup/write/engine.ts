@@ -17,7 +17,8 @@ const batchesAheadMax = 4
 const tasksPerWorker = 2
 /** Packs on their way to the repository at a time. */
 const uploadsInFlightMax = 2
-const packBytes = 16 * 1024 * 1024
+/** Longest pack that is written; together they are the largest part of what a backup takes of memory. */
+const packBytes = 14 * 1024 * 1024
 /** One that is filled, while others are stored. */
 const packBuffers = uploadsInFlightMax + 1
 
@@ -43,6 +44,8 @@ export class BackupEngine implements AsyncDisposable {
   readonly #controller = new AbortController()
   readonly #tasks = new Set<Promise<void>>()
   readonly #assembler: PackAssembler
+  /** A place for each task that the threads may have. */
+  readonly #turns: Stock<true>
   #pool: WorkerPool<PackRequest, PackReply> | undefined
   #fault: { error: unknown } | undefined
 
@@ -52,6 +55,7 @@ export class BackupEngine implements AsyncDisposable {
     this.#options = options
     this.keys = deriveVaultKeys(options.vmKey)
     this.buffers = stockOf(workers * tasksPerWorker + batchesAheadMax, batchBufferBytes, signal)
+    this.#turns = new Stock(new Array<true>(workers * tasksPerWorker).fill(true), signal)
     this.bandwidth = new Bandwidth(options.clock, options.bytesPerSecond)
     const onFailure = (error: unknown) => this.fail(error)
     this.#uploads = new Uploads({ store, vm, signal, onFailure, inFlightMax: uploadsInFlightMax })
@@ -87,10 +91,13 @@ export class BackupEngine implements AsyncDisposable {
 
   /** Has a thread work on blocks that were read, and returns its rows. The buffer goes back to the stock by itself. */
   async pack(buffer: ArrayBuffer, blocks: number, parents: Uint8Array): Promise<Uint8Array> {
+    // A pack keeps room for whatever is assigned: what waits for a thread would make packs shorter for nothing.
+    await this.#turns.take()
     const assignment = await this.#assembler.assign(blocks)
     const { firstNumber, pack } = assignment
     const request: PackRequest = { buffer, blocks, parents, pack: pack.builder.id, firstNumber }
     const reply = await this.#startedPool().run(request, [buffer])
+    this.#turns.give(true)
     const release = () => this.buffers.give(reply.buffer)
     this.#assembler.deliver({ assignment, rows: reply.rows, sealed: new Uint8Array(reply.buffer), release })
     return reply.rows

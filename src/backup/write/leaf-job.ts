@@ -1,6 +1,6 @@
 // A leaf in the making: what becomes of each of its blocks, told in any order, and the leaf once all is known.
 
-import { nodeSlots, TreeNode } from '../format/node.ts'
+import { nodeSlots, type TreeNode } from '../format/node.ts'
 import type { Row } from './pack-messages.ts'
 import { type BlockAction, blockActions } from './runs.ts'
 
@@ -8,14 +8,16 @@ export class LeafJob {
   readonly index: number
   /** The leaf at this place in the parent, null for zeros. */
   readonly parent: Promise<TreeNode | null>
-  readonly #leaf = new TreeNode(0)
+  readonly #leaf: TreeNode
   readonly #actions = new Uint8Array(nodeSlots).fill(blockActions.indexOf('zero'))
   readonly #whenComplete = Promise.withResolvers<void>()
   /** Blocks that were not told yet, and one more until the job is closed. */
   #outstanding = 1
 
-  constructor(index: number, parent: Promise<TreeNode | null>) {
+  /** The leaf is made in `leaf`, which is empty. */
+  constructor(index: number, parent: Promise<TreeNode | null>, leaf: TreeNode) {
     this.index = index
+    this.#leaf = leaf
     this.parent = parent
     // Whoever needs the parent's leaf awaits it. Where the backup fails first nobody does.
     parent.catch(() => undefined)

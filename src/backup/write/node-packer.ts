@@ -3,12 +3,11 @@
 import type { VaultKeys } from '../format/keys.ts'
 import { encodeNode, type NodeReference, type TreeNode } from '../format/node.ts'
 import { PackBuilder } from '../format/pack-builder.ts'
+import { noCompression } from '../format/seal.ts'
 import type { Uploads } from './uploads.ts'
 
 /** Packs of nodes are shorter than those of blocks: a tree of 64 GiB is about 50 MiB, and most backups write little of it. */
 const nodePackBytes = 4 * 1024 * 1024
-/** Nodes shrink by a few percent whatever the level. */
-const nodeCompressionLevel = 1
 
 export class NodePacker {
   readonly #keys: VaultKeys
@@ -21,7 +20,7 @@ export class NodePacker {
     this.#uploads = uploads
   }
 
-  /** Stores a node, or gives back `same` where that is the very node. */
+  /** Stores a node, or gives back `same` where that is the very node. As it is: most of a node is addresses, which do not shrink. */
   async store(node: TreeNode, same: NodeReference | null): Promise<NodeReference> {
     const bytes = encodeNode(node)
     const address = this.#keys.nodeAddressOf(bytes)
@@ -29,7 +28,7 @@ export class NodePacker {
     if (this.#builder?.builder.full) await this.flush()
     this.#builder ??= this.#start()
     const { builder } = this.#builder
-    return { address, pack: builder.id, entry: builder.append('node', bytes, nodeCompressionLevel) }
+    return { address, pack: builder.id, entry: builder.append('node', bytes, noCompression) }
   }
 
   /** Sends the pack that is being built, if there is one. */

@@ -6,7 +6,7 @@ import { type NodeReference, nodeSlots, type Reference, type TreeNode, treeLevel
 const nodesPerLevelMax = 3
 
 export interface NodeLoader {
-  load(reference: NodeReference, level: number): Promise<TreeNode>
+  load(reference: NodeReference, level: number, node?: TreeNode): Promise<TreeNode>
 }
 
 export class ParentTree {
@@ -35,14 +35,14 @@ export class ParentTree {
     return above?.get(index % nodeSlots) ?? null
   }
 
-  /** The leaf at this place, null for zeros. It is not kept here. */
-  async leaf(index: number): Promise<TreeNode | null> {
-    return this.#load(0, index)
+  /** The leaf at this place, null for zeros. It is not kept here, and read into what `makeLeaf` gives. */
+  async leaf(index: number, makeLeaf?: () => TreeNode): Promise<TreeNode | null> {
+    return this.#load(0, index, makeLeaf)
   }
 
-  async #load(level: number, index: number): Promise<TreeNode | null> {
+  async #load(level: number, index: number, makeNode?: () => TreeNode): Promise<TreeNode | null> {
     const reference = await this.referenceAt(level, index)
-    return reference === null ? null : this.#loader.load(reference, level)
+    return reference === null ? null : this.#loader.load(reference, level, makeNode?.())
   }
 
   #innerNode(level: number, index: number): Promise<TreeNode | null> {

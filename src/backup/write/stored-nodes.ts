@@ -45,12 +45,12 @@ export class StoredNodes {
     this.#wait = { signal: options.signal }
   }
 
-  /** Throws E_CORRUPT when the node is missing, damaged, or another than the reference says. */
-  async load(reference: NodeReference, level: number): Promise<TreeNode> {
+  /** Throws E_CORRUPT when the node is missing, damaged, or another than the reference says. Reads into `node` where given. */
+  async load(reference: NodeReference, level: number, node?: TreeNode): Promise<TreeNode> {
     for (let attempt = 1; ; attempt++) {
       const pack = await this.#open(reference.pack)
       try {
-        return await this.#loadFrom(pack, reference, level)
+        return await this.#loadFrom(pack, reference, level, node)
       } catch (error) {
         if (!isNotFound(error) || attempt >= attemptsMax) throw error
         this.#packs.delete(hex(reference.pack))
@@ -58,7 +58,12 @@ export class StoredNodes {
     }
   }
 
-  async #loadFrom(pack: OpenedPack, reference: NodeReference, level: number): Promise<TreeNode> {
+  async #loadFrom(
+    pack: OpenedPack,
+    reference: NodeReference,
+    level: number,
+    node?: TreeNode
+  ): Promise<TreeNode> {
     const place = { object: pack.name, entry: reference.entry }
     const entry = findEntry(pack.entries, reference.entry)
     if (entry === undefined) throw corrupt(place, 'the entry is missing')
@@ -67,7 +72,7 @@ export class StoredNodes {
     if (sealed.length !== entry.length) throw corrupt(place, 'is cut off')
     const plain = openEntry({ ...entry, key: this.#keys.packKey(reference.pack), sealed }, 'node', pack.name)
     if (!this.#keys.nodeAddressOf(plain).equals(reference.address)) throw corrupt(place, 'is another node')
-    return decodeNode(plain, level, place)
+    return decodeNode(plain, level, place, node)
   }
 
   #open(id: Uint8Array): Promise<OpenedPack> {
