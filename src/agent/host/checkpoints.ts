@@ -51,7 +51,7 @@ export class Checkpoints {
     return checkpoints.map(({ name }) => ownCheckpoint(name)).filter((name) => name !== undefined)
   }
 
-  /** Its XML without the domain's, which is added again when libvirt is told of it. */
+  /** With the domain's: libvirt takes it back only so. */
   async xml(vm: string, name: string, wait: Wait): Promise<string> {
     const checkpoint = await this.#find(vm, name, wait)
     if (checkpoint === undefined) throw new HostletError('E_NOT_FOUND', `VM ${vm} has no checkpoint ${name}`)

@@ -200,16 +200,16 @@ export class MemoryHypervisor implements Hypervisor {
       queueMicrotask(() => this.#emit(name, vm.definition.specification.uuid, 'rebooted', ''))
   }
 
-  async reset(name: string, wait: Wait): Promise<void> {
-    this.#enter('reset', wait, name)
-    this.#emit(name, this.#requireOn(name).definition.specification.uuid, 'rebooted', '')
-  }
+  reset = (name: string, wait: Wait) =>
+    this.#run('reset', name, wait, () =>
+      this.#emit(name, this.#requireOn(name).definition.specification.uuid, 'rebooted', '')
+    )
 
-  async cutPower(name: string, wait: Wait): Promise<void> {
-    this.#enter('cutPower', wait, name)
-    const vm = this.#require(name)
-    if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
-  }
+  cutPower = (name: string, wait: Wait) =>
+    this.#run('cutPower', name, wait, () => {
+      const vm = this.#require(name)
+      if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
+    })
 
   ejectSeed = (name: string, wait: Wait) => this.#run('ejectSeed', name, wait, () => void this.#require(name))
 

@@ -17,7 +17,7 @@ import type { JobControl } from './job-control.ts'
 import type { Scratch } from './scratch.ts'
 
 export interface RunningJobOptions {
-  readonly domains: Pick<Domains, 'require'>
+  readonly domains: Pick<Domains, 'require' | 'find'>
   readonly pauses: BackupPauses
   readonly checkpoints: Checkpoints
   readonly scratch: Scratch
@@ -89,9 +89,11 @@ export class RunningJob implements BackupJob {
     this.#over.abort(new HostletError('E_CANCELLED', 'the backup job has ended'))
     await this.#lost
     await this.#release({ signal })
-    // Before the machine goes off: a bitmap can be removed only while QEMU runs.
-    if (!keepCheckpoint) await checkpoints.remove(vm.name, [checkpoint], { signal })
-    await pauses.settle(vm.name, { signal })
+    if (await this.#isDefined({ signal })) {
+      // Before the machine goes off: a bitmap can be removed only while QEMU runs.
+      if (!keepCheckpoint) await checkpoints.remove(vm.name, [checkpoint], { signal })
+      await pauses.settle(vm.name, { signal })
+    }
     this.#ended = true
     onEnd(this)
   }
@@ -100,9 +102,15 @@ export class RunningJob implements BackupJob {
   async #release(wait: Wait): Promise<void> {
     const { domains, control, scratch, vm } = this.#options
     await Promise.allSettled([...this.#sources].map((source) => source.close()))
-    const { domain } = await domains.require(vm.name, wait)
-    await control.abortOurs(domain, wait)
+    if (await this.#isDefined(wait))
+      await control.abortOurs((await domains.require(vm.name, wait)).domain, wait)
     await scratch.clear(vm, wait)
+  }
+
+  /** A VM may be torn down during its backup, and another of its name be made. */
+  async #isDefined(wait: Wait): Promise<boolean> {
+    const { domains, vm } = this.#options
+    return (await domains.find(vm.name, wait))?.specification.uuid === vm.uuid
   }
 
   async #open(role: DiskRole, wait: Wait): Promise<DiskSource> {
