@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { BackupParts } from '../../src/agent/backups/backups.ts'
 import { BootRecord } from '../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../src/agent/host/host.ts'
 import type { Hypervisor } from '../../src/agent/host/hypervisor.ts'
@@ -53,10 +54,14 @@ export function hypervisorOf({ config, pool, uid }: ProvisionSetup): LibvirtHype
   })
 }
 
-export async function hostOf(hypervisor: Hypervisor, { config }: ProvisionSetup): Promise<Host> {
+export async function hostOf(
+  hypervisor: Hypervisor,
+  { config }: ProvisionSetup,
+  backups?: BackupParts
+): Promise<Host> {
   const bootRecord = new BootRecord({ directory: config.runtimeDirectory })
   const common = { hostId: 'host-1', agentVersion: '0.1.0', clock: systemClock, log: silentLogger }
-  const host = createHost({ ...common, config, hypervisor, bootRecord })
+  const host = createHost({ ...common, config, hypervisor, bootRecord, ...(backups && { backups }) })
   await host.prepare()
   return host
 }
