@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url'
 import { apiPath } from '../../src/cli/api-client.ts'
 import { formatBytes, formatDuration } from '../../src/cli/quantities.ts'
 import type { OperationReply } from '../../src/protocol/api.ts'
-import type { BackupRecord } from '../../src/protocol/backup.ts'
+import type { BackupRecord, BackupVerifyResult } from '../../src/protocol/backup.ts'
 import { policy, repositoryName } from './files.ts'
 import type { Fleet } from './fleet.ts'
 import { fetchText } from './guest.ts'
@@ -62,22 +62,19 @@ function told({ kind, readBytes, storedBytes, durationMs }: BackupRecord): strin
   return `${kind}: ${formatBytes(readBytes)} read, ${formatBytes(storedBytes)} stored, ${formatDuration(durationMs)}`
 }
 
-/** With the recovery key alone, as after a disaster: nobody but the repository is asked. */
-async function verify(fleet: Fleet, taken: readonly BackupRecord[]): Promise<string> {
+/** One by its host, the other with the recovery key alone, as after a disaster: nobody but the repository is asked then. */
+async function verify(fleet: Fleet, [full, changes]: readonly BackupRecord[]): Promise<string> {
   const { repository, recoveryKey, schedulerState } = fleet.settings
-  const place = ['--repository', pathToFileURL(repository).href, '--key', recoveryKey]
-  const look = async ({ snapshot }: BackupRecord) =>
-    (await fleet.hostlet([
-      ...['backup', 'verify', snapshot, '--expect', taken.at(-1)?.snapshot ?? ''],
-      ...[...place, '--ca', join(schedulerState, 'ca.pem')]
-    ])) as Looked
-  const blocks = (await Promise.all(taken.map(look))).map(({ goodBlocks }) => goodBlocks)
-  return `both are good, by the recovery key alone: ${blocks.join(' and ')} blocks authenticated`
-}
-
-/** Of what the command prints. */
-interface Looked {
-  readonly goodBlocks: number
+  const straight = ['--repository', pathToFileURL(repository).href, '--key', recoveryKey]
+  const [byHost, byKey] = await Promise.all([
+    fleet.hostlet(['backup', 'verify', full?.snapshot ?? '']) as Promise<OperationReply>,
+    fleet.hostlet([
+      ...['backup', 'verify', changes?.snapshot ?? '', '--expect', changes?.snapshot ?? ''],
+      ...[...straight, '--ca', join(schedulerState, 'ca.pem')]
+    ]) as Promise<{ readonly goodBlocks: number }>
+  ])
+  const { blocks } = byHost.operation.value as BackupVerifyResult
+  return `both are good: ${blocks} blocks by the host, ${byKey.goodBlocks} by the recovery key alone`
 }
 
 /** Under a new name, asked for what the guest had written, and removed again. */
