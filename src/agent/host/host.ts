@@ -1,6 +1,6 @@
 // The host as verbs see it: everything that a step may use, made once from the configuration.
 
-import { chmod, mkdir, stat } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
@@ -22,6 +22,7 @@ import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
+import { scratchWorkPrefix } from './scratch.ts'
 import { Seeds } from './seed.ts'
 import { Storage } from './storage.ts'
 import { VmStarts } from './vm-starts.ts'
@@ -162,4 +163,8 @@ async function prepareRuntimeDirectory(path: string): Promise<void> {
   const { mode } = await stat(path)
   if ((mode & 0o001) === 0) await chmod(path, (mode & 0o777) | 0o011)
   await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
+  // A key of a scratch file that a killed agent was making.
+  for (const name of await readdir(path)) {
+    if (name.startsWith(scratchWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
+  }
 }

@@ -43,6 +43,8 @@ export interface ScratchRequest {
 
 /** What a job takes before the guest has written anything, encryption headers included. */
 const scratchBytesMin = 16 * 1024 ** 2
+/** Of directories that are there only while a file is made. */
+export const scratchWorkPrefix = 'scratch-'
 const quickMs = 10_000
 const createMs = 60_000
 /** QEMU measures the machine's speed by CPU time, and gives up when it got none of it. */
@@ -113,7 +115,7 @@ export class Scratch {
     { name, sizeBytes, usage }: { name: string; sizeBytes: number; usage: string },
     wait: Wait
   ): Promise<string> {
-    const directory = await mkdtemp(join(this.#options.runtimeDirectory, 'scratch-'))
+    const directory = await mkdtemp(join(this.#options.runtimeDirectory, scratchWorkPrefix))
     // As text: libvirt hands a passphrase on as UTF-8.
     const key = randomBytes(keyBytes).toString('base64')
     try {

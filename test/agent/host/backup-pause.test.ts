@@ -1,6 +1,9 @@
 // A VM that was off and stands paused for its backup: off to whoever stops it, started by whoever starts it.
 
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { scratchVolumeName } from '../../../src/agent/host/names.ts'
 import { Orphans } from '../../../src/agent/host/orphans.ts'
@@ -60,6 +63,18 @@ describe('scratch files', () => {
     const { placements, seeds, clock } = bench.host
     await using orphans = new Orphans({ hypervisor, placements, seeds, clock, log: silentLogger })
     assert.deepEqual((await orphans.find(wait())).volumes, [scratchVolumeName(gone, scratch)])
+  })
+})
+
+describe('a host that is prepared', () => {
+  it('removes keys of scratch files that a killed agent was making', async () => {
+    await using bench = await makeBench()
+    const { runtimeDirectory } = bench.host.config
+    const left = join(runtimeDirectory, 'scratch-abc')
+    await mkdir(left, { recursive: true })
+    await writeFile(join(left, 'key'), 'secret')
+    await bench.host.prepare()
+    assert.equal(existsSync(left), false)
   })
 })
 
