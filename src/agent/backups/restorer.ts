@@ -1,6 +1,6 @@
 // From snapshots back to disks: into volumes of the pool, and into files that an administrator may take away.
 
-import { lstat, realpath } from 'node:fs/promises'
+import { link, lstat, realpath, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { DiskTarget } from '../../backup/disk.ts'
 import { restoreDisk } from '../../backup/read/restore.ts'
@@ -29,6 +29,20 @@ export interface VolumeToRestore {
   readonly role: DiskRole
   /** Name of the volume, which is replaced. */
   readonly volume: string
+}
+
+export interface ExportedFile {
+  readonly role: DiskRole
+  readonly path: string
+  readonly format: (typeof exportFormats)[number]
+  /** Of the operation. */
+  readonly id: string
+}
+
+export interface ExportResult {
+  readonly snapshot: string
+  readonly path: string
+  readonly sizeBytes: number
 }
 
 type Watched = Pick<Operation, 'signal' | 'progress'>
@@ -62,22 +76,40 @@ export class Restorer {
   }
 
   /**
-   * Writes one disk into a file that does not exist yet, below a directory of the policy. Throws E_AUTH for any other
-   * place, also one that a link leads to, E_CONFLICT when the file exists.
+   * Writes one disk into a file that does not exist yet, below a directory of the policy. It appears whole or not at all:
+   * until then it bears another name, of `id`. Throws E_AUTH for any other place, also one that a link leads to, E_CONFLICT
+   * when the file exists.
    */
-  async toFile(
-    query: SnapshotQuery,
-    file: { role: DiskRole; path: string; format: (typeof exportFormats)[number] },
-    operation: Watched
-  ): Promise<{ snapshot: string; path: string; sizeBytes: number }> {
+  async toFile(query: SnapshotQuery, file: ExportedFile, operation: Watched): Promise<ExportResult> {
     await using chosen = await this.#options.catalog.choose(query, operation)
     const disk = diskOf(chosen, file.role)
     const path = await exportPath(chosen.repository.policy, file.path)
+    const part = partOf(path, file.id)
+    await rm(part, { force: true })
     const create = file.format === 'raw' ? createRawFile : createQcow2File
-    const target = await create(path, disk.sizeBytes)
-    const { allocatedBytes: totalBytes } = disk
-    await this.#write(chosen, disk, target, { ...spread(operation), before: 0, totalBytes })
+    const target = await create(part, disk.sizeBytes)
+    await this.#write(chosen, disk, target, {
+      ...spread(operation),
+      before: 0,
+      totalBytes: disk.allocatedBytes
+    })
+    try {
+      // As a rename, but never over a file that came meanwhile.
+      await link(part, path)
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'EEXIST')
+        throw new HostletError('E_CONFLICT', `${path} exists already. Name a file that does not.`, { cause })
+      throw new HostletError('E_UNAVAILABLE', `${path} could not be given its name`, { cause })
+    } finally {
+      await rm(part, { force: true })
+    }
     return { snapshot: chosen.chosen.id, path, sizeBytes: disk.sizeBytes }
+  }
+
+  /** Removes what an export that was cut short has left. */
+  async removePart({ path, id }: Pick<ExportedFile, 'path' | 'id'>): Promise<void> {
+    const directory = await realpath(dirname(path)).catch(() => undefined)
+    if (directory !== undefined) await rm(partOf(join(directory, basename(path)), id), { force: true })
   }
 
   /** Throws as `toFile` does for a path that cannot be. */
@@ -141,6 +173,10 @@ async function exportPath(policy: Policy, path: string): Promise<string> {
   )
     throw new HostletError('E_CONFLICT', `${real} exists already. Name a file that does not.`)
   return real
+}
+
+function partOf(path: string, id: string): string {
+  return `${path}.${id}.part`
 }
 
 function spread({ signal, progress }: Watched): Watched {

@@ -29,8 +29,15 @@ export const backupExport = defineVerb<Host>()({
       name: 'write the file',
       apply: async (operation) => {
         const query = { target, source, snapshot }
-        return { result: await host.backups.restorer.toFile(query, { role: disk, path, format }, operation) }
-      }
+        return {
+          result: await host.backups.restorer.toFile(
+            query,
+            { role: disk, path, format, id: operation.id },
+            operation
+          )
+        }
+      },
+      undo: (operation) => host.backups.restorer.removePart({ path, id: operation.id })
     }
   ],
 
@@ -48,10 +55,10 @@ export const document: VerbDocument = {
     E_UNAVAILABLE: 'the repository is away',
     E_CORRUPT:
       'a block of the backup is damaged, or the repository was put back to an older state; no file is left',
-    E_INTERRUPTED: 'the agent was stopped meanwhile: remove the half-written file and ask anew'
+    E_INTERRUPTED: 'the agent was stopped meanwhile: ask anew'
   },
   crash:
-    'Is not run again, and the answer is E_INTERRUPTED: a half-written file has no valid header, or is too short, and is to be removed by hand.',
+    'Is not run again, and the answer is E_INTERRUPTED: what was written is removed. The file appears whole or not at all.',
   remarks: [
     'The file is written by the agent and belongs to its user. It holds the disk in clear.',
     'The same without agent, scheduler or libvirt: "hostlet backup export --repository URL --key FILE".'
