@@ -2,15 +2,18 @@
 
 import { fork } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type FigureName, figureNames, isFigureName } from './figures.ts'
+import { asAgent, type FigureName, figureNames, isFigureName } from './figures.ts'
 import type { FigureResult } from './harness.ts'
 import { type Machine, markdownPage, type Outcome, terminalTable } from './report.ts'
 import { describeMachine, describeVersions } from './support/machine.ts'
+import { unitEnvironment } from './support/unit-environment.ts'
 
 const root = join(import.meta.dirname, '..')
 const resultsDirectory = join(root, 'bench/results')
+const cacheDirectory = join(tmpdir(), 'hostlet-bench-cache')
 const page = join(root, 'docs/benchmarks.md')
 
 const usage = `npm run bench -- [--only NAME[,NAME]] [--quick] [--write] [--list]
@@ -83,7 +86,10 @@ async function outcomeOf(name: FigureName, context: Context): Promise<Outcome> {
 
 function runApart(name: FigureName, quick: boolean): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>()
-  const child = fork(join(import.meta.dirname, 'figure-process.ts'), [name, quick ? 'quick' : 'full'])
+  const args = [name, quick ? 'quick' : 'full']
+  // Figures that run parts of the agent in their own process do so as its unit would.
+  const env = { ...process.env, ...(asAgent.has(name) && unitEnvironment(cacheDirectory)) }
+  const child = fork(join(import.meta.dirname, 'figure-process.ts'), args, { env })
   child.once('message', (reply) => resolve(reply as Reply))
   child.once('error', reject)
   child.once('exit', (code, signal) => {

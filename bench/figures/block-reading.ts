@@ -3,14 +3,16 @@
 import { execFileSync } from 'node:child_process'
 import type { DiskSource } from '../../src/backup/disk.ts'
 import { openNbdSource } from '../../src/backup/nbd/source.ts'
-import { type Figure, interleave, NotRun, type Race, type RatioRow, ratioRow, timeMs } from '../harness.ts'
+import { type Figure, interleave, type Race, type RatioRow, ratioRow, timeMs } from '../harness.ts'
 import {
   type ImageFormat,
   type MixedDisk,
   makeMixedDisk,
   mebibyte,
+  mixedContent,
   serveImage
 } from '../support/mixed-disk.ts'
+import { requireTools } from '../support/tools.ts'
 
 const SIZE_BYTES = 2048 * mebibyte
 /** As a backup asks: a megabyte at a time, a few at once, each in memory of its own that is used again. */
@@ -33,7 +35,7 @@ export const figure: Figure = {
     return {
       rows,
       how: [
-        `The disk has ${disk.sizeBytes / mebibyte} MiB in pieces of a mebibyte: a third random, a third text, a third holes; the file is in the page cache. Both ask \`qemu-nbd\` (read-only) what is data, read all of that once and throw it away: \`nbdcopy\` with its defaults to \`null:\`, a process a run; ours over one connection, ${READS_AT_ONCE} reads of ${READ_BYTES / mebibyte} MiB at once, connecting included. Throughput counts the bytes of data, holes left out.`
+        `The disk has ${disk.sizeBytes / mebibyte} MiB in pieces of a mebibyte: ${mixedContent}; the file is in the page cache. Both ask \`qemu-nbd\` (read-only) what is data, read all of that once and throw it away: \`nbdcopy\` with its defaults to \`null:\`, a process a run; ours over one connection, ${READS_AT_ONCE} reads of ${READ_BYTES / mebibyte} MiB at once, connecting included. Throughput counts the bytes of data, holes left out.`
       ]
     }
   }
@@ -88,13 +90,4 @@ async function* readsOf(source: DiskSource): AsyncGenerator<{ offset: number; le
 
 function copyAway(socketPath: string): void {
   execFileSync('nbdcopy', [`nbd+unix:///?socket=${socketPath}`, 'null:'], { stdio: 'ignore' })
-}
-
-function requireTools(names: readonly string[]): void {
-  for (const name of names)
-    try {
-      execFileSync(name, ['--version'], { stdio: 'ignore' })
-    } catch {
-      throw new NotRun(`${name} is missing; "sh scripts/setup.sh" installs it`)
-    }
 }
