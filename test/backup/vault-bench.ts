@@ -2,10 +2,13 @@
 
 import { createPrivateKey, randomUUID, sign } from 'node:crypto'
 import { exportJWK, generateKeyPair, type JWK } from 'jose'
+import { deriveVaultKeys } from '../../src/backup/format/keys.ts'
 import type { ObjectStore } from '../../src/backup/repository/store.ts'
-import type { ManifestBody } from '../../src/backup/vault/manifest-body.ts'
+import { encodeEnvelope, manifestName, sealManifest } from '../../src/backup/vault/envelope.ts'
+import { encodeBody, type ManifestBody } from '../../src/backup/vault/manifest-body.ts'
+import { wrapKey } from '../../src/backup/vault/recipients.ts'
 import type { Signer, Trust } from '../../src/backup/vault/signature.ts'
-import { Vault } from '../../src/backup/vault/vault.ts'
+import { type Commitment, Vault } from '../../src/backup/vault/vault.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { type CertificateOptions, TestAuthority, trustDomain } from '../support/test-authority.ts'
 import { bodyOf, newVm, type PlainDisk, PlainWriter, type StoredDisk } from './plain-writer.ts'
@@ -52,6 +55,7 @@ export interface Bench {
 interface BackUpOptions {
   readonly parent?: Taken | undefined
   readonly at?: number
+  /** The manifest is then written without a look at whether anybody would believe it. */
   readonly signer?: Signer
   readonly recipients?: readonly JWK[]
   readonly change?: (body: ManifestBody) => ManifestBody
@@ -62,6 +66,16 @@ export interface Taken {
   readonly id: string
   readonly disk: StoredDisk
   readonly sequence: number
+}
+
+/** Writes a manifest as it is, as somebody does who keeps to no rule. */
+export async function putManifest(
+  { store, vm, vmKey }: Vault,
+  { snapshot, body, signer, recipients, signal }: Commitment
+): Promise<void> {
+  const sealed = await sealManifest({ vm, snapshot }, encodeBody(body), deriveVaultKeys(vmKey), signer)
+  const content = encodeEnvelope({ ...sealed, keys: await wrapKey(vmKey, recipients) })
+  await store.put(manifestName({ vm, snapshot }), [content], { signal })
 }
 
 export async function createBench(): Promise<Bench> {
@@ -110,13 +124,15 @@ export async function createBench(): Promise<Bench> {
         previous: newest?.id ?? null,
         ...(options.at !== undefined && { at: options.at })
       })
-      await vault.commit({
+      const commitment = {
         snapshot: id,
         body: options.change?.(body) ?? body,
         signer: options.signer ?? signer,
         recipients: options.recipients ?? [key],
         signal
-      })
+      }
+      if (options.signer === undefined) await vault.commit(commitment)
+      else await putManifest(vault, commitment)
       return { id, disk: stored, sequence }
     }
   }

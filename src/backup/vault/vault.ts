@@ -10,6 +10,7 @@ import type { ObjectStore } from '../repository/store.ts'
 import {
   encodeEnvelope,
   type ManifestIdentity,
+  manifestBytesMax,
   manifestName,
   parseEnvelope,
   sealManifest,
@@ -54,9 +55,9 @@ export class Vault {
   readonly store: ObjectStore
   /** True when nothing was there: the key was made just now, and is lost unless a snapshot is committed. */
   readonly isNew: boolean
-  readonly #newKey: Uint8Array
   readonly #options: VaultOptions
   readonly #known: KnownKeys
+  #writingKey: Uint8Array | undefined
   /** Manifests are read once: only their wrapped keys ever change. */
   readonly #summaries: Map<string, SnapshotSummary>
 
@@ -67,7 +68,6 @@ export class Vault {
     this.#known = known
     this.#summaries = summaries
     this.isNew = known.size === 0
-    this.#newKey = randomBytes(vmKeyBytes)
   }
 
   /**
@@ -88,9 +88,13 @@ export class Vault {
     )
   }
 
-  /** The key that new data is written under: that of the newest good snapshot. */
+  /**
+   * The key that new data is written under: that of the newest good snapshot, or a random one. It stays what it was when it
+   * was first asked for, whatever becomes of the snapshots: data and the manifest that speaks of it belong under one key.
+   */
   get vmKey(): Uint8Array {
-    return newestOf([...this.#summaries.values()])?.vmKey ?? this.#newKey
+    this.#writingKey ??= newestOf([...this.#summaries.values()])?.vmKey ?? randomBytes(vmKeyBytes)
+    return this.#writingKey
   }
 
   /** All snapshots, by sequence, the newest last; those that are bad come first, each with its reason. */
@@ -120,8 +124,9 @@ export class Vault {
   }
 
   /**
-   * Writes the manifest: from here on the snapshot exists. Throws E_CONFLICT when there is one of the id already.
-   * The caller holds the vault's lock.
+   * Writes the manifest: from here on the snapshot exists. Throws E_CONFLICT when there is one of the id already, and, with
+   * nothing written, what a reader would say of the manifest if it would not believe it: E_AUTH where the signer's
+   * certificate is of another CA or host, or not valid at this time. The caller holds the vault's lock.
    */
   async commit({ snapshot, body, signer, recipients, signal }: Commitment): Promise<void> {
     const identity = this.#identity(snapshot)
@@ -133,6 +138,7 @@ export class Vault {
       )
     const sealed = await sealManifest(identity, encodeBody(body), deriveVaultKeys(vmKey), signer)
     const content = encodeEnvelope({ ...sealed, keys: await wrapKey(vmKey, recipients) })
+    await this.#mustBeBelieved(identity, content, new Map([[sealed.keyId, vmKey]]))
     await this.#create(manifestName(identity), content, { signal })
     // Known from now on, so that what follows is written under the same key.
     this.#known.set(sealed.keyId, vmKey)
@@ -155,7 +161,7 @@ export class Vault {
     const done: string[] = []
     for (const { id, vmKey } of good) {
       const identity = this.#identity(id)
-      const envelope = parseEnvelope(await this.store.get(manifestName(identity), wait), identity)
+      const envelope = parseEnvelope(await getManifest(this.store, identity, wait), identity)
       const content = encodeEnvelope({ ...envelope, keys: await wrapKey(vmKey, recipients) })
       await this.store.put(manifestName(identity), [content], { signal: wait.signal })
       this.#summaries.delete(id)
@@ -169,6 +175,20 @@ export class Vault {
     if (!snapshotPattern.test(snapshot))
       throw new HostletError('E_BAD_REQUEST', `"${snapshot.slice(0, 64)}" is no id of a snapshot`)
     return { vm: this.vm, snapshot }
+  }
+
+  /** A backup that nobody can use must fail now, not be found out when it is needed. */
+  async #mustBeBelieved(identity: ManifestIdentity, content: Uint8Array, known: KnownKeys): Promise<void> {
+    const { unlocker, trust } = this.#options
+    if (trust === undefined)
+      throw new HostletError('E_BAD_REQUEST', 'a vault that was opened without a CA is for reading only')
+    const summary = await readManifest(content, identity, { unlocker, trust, known })
+    if (summary.state === 'good') return
+    throw new HostletError(
+      summary.code,
+      `the snapshot was not stored, since nobody would believe it: ${summary.message}. Look at this host's certificate and clock.`,
+      { details: { reason: summary.reason } }
+    )
   }
 
   async #create(name: string, content: Uint8Array, wait: Wait): Promise<void> {
@@ -233,13 +253,18 @@ async function readOne(
 ): Promise<void> {
   const identity = { vm, snapshot: id }
   try {
-    const bytes = await store.get(manifestName(identity), { signal })
+    const bytes = await getManifest(store, identity, { signal })
     summaries.set(id, await readManifest(bytes, identity, { unlocker, trust, known }))
   } catch (error) {
     // Removed since it was listed.
     if (error instanceof HostletError && error.code === 'E_NOT_FOUND') summaries.delete(id)
     else summaries.set(id, badSnapshot(id, error, []))
   }
+}
+
+/** Never more than shows that it is too long: whoever holds the repository chooses its length, and several are read at once. */
+function getManifest(store: ObjectStore, identity: ManifestIdentity, { signal }: Wait): Promise<Uint8Array> {
+  return store.get(manifestName(identity), { signal, range: { offset: 0, length: manifestBytesMax + 1 } })
 }
 
 async function listSnapshots({ store, vm, signal }: VaultOptions): Promise<Set<string>> {

@@ -4,7 +4,9 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { beforeEach, describe, it } from 'node:test'
 import type { JWK } from 'jose'
+import type { Envelope } from '../../../src/backup/vault/envelope.ts'
 import { freshnessOf } from '../../../src/backup/vault/freshness.ts'
+import type { ManifestBody } from '../../../src/backup/vault/manifest-body.ts'
 import type { BadSnapshot, SnapshotSummary } from '../../../src/backup/vault/read-manifest.ts'
 import { recipientOf } from '../../../src/backup/vault/recipients.ts'
 import type { Vault } from '../../../src/backup/vault/vault.ts'
@@ -98,6 +100,56 @@ describe('the key of a vault', () => {
     const ours = await bench.open()
     assert.equal(ours.isNew, true)
     assert.notDeepEqual(ours.vmKey, theirs.vmKey)
+  })
+})
+
+describe('committing', () => {
+  const commitment = async (signer: Bench['signer'], changes: Partial<ManifestBody> = {}) => {
+    const disks = [{ role: 'root', sizeBytes: 0, root: null, levels: 1, allocatedBytes: 0 }]
+    const body = { ...bodyOf({ vm: bench.vm, sequence: 1, disks }), ...changes }
+    return { ...bench, snapshot: randomUUID(), body, signer, recipients: [bench.key] }
+  }
+
+  it('writes nothing that no reader would believe, and says why', async () => {
+    const life = { from: Date.parse('2020-01-01'), to: Date.parse('2021-01-01') }
+    const cases = [
+      {
+        signer: await signerOf(await TestAuthority.create()),
+        says: /not signed by a CA that is trusted here/
+      },
+      { signer: await signerOf(bench.authority, 'host-2'), says: /does not belong to host host-1/ },
+      { signer: await signerOf(bench.authority, 'host-1', life), says: /not valid when the backup was made/ },
+      { signer: { ...bench.signer, sign: async () => new Uint8Array(64) }, says: /does not fit its content/ }
+    ]
+    for (const { signer, says } of cases)
+      await assert.rejects(vault.commit(await commitment(signer)), (error: unknown) => {
+        assert.ok(error instanceof HostletError)
+        assert.equal(error.code, 'E_AUTH')
+        assert.match(error.message, says)
+        return true
+      })
+    assert.equal(bench.store.objects.size, 0)
+    await vault.commit(await commitment(bench.signer))
+    assert.equal(bench.store.objects.size, 1)
+  })
+
+  it('is not for a vault that was opened without a CA', async () => {
+    const unchecked = await bench.open({ trust: undefined })
+    await assert.rejects(unchecked.commit(await commitment(bench.signer)), { code: 'E_BAD_REQUEST' })
+    assert.equal(bench.store.objects.size, 0)
+  })
+
+  it('is under the key that the data was written under, though all snapshots are gone by then', async () => {
+    await bench.backUp(vault, diskOf([1]))
+    const again = await bench.open()
+    const key = Buffer.from(again.vmKey)
+    for (const name of [...bench.store.objects.keys()])
+      if (name.startsWith(`vms/${bench.vm}/snapshots/`)) bench.store.objects.delete(name)
+    assert.deepEqual(await again.snapshots(bench), [])
+    const last = await commitment(bench.signer)
+    await again.commit(last)
+    const { vmKey } = await (await bench.open()).snapshot(last.snapshot, bench)
+    assert.deepEqual(Buffer.from(vmKey), key)
   })
 })
 
@@ -265,6 +317,30 @@ describe('a manifest that is not as it was written', () => {
       const summary = await bad((await bench.open()).snapshots(bench), taken.id)
       assert.deepEqual([summary.reason, summary.code], ['untrusted', 'E_AUTH'])
     }
+  })
+
+  it('costs no more than its longest, and no more than so many recipients, to be refused', async () => {
+    const object = bench.store.objects.get(nameOf(id))
+    assert.ok(object)
+    const { keys } = JSON.parse(Buffer.from(object.content).toString()) as Pick<Envelope, 'keys'>
+    const [recipient] = keys.recipients
+    assert.ok(recipient)
+    // The one that fits stands behind those that are looked at.
+    const spoilt = { ...recipient, encrypted_key: Buffer.alloc(40).toString('base64url') }
+    edit(id, { keys: { ...keys, recipients: [...Array.from({ length: 16 }, () => spoilt), recipient] } })
+    edit(other, { keys: { protected: 'e30', recipients: [{}], iv: '', tag: '', ciphertext: '' } })
+    await assert.rejects(bench.open(), { code: 'E_AUTH' })
+    object.content = Buffer.alloc(3 * 1024 * 1024, ' ')
+    let longest = 0
+    const counting = new MemoryStore({}, bench.store.objects)
+    const get = counting.get.bind(counting)
+    counting.get = async (name, wait) => {
+      const content = await get(name, wait)
+      longest = Math.max(longest, content.length)
+      return content
+    }
+    await assert.rejects(bench.open({ store: counting }), { code: 'E_AUTH' })
+    assert.equal(longest, 1024 * 1024 + 1)
   })
 
   it('does not keep a store that does not answer from being told', async () => {
