@@ -8,7 +8,9 @@ export const figureNames = [
   'agent-footprint',
   'vm-start',
   'block-reading',
-  'full-backup'
+  'full-backup',
+  'repository',
+  'restore'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]
@@ -18,4 +20,4 @@ export function isFigureName(name: string): name is FigureName {
 }
 
 /** Run in the environment that the agent's unit gives it, since they hold parts of the agent. */
-export const asAgent: ReadonlySet<FigureName> = new Set(['full-backup'])
+export const asAgent: ReadonlySet<FigureName> = new Set(['full-backup', 'repository', 'restore'])
