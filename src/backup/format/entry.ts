@@ -1,6 +1,6 @@
 // One sealed entry of a pack: a block or a tree node, compressed where that helps, encrypted and bound to its place.
 
-import { createCipheriv, createDecipheriv } from 'node:crypto'
+import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto'
 import { constants, zstdDecompressSync } from 'node:zlib'
 import { blockBytes } from '../disk.ts'
 import { corrupt, type Place } from './corrupt.ts'
@@ -48,7 +48,8 @@ export function sealEntry(entry: EntryToSeal, target: Uint8Array, offset: number
 }
 
 export interface EntryToOpen {
-  readonly key: Uint8Array
+  /** A key object where many entries of one pack are opened: it need not be made anew for each. */
+  readonly key: Uint8Array | KeyObject
   readonly number: number
   readonly flags: number
   readonly sealed: Uint8Array
@@ -74,6 +75,11 @@ export function openEntry(entry: EntryToOpen, kind: EntryKind, object: string): 
   return plain
 }
 
+/** Throws E_CORRUPT when the entry is not what was sealed; cheaper than to open it. */
+export function authenticateEntry(entry: EntryToOpen, object: string): void {
+  decrypt(entry, { object, entry: entry.number })
+}
+
 function decrypt({ key, number, flags, sealed }: EntryToOpen, place: Place): Buffer {
   if (sealed.length < tagBytes || sealed.length > sealedBytesMax)
     throw corrupt(place, `${sealed.length} bytes are no sealed entry`)
@@ -92,7 +98,8 @@ function decrypt({ key, number, flags, sealed }: EntryToOpen, place: Place): Buf
 
 const decompressOptions = {
   maxOutputLength: plainBytesMax,
-  chunkSize: plainBytesMax,
+  // One more than is wanted: an output that fills its piece costs another piece and another call to see that it has ended.
+  chunkSize: plainBytesMax + 1,
   params: { [constants.ZSTD_d_windowLogMax]: 17 }
 }
 
@@ -101,5 +108,17 @@ function decompress(content: Uint8Array, place: Place): Buffer {
     return zstdDecompressSync(content, decompressOptions)
   } catch (error) {
     throw corrupt(place, 'does not decompress', error)
+  } finally {
+    giveBack(content)
   }
+}
+
+/**
+ * Gives the memory of bytes that nobody uses any more back at once, where it is all theirs: left to the collector, that of
+ * many blocks would pile up, and each would meet fresh pages instead of those of the one before.
+ */
+export function giveBack({ buffer, byteLength }: Uint8Array): void {
+  // A decompressed block is one byte shorter than its buffer; what Node cuts from its pool is at most half of it.
+  const whole = byteLength >= buffer.byteLength - 1
+  if (whole && buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0)
 }

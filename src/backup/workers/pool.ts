@@ -16,7 +16,8 @@ const waitingDefaultMax = 256
  * Heap of a thread. With the default V8 lets 64 MiB of buffers that nobody uses pile up outside of the heap before it
  * looks for them; with this it keeps them under 16 MiB, and a thread that needs more is at fault.
  */
-const heapMebibytesMax = 28
+const heapMebibytesMax = 20
+const youngMebibytesMax = 4
 
 export function defaultWorkers(): number {
   return Math.min(availableParallelism(), workersDefaultMax)
@@ -106,7 +107,10 @@ export class WorkerPool<Request, Reply> implements AsyncDisposable {
   #startThread({ script, data }: PoolOptions): Thread {
     const worker = new Worker(script, {
       workerData: data,
-      resourceLimits: { maxOldGenerationSizeMb: heapMebibytesMax }
+      resourceLimits: {
+        maxOldGenerationSizeMb: heapMebibytesMax,
+        maxYoungGenerationSizeMb: youngMebibytesMax
+      }
     })
     const thread: Thread = { worker, tasks: new Map(), reserved: 0 }
     worker.on('message', (message: AnswerMessage) => this.#answered(thread, message))

@@ -5,7 +5,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { DiskSource } from '../disk.ts'
 import { type NodeReference, treeLevels } from '../format/node.ts'
 import type { ObjectStore } from '../repository/store.ts'
-import { defaultWorkers } from '../workers/pool.ts'
+import { defaultWorkers, workersMax } from '../workers/pool.ts'
 import { DiskPass } from './disk-pass.ts'
 import { BackupEngine } from './engine.ts'
 import { type DiskPlan, planDisk } from './plan.ts'
@@ -129,7 +129,9 @@ async function backUpDisk(
   }
 }
 
-function checkOptions({ disks, compressionLevel }: BackUpOptions): void {
+function checkOptions({ disks, compressionLevel, workers = 1 }: BackUpOptions): void {
+  if (!Number.isInteger(workers) || workers < 1 || workers > workersMax)
+    throw new HostletError('E_BAD_REQUEST', `a backup has 1 to ${workersMax} worker threads, not ${workers}`)
   if (disks.length > disksMax)
     throw new HostletError('E_BAD_REQUEST', `a backup has at most ${disksMax} disks, not ${disks.length}`)
   if (!Number.isInteger(compressionLevel) || compressionLevel < 1 || compressionLevel > compressionLevelMax)

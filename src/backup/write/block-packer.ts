@@ -13,8 +13,8 @@ import {
   writeRow
 } from './pack-messages.ts'
 
-/** Blocks of this run that a thread remembers, so that equal ones are stored once: a gigabyte of them. */
-const recentMax = 16_384
+/** Blocks of this run that a thread remembers, so that equal ones are stored once: half a gigabyte of them. */
+const recentMax = 8192
 const zeroBlock = Buffer.alloc(blockBytes)
 
 interface Stored {

@@ -18,7 +18,7 @@ const tasksPerWorker = 2
 /** Packs on their way to the repository at a time. */
 const uploadsInFlightMax = 2
 /** Longest pack that is written; together they are the largest part of what a backup takes of memory. */
-const packBytes = 14 * 1024 * 1024
+const packBytes = 13 * 1024 * 1024
 /** One that is filled, while others are stored. */
 const packBuffers = uploadsInFlightMax + 1
 
