@@ -74,13 +74,13 @@ export class Maintenance {
     { target, source, keep, dryRun }: { target: string; source: string; keep: Retention; dryRun: boolean },
     operation: Watched
   ): Promise<PruneResult> {
-    const { repositories, clock } = this.#options
+    const { repositories } = this.#options
     await using repository = await repositories.open(target, operation)
     await using lock = await repositories.lock(repository, source, operation)
     const signal = AbortSignal.any([operation.signal, lock.signal])
     const vault = await repositories.vault(repository, source, { signal })
-    const { store } = repository
-    const { kept, removed, freedBytes } = await prune({ vault, store, keep, dryRun, clock, signal })
+    const confirm = () => lock.confirm()
+    const { kept, removed, freedBytes } = await prune({ vault, keep, dryRun, confirm, signal })
     if (!dryRun) operation.log.info({ source, target, removed: removed.length, freedBytes }, 'backups pruned')
     return { kept: [...kept], removed: [...removed], freedBytes, dryRun }
   }

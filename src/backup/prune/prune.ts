@@ -1,18 +1,21 @@
 // Removes snapshots that no rule keeps, and then the data that only they needed.
 
 import { type ErrorCode, HostletError } from '../../errors.ts'
-import type { Clock } from '../../lib/clock.ts'
 import type { Wait } from '../disk.ts'
-import type { ObjectStore } from '../repository/store.ts'
 import type { GoodSnapshot, SnapshotSummary } from '../vault/read-manifest.ts'
 import type { Vault } from '../vault/vault.ts'
 import { LiveEntries } from './live-entries.ts'
 import { chooseKept, type Retention } from './retention.ts'
-import { liveShareMin, sweep } from './sweep.ts'
+import { listPacks, liveShareMin, sweep } from './sweep.ts'
 
 export interface PruneOptions extends Wait {
   readonly vault: Vault
   readonly keep: Retention
+  /**
+   * Looks whether the vault's lock is held at this moment, and throws when it is not: asked before snapshots are removed and
+   * before packs are.
+   */
+  readonly confirm?: () => Promise<void>
   /** Only says what would go. */
   readonly dryRun?: boolean
   /**
@@ -22,9 +25,6 @@ export interface PruneOptions extends Wait {
   readonly removeDamaged?: boolean
   /** Share of a pack's bytes below which it is written anew; 0.5 unless said otherwise. */
   readonly liveShareMin?: number
-  /** The vault's own, for callers that hold both. */
-  readonly store?: ObjectStore
-  readonly clock?: Clock
 }
 
 export interface PruneReport {
@@ -48,19 +48,19 @@ export interface PruneReport {
  */
 export async function prune(options: PruneOptions): Promise<PruneReport> {
   const { vault, dryRun = false, signal } = options
+  const { store, vm } = vault
+  const confirm = dryRun ? undefined : options.confirm
+  // Before the snapshots are read: what is written from then on is none of ours, even if the lock is lost unseen.
+  const packs = await listPacks({ store, vm, signal })
   const all = await vault.snapshots({ signal })
   const { kept, live } = await mark(all, options)
   const keptIds = new Set(kept.map(({ id }) => id))
   const removed = all.filter(({ id }) => !keptIds.has(id)).map(({ id }) => id)
+  if (removed.length > 0) await confirm?.()
   if (!dryRun) for (const id of removed) await vault.remove(id, { signal })
-  const swept = await sweep({
-    store: vault.store,
-    vm: vault.vm,
-    live,
-    dryRun,
-    liveShareMin: options.liveShareMin ?? liveShareMin,
-    signal
-  })
+  await confirm?.()
+  const share = options.liveShareMin ?? liveShareMin
+  const swept = await sweep(packs, { store, vm, live, dryRun, liveShareMin: share, signal })
   return { kept: kept.map(({ id }) => id), removed, ...swept }
 }
 

@@ -2,6 +2,8 @@
 
 import { HostletError } from '../../errors.ts'
 import type { Wait } from '../disk.ts'
+import { corrupt } from '../format/corrupt.ts'
+import { authenticateEntry } from '../format/entry.ts'
 import {
   openPackEnd,
   type PackEntry,
@@ -10,7 +12,7 @@ import {
   packsPrefix,
   parsePackName
 } from '../format/pack.ts'
-import { assemblePack } from '../format/pack-builder.ts'
+import { assemblePack, type SealedEntry } from '../format/pack-builder.ts'
 import { forEachConcurrent } from '../read/concurrent.ts'
 import { StoredFault } from '../read/fault.ts'
 import { PackReader } from '../read/packs.ts'
@@ -21,9 +23,12 @@ const packsInFlightMax = 4
 /** A pack is written anew when less than this share of its entries' bytes is needed. */
 export const liveShareMin = 0.5
 
-export interface SweepOptions extends Wait {
+export interface PlaceOfPacks extends Wait {
   readonly store: ObjectStore
   readonly vm: string
+}
+
+export interface SweepOptions extends PlaceOfPacks {
   readonly live: LiveEntries
   readonly dryRun: boolean
   readonly liveShareMin: number
@@ -37,14 +42,17 @@ export interface Swept {
   readonly damagedPacks: string[]
 }
 
-interface Generation extends PackIdentity {
+export interface Generation extends PackIdentity {
   readonly name: string
   readonly sizeBytes: number
 }
 
-export async function sweep(options: SweepOptions): Promise<Swept> {
+/** All generations of each pack, the newest first, by the id of the pack. */
+export type ListedPacks = ReadonlyMap<string, readonly Generation[]>
+
+/** Looks at no pack but those that were listed, which must have been before the snapshots were read. */
+export async function sweep(packs: ListedPacks, options: SweepOptions): Promise<Swept> {
   const swept: Swept = { freedBytes: 0, removedPacks: 0, compactedPacks: 0, damagedPacks: [] }
-  const packs = await listPacks(options)
   await forEachConcurrent(packs.values(), packsInFlightMax, async (generations) => {
     const [newest] = generations
     if (newest === undefined) return
@@ -55,8 +63,7 @@ export async function sweep(options: SweepOptions): Promise<Swept> {
   return swept
 }
 
-/** Every pack's generations, the newest first. */
-async function listPacks({ store, vm, signal }: SweepOptions): Promise<Map<string, Generation[]>> {
+export async function listPacks({ store, vm, signal }: PlaceOfPacks): Promise<ListedPacks> {
   const packs = new Map<string, Generation[]>()
   for await (const { name, sizeBytes } of store.list(packsPrefix(vm), { signal })) {
     const identity = parsePackName(vm, name)
@@ -97,6 +104,7 @@ async function tidy(
     const needed = liveOf(entries, live)
     if (needed.length < live.count) return void swept.damagedPacks.push(newest.name)
     // The older generation of a compaction that was cut short: everything that is needed is in the newer one.
+    if (older.length > 0) await soundEntries(newest, live, options)
     await removeAll(older, options, swept)
     if (bytesOf(needed) < bytesOf(entries) * options.liveShareMin)
       await compact(newest, needed, live, options, swept)
@@ -111,17 +119,13 @@ async function compact(
   pack: Generation,
   needed: readonly PackEntry[],
   live: LivePack,
-  { store, vm, dryRun, signal }: SweepOptions,
+  options: SweepOptions,
   swept: Swept
 ): Promise<void> {
+  const { store, vm, dryRun, signal } = options
   const next = { id: pack.id, generation: pack.generation + 1 }
   if (!dryRun) {
-    const content = await wholePack(pack, live, store, signal)
-    const kept = needed.map(({ number, flags, offset, length }) => ({
-      number,
-      flags,
-      sealed: content.subarray(offset, offset + length)
-    }))
+    const kept = await soundEntries(pack, live, options)
     await store.put(packName(vm, next), assemblePack(live.keys, next, kept), { signal })
     await store.remove(pack.name, { signal })
   }
@@ -129,19 +133,30 @@ async function compact(
   swept.freedBytes += Math.max(0, pack.sizeBytes - bytesOf(needed))
 }
 
-/** The pack as it is now, checked against its own table: nothing is copied from where it does not lie. */
-async function wholePack(
+/**
+ * The entries of a pack that are needed, each of them authentic: after them another copy is removed, and a bit that was
+ * wrong on the way here would be wrong for ever. Throws StoredFault.
+ */
+async function soundEntries(
   pack: Generation,
-  { keys }: LivePack,
-  store: ObjectStore,
-  signal: AbortSignal
-): Promise<Uint8Array> {
+  live: LivePack,
+  { store, signal }: SweepOptions
+): Promise<SealedEntry[]> {
   const content = await store.get(pack.name, { signal })
   try {
-    openPackEnd(keys, pack, { lastBytes: content, packBytes: content.length }, pack.name)
+    // By the table of these very bytes: two answers of a store need not agree.
+    const entries = openPackEnd(live.keys, pack, { lastBytes: content, packBytes: content.length }, pack.name)
+    const needed = liveOf(entries, live)
+    if (needed.length < live.count)
+      throw corrupt({ object: pack.name }, 'entries that are needed are missing')
+    const key = live.keys.packKey(pack.id)
+    return needed.map(({ number, flags, offset, length }) => {
+      const sealed = content.subarray(offset, offset + length)
+      authenticateEntry({ key, number, flags, sealed }, pack.name)
+      return { number, flags, sealed }
+    })
   } catch (error) {
     if (error instanceof HostletError) throw new StoredFault('damaged-object', pack.name, error)
     throw error
   }
-  return content
 }

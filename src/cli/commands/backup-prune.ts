@@ -102,7 +102,7 @@ async function here({ cli, repository, signal }: Direct, options: Options): Prom
   const { prune } = await import('../../backup/prune/prune.ts')
   const dryRun = options.dryRun === true
   const result = await withLock({ cli, vault, what: 'hostlet backup prune', signal }, (held) =>
-    prune({ vault, keep, dryRun, removeDamaged: options.removeDamaged === true, signal: held.signal })
+    prune({ vault, keep, dryRun, removeDamaged: options.removeDamaged === true, ...held })
   )
   const { kept, removed, freedBytes } = result
   const answer = { kept: [...kept], removed: [...removed], freedBytes, dryRun }

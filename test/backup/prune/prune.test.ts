@@ -271,6 +271,97 @@ describe('prune', () => {
     assert.ok(store.objects.has(name))
   })
 
+  it('asks for the lock before it removes snapshots, and again before it removes packs', async () => {
+    const { objects } = await makeHistory(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+        [7, 8, 9]
+      ],
+      8
+    )
+    const isPack = (name: string) => parsePackName(bench.vm, name) !== undefined
+    for (const asked of [1, 2]) {
+      const store = copyOf(objects)
+      const vault = await bench.open({ store })
+      let times = 0
+      const confirm = async () => {
+        if (++times === asked) throw new Error('not ours any more')
+      }
+      await assert.rejects(prune({ vault, keep: { last: 1 }, confirm, signal }), /not ours any more/)
+      const gone = [...objects.keys()].filter((name) => !store.objects.has(name))
+      assert.equal(gone.length, asked === 1 ? 0 : 2)
+      assert.equal(gone.filter(isPack).length, 0)
+    }
+    const store = copyOf(objects)
+    const never = async () => assert.fail('nothing is removed')
+    await prune({
+      vault: await bench.open({ store }),
+      keep: { last: 1 },
+      dryRun: true,
+      confirm: never,
+      signal
+    })
+  })
+
+  it('leaves alone what others write while it runs, even where the lock was lost without a sign', async () => {
+    const { objects, taken } = await makeHistory(
+      [
+        [1, 2],
+        [3, 4],
+        [5, 6]
+      ],
+      8
+    )
+    const keep = { last: 1 }
+    const alone = copyOf(objects)
+    await prune({ vault: await bench.open({ store: alone }), keep, signal })
+    for (let at = 1; at <= alone.calls.length; at++) {
+      let calls = 0
+      let id = ''
+      const another = new MemoryStore({}, copyOf(objects).objects)
+      const store = new MemoryStore(
+        {
+          before: async () => {
+            if (++calls !== at) return
+            const options = { parent: taken[2], at: start + 9 * dayMs }
+            id = (await bench.backUp(await bench.open({ store: another }), diskOf([7, 6]), options)).id
+          }
+        },
+        another.objects
+      )
+      await prune({ vault: await bench.open({ store }), keep, signal })
+      assert.notEqual(id, '')
+      await mustBeWhole(await bench.open({ store: another }), [id])
+    }
+  })
+
+  it('makes no fault of a download last: what it writes anew is what it has checked', async () => {
+    const first = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    const second = first.map((fill, index) => (index === 3 ? fill : fill + 20))
+    const { objects, taken } = await makeHistory([first, second], 16)
+    const store = copyOf(objects)
+    const get = store.get.bind(store)
+    let flipped = ''
+    store.get = async (name, wait) => {
+      const content = await get(name, wait)
+      if (flipped === '' && parsePackName(bench.vm, name) !== undefined && wait.range === undefined) {
+        flipped = name
+        // In every entry, and neither in the header nor in the table.
+        for (let at = 32; at < content.length - 300; at += 40) content[at] = (content[at] ?? 0) ^ 1
+      }
+      return content
+    }
+    const keep = { last: 1 }
+    const report = await prune({ vault: await bench.open({ store }), keep, signal })
+    assert.notEqual(flipped, '')
+    assert.deepEqual([report.compactedPacks, report.damagedPacks], [0, [flipped]])
+    await mustBeWhole(await bench.open({ store }), [taken[1]?.id ?? ''])
+    const again = await prune({ vault: await bench.open({ store }), keep, signal })
+    assert.deepEqual([again.compactedPacks, again.damagedPacks], [1, []])
+    await mustBeWhole(await bench.open({ store }), [taken[1]?.id ?? ''])
+  })
+
   it('stops at once when the lock is lost', async () => {
     const { objects } = await makeHistory(
       [
