@@ -47,6 +47,7 @@ export interface Bench {
     keys?: JWK[]
     trust?: Trust | undefined
     vm?: string
+    host?: string
   }): Promise<Vault>
   /** Stores a disk and commits a snapshot of it. */
   backUp(vault: Vault, disk: PlainDisk, options?: BackUpOptions): Promise<Taken>
@@ -102,6 +103,7 @@ export async function createBench(): Promise<Bench> {
       Vault.open({
         store: options.store ?? store,
         vm: options.vm ?? vm,
+        host: options.host,
         unlocker: { keys: options.keys ?? [key] },
         trust: 'trust' in options ? options.trust : trust,
         signal

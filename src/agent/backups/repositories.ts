@@ -1,6 +1,6 @@
 // Repositories as the policy names them, opened for one operation, and the backups of one VM in them.
 
-import { createPrivateKey, sign } from 'node:crypto'
+import { createPrivateKey, sign, X509Certificate } from 'node:crypto'
 import { acquireLock, type RepositoryLock } from '../../backup/repository/lock.ts'
 import { openStore, type StoreSettings } from '../../backup/repository/open-store.ts'
 import { ensureRepository } from '../../backup/repository/repository.ts'
@@ -99,12 +99,13 @@ export class Repositories {
    * written before the first commit.
    */
   async vault({ store, policy }: OpenRepository, vm: string, wait: Wait): Promise<Vault> {
-    const { policyPath, credentialsDirectory, identity } = this.#options
+    const { policyPath, credentialsDirectory, identity, hostId: host } = this.#options
     const places = { policyPath, credentialsDirectory }
     const keys = [await this.#hostKey(), ...(await loadUnlockKeys(policy, places))]
     return await Vault.open({
       store,
       vm,
+      host,
       unlocker: { keys },
       trust: trustOf(identity(), loadAuthorities(policy, places)),
       signal: wait.signal
@@ -136,7 +137,7 @@ export class Repositories {
     return [publicHalf(await this.#hostKey()), ...others]
   }
 
-  /** Signs as this host. Throws E_AUTH on one that is not enrolled. */
+  /** Signs as this host. Throws E_AUTH on one that is not enrolled, and while its certificate would make nobody believe it. */
   signer(): Signer {
     const identity = this.#options.identity()
     if (identity === undefined)
@@ -144,6 +145,7 @@ export class Repositories {
         'E_AUTH',
         'this host is not enrolled: backups are signed with its certificate. Run "hostlet enroll".'
       )
+    mustBeValid(identity.certificate, this.#options.clock.now())
     const key = createPrivateKey(identity.key)
     return {
       certificates: [identity.certificate],
@@ -167,6 +169,16 @@ export class Repositories {
       })
     }
   }
+}
+
+/** A backup is believed when its signer's certificate was valid at its end. */
+function mustBeValid(certificate: string, nowMs: number): void {
+  const { validFromDate, validToDate } = new X509Certificate(certificate)
+  if (nowMs >= validFromDate.getTime() && nowMs <= validToDate.getTime()) return
+  throw new HostletError(
+    'E_AUTH',
+    `backups are signed with this host's certificate, which is valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()} only. Look at the clock of this host, and at why the scheduler has not renewed the certificate.`
+  )
 }
 
 /** With the CAs of other fleets, their trust domains are believed too. */

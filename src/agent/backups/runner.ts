@@ -111,6 +111,8 @@ export class BackupRunner {
   }
 
   async #take(run: Run): Promise<VmBackupResult> {
+    // Before hours of copying: without somebody to sign, all of it would be for nothing.
+    this.#options.repositories.signer()
     const plan = await this.#plan(run)
     let copied: Copied
     try {
@@ -132,7 +134,7 @@ export class BackupRunner {
 
   async #plan(run: Run): Promise<BackupPlan> {
     const { hypervisor, good, hostId } = this.#options
-    const { order, record, snapshots, signal } = run
+    const { order, record, vault, snapshots, signal } = run
     const { name, uuid } = record.specification
     const known = good.lastGood(uuid, order.target)
     const last = newestOf(snapshots)
@@ -150,6 +152,8 @@ export class BackupRunner {
       checkpoints: await hypervisor.listCheckpoints(name, { signal }),
       good: known
     })
+    if (plan.parent && last && !Buffer.from(last.vmKey).equals(vault.vmKey))
+      return anew(`the last snapshot ${last.id}, by host ${last.body.host}, is under another key than ours`)
     return plan.redefine === undefined ? plan : await this.#redefine(run, plan, plan.redefine)
   }
 

@@ -39,6 +39,8 @@ export interface VaultOptions extends Wait {
   readonly unlocker: Unlocker
   /** Whose signatures are believed. Without it no signer is checked, and nothing may be written. */
   readonly trust?: Trust | undefined
+  /** The host that writes: it goes on with the key of its own snapshots, whatever other hosts have signed since. */
+  readonly host?: string | undefined
 }
 
 /** What committing needs besides the body. */
@@ -89,11 +91,12 @@ export class Vault {
   }
 
   /**
-   * The key that new data is written under: that of the newest good snapshot, or a random one. It stays what it was when it
-   * was first asked for, whatever becomes of the snapshots: data and the manifest that speaks of it belong under one key.
+   * The key that new data is written under: that of the newest good snapshot of this host, else of any, else a random one.
+   * It stays what it was when it was first asked for, whatever becomes of the snapshots: data and the manifest that speaks
+   * of it belong under one key.
    */
   get vmKey(): Uint8Array {
-    this.#writingKey ??= newestOf([...this.#summaries.values()])?.vmKey ?? randomBytes(vmKeyBytes)
+    this.#writingKey ??= this.#keyOfNewest() ?? randomBytes(vmKeyBytes)
     return this.#writingKey
   }
 
@@ -169,6 +172,13 @@ export class Vault {
     }
     await this.snapshots(wait)
     return done
+  }
+
+  /** Not simply of the newest: a host that was captured could sign one with a key that it knows, to read what we store next. */
+  #keyOfNewest(): Uint8Array | undefined {
+    const good = [...this.#summaries.values()].filter((one) => one.state === 'good')
+    const own = good.filter(({ body }) => body.host === this.#options.host)
+    return (newestOf(own) ?? newestOf(good))?.vmKey
   }
 
   #identity(snapshot: string): ManifestIdentity {

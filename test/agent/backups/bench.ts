@@ -15,7 +15,7 @@ import type { Outcome } from '../../../src/agent/operations/verb.ts'
 import type { DiskRole, VmBackupResult } from '../../../src/protocol/backup.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import { MemoryStore, type MemoryStoreOptions } from '../../support/memory-store.ts'
-import { TestAuthority, trustDomain } from '../../support/test-authority.ts'
+import { type CertificateOptions, TestAuthority, trustDomain } from '../../support/test-authority.ts'
 import { type Bench, type BenchOptions, carry, makeBench, succeed } from '../verbs/bench.ts'
 
 export const source = '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
@@ -56,6 +56,8 @@ export interface BackupBench extends AsyncDisposable {
 export interface BackupBenchOptions extends BenchOptions {
   readonly fleet?: Fleet
   readonly hostId?: string
+  /** How long the host's certificate is valid. */
+  readonly certificate?: Pick<CertificateOptions, 'from' | 'to'>
   readonly specification?: Partial<VmSpecification>
   readonly provision?: boolean
 }
@@ -65,7 +67,7 @@ export async function makeBackupBench(options: BackupBenchOptions = {}): Promise
   const { fleet = await makeFleet(), hostId = 'host-1', provision = true } = options
   const faults: StoreFaults = {}
   const uris = [`spiffe://${trustDomain}/host/${hostId}`]
-  const { cert: certificate, key } = await fleet.authority.issue({ uris })
+  const { cert: certificate, key } = await fleet.authority.issue({ uris, ...options.certificate })
   const identity = { certificate, key, caCertificate: fleet.authority.certificate, trustDomain }
   const parts: BackupParts = {
     ...backupPartsInMemory(),

@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { checkpointName } from '../../../src/agent/backups/checkpoints.ts'
 import { HostletError } from '../../../src/errors.ts'
+import { MemoryStore } from '../../support/memory-store.ts'
 import { carry, succeed } from '../verbs/bench.ts'
 import {
   type BackupBench,
@@ -26,6 +27,11 @@ function packs({ fleet }: BackupBench): number {
 
 function manifests({ fleet }: BackupBench): string[] {
   return [...fleet.objects.keys()].filter((name) => name.includes('/snapshots/'))
+}
+
+/** Name of the VM key that a manifest is under. */
+function keyIdOf({ fleet }: BackupBench, manifest = ''): string {
+  return JSON.parse(Buffer.from(fleet.objects.get(manifest)?.content ?? []).toString()).keyId
 }
 
 describe('vm.backup', () => {
@@ -147,6 +153,27 @@ describe('vm.backup falls back to comparing, and says why, when', () => {
     assert.deepEqual([third.kind, third.sequence], ['fallback', 3])
   })
 
+  it('a captured host put one there under a key that it knows: ours stays', async () => {
+    const fleet = await makeFleet()
+    await using one = await makeBackupBench({ fleet })
+    one.policy({ unlockKeys: [{ file: recoveryFile(one) }] })
+    await backUp(one)
+    const [first] = manifests(one)
+    await using captured = await makeBackupBench({
+      fleet: { ...fleet, objects: new MemoryStore().objects },
+      hostId: 'host-2'
+    })
+    await backUp(captured)
+    await backUp(captured)
+    for (const [name, object] of captured.fleet.objects) fleet.objects.set(name, object)
+    const { record } = await backUp(one)
+    assert.deepEqual([record.kind, record.sequence], ['full', 3])
+    assert.match(record.reason ?? '', /by host host-2, is under another key/)
+    const last = manifests(one).find((name) => name.includes(record.snapshot))
+    assert.equal(keyIdOf(one, last), keyIdOf(one, first))
+    assert.equal((await backUp(one)).record.kind, 'incremental')
+  })
+
   it('the last one does not hold a disk', async () => {
     await using host = await makeBackupBench()
     await backUp(host, { disks: ['root'] })
@@ -246,6 +273,16 @@ describe('vm.backup is refused', () => {
     const { code } = await failure(host.host, 'vm.backup', { vm, target })
     assert.equal(code, 'E_NOT_FOUND')
     assert.deepEqual([...host.fleet.objects.keys()], [])
+  })
+
+  it("before anything is copied, while the host's certificate is not valid: nobody would believe its signature", async () => {
+    const certificate = { from: Date.now() - 2 * 86_400_000, to: Date.now() - 86_400_000 }
+    await using host = await makeBackupBench({ certificate })
+    const { code, message } = await failure(host.host, 'vm.backup', { vm, target })
+    assert.equal(code, 'E_AUTH')
+    assert.match(message, /certificate, which is valid from/)
+    assert.equal(packs(host), 0)
+    assert.deepEqual(await checkpoints(host), [])
   })
 
   it("when no key here opens the VM's earlier backups", async () => {

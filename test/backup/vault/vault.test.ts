@@ -103,6 +103,35 @@ describe('the key of a vault', () => {
   })
 })
 
+describe('the key of a vault that several hosts write to', () => {
+  const life = { from: Date.parse('2020-01-01'), to: Date.parse('2040-01-01') }
+  const keyAt = async (host: string) => Buffer.from((await bench.open({ host })).vmKey)
+
+  it('is one key, wherever the VM goes', async () => {
+    await bench.backUp(vault, diskOf([1]))
+    const second = await bench.open({ host: 'host-2' })
+    const signer = await signerOf(bench.authority, 'host-2', life)
+    const change = (body: ManifestBody) => ({ ...body, host: 'host-2' })
+    await bench.backUp(second, diskOf([2]), { signer, change })
+    for (const host of ['host-1', 'host-2', 'host-3'])
+      assert.deepEqual(await keyAt(host), Buffer.from(vault.vmKey))
+  })
+
+  it('is not taken from another host by one that has a key', async () => {
+    await bench.backUp(vault, diskOf([1]))
+    // A captured host, which was never given the key, puts a snapshot of its own there, wrapped for host-1.
+    const captured = await bench.open({ store: new MemoryStore() })
+    const signer = await signerOf(bench.authority, 'host-2', life)
+    const change = (body: ManifestBody) => ({ ...body, host: 'host-2', sequence: 1_000 })
+    const { id } = await bench.backUp(captured, diskOf([9]), { signer, change })
+    assert.ok(captured.store instanceof MemoryStore)
+    for (const [name, object] of captured.store.objects) bench.store.objects.set(name, object)
+    const again = await bench.open({ host: 'host-1' })
+    assert.equal((await again.newest(bench))?.id, id)
+    assert.deepEqual(Buffer.from(again.vmKey), Buffer.from(vault.vmKey))
+  })
+})
+
 describe('committing', () => {
   const commitment = async (signer: Bench['signer'], changes: Partial<ManifestBody> = {}) => {
     const disks = [{ role: 'root', sizeBytes: 0, root: null, levels: 1, allocatedBytes: 0 }]
