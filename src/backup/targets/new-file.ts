@@ -79,12 +79,7 @@ export async function finishFile(file: FileHandle, path: string): Promise<void> 
   try {
     await file.sync()
     await file.close()
-    const directory = await open(dirname(path), constants.O_RDONLY)
-    try {
-      await directory.sync()
-    } finally {
-      await directory.close()
-    }
+    await unlessForeign(syncDirectory(dirname(path)))
   } catch (error) {
     throw fileFault(error, path)
   }
@@ -93,9 +88,31 @@ export async function finishFile(file: FileHandle, path: string): Promise<void> 
 export async function removeFile(file: FileHandle, path: string): Promise<void> {
   try {
     await file.close()
-    await rm(path, { force: true })
+    await unlessForeign(rm(path, { force: true }))
   } catch (error) {
     throw fileFault(error, path)
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY)
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+/**
+ * A volume of a pool lies in a directory that is root's: who made its entry there has written it, and removes it. Where
+ * this process makes files it may read and write the directory.
+ */
+async function unlessForeign(work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS') throw error
   }
 }
 
