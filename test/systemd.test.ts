@@ -1,10 +1,20 @@
 // The units: as systemd reads them, as its own analysis rates them, and the settings that promises depend on.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { loadAgentConfig } from '../src/agent/config.ts'
 
 const EXPOSURE_MAX = 3.0
 const units = ['hostlet.service', 'hostlet-scheduler.service'] as const
@@ -86,6 +96,33 @@ test('the agent: QEMU may pass through the run-time directory, nobody into the s
   assert.deepEqual(settings.get('SupplementaryGroups'), ['libvirt libvirt-qemu'])
 })
 
+test('the agent: may write where restored disks are, and nowhere else outside of its own directories', () => {
+  const settings = readUnit('hostlet.service')
+  assert.deepEqual(settings.get('ProtectSystem'), ['strict'])
+  const { pool } = loadAgentConfig('config/agent.yaml')
+  assert.deepEqual(settings.get('ReadWritePaths'), [`-${pool.path}`])
+  const threads = /UV_THREADPOOL_SIZE=(\d+)/.exec(settings.get('Environment')?.join(' ') ?? '')?.[1]
+  assert.ok(Number(threads) < Number(settings.get('TasksMax')?.[0]) / 4)
+})
+
+test('the sample for backups: each of its lines is one that systemd takes', analyze, (t) => {
+  const directory = temporary(t)
+  const unit = readFileSync('systemd/hostlet.service', 'utf8').replace(
+    /^ExecStart=\S+/m,
+    'ExecStart=/bin/true'
+  )
+  const sample = readFileSync('systemd/hostlet.service.d/backups.conf', 'utf8')
+  assert.ok((sample.match(/^#\w+=/gm) ?? []).length >= 5, sample)
+  writeFileSync(join(directory, 'hostlet.service'), unit)
+  mkdirSync(join(directory, 'hostlet.service.d'))
+  const used = sample.replace(/^#(?=\w+=)/gm, '')
+  writeFileSync(join(directory, 'hostlet.service.d', 'backups.conf'), used)
+  const args = ['verify', '--man=no', '--recursive-errors=no', join(directory, 'hostlet.service')]
+  const { stdout, stderr, status } = run('systemd-analyze', args)
+  assert.equal(stdout + stderr, '')
+  assert.equal(status, 0)
+})
+
 test('users and directories are made as the units need them', asRoot, (t) => {
   const root = temporary(t)
   for (const directory of ['etc/hostlet', 'usr/lib/sysusers.d', 'usr/lib/tmpfiles.d', 'var/lib']) {
@@ -93,7 +130,10 @@ test('users and directories are made as the units need them', asRoot, (t) => {
   }
   cpSync('systemd/sysusers.d/hostlet.conf', join(root, 'usr/lib/sysusers.d/hostlet.conf'))
   cpSync('systemd/tmpfiles.d/hostlet.conf', join(root, 'usr/lib/tmpfiles.d/hostlet.conf'))
-  writeFileSync(join(root, 'etc/hostlet/agent.yaml'), '', { mode: 0o666 })
+  for (const file of ['agent.yaml', 'policy.yaml']) {
+    writeFileSync(join(root, 'etc/hostlet', file), '')
+    chmodSync(join(root, 'etc/hostlet', file), 0o666)
+  }
   for (const tool of ['systemd-sysusers', 'systemd-tmpfiles --create']) {
     const [command = '', ...args] = tool.split(' ')
     const { stderr, status } = run(command, [...args, `--root=${root}`, 'hostlet.conf'])
@@ -110,7 +150,12 @@ test('users and directories are made as the units need them', asRoot, (t) => {
   for (const group of readUnit('hostlet.service').get('SupplementaryGroups')?.[0]?.split(' ') ?? []) {
     assert.match(groups, new RegExp(`^${group}:.*:hostlet$`, 'm'))
   }
-  assert.equal(statSync(join(root, 'etc/hostlet/agent.yaml')).mode & 0o777, 0o640)
+  for (const file of ['agent.yaml', 'policy.yaml']) {
+    const { mode, uid } = statSync(join(root, 'etc/hostlet', file))
+    assert.deepEqual([mode & 0o777, uid], [0o640, 0], file)
+  }
+  const pool = statSync(join(root, 'var/lib/libvirt/images/hostlet'))
+  assert.deepEqual([pool.uid, pool.mode & 0o777], [0, 0o711])
 })
 
 function readUnit(unit: string): Map<string, string[]> {
