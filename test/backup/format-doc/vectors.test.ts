@@ -1,7 +1,7 @@
 // The page, the vectors and the code say the same: a reader written from the page alone reads what we write.
 
 import assert from 'node:assert/strict'
-import { createHash, type webcrypto } from 'node:crypto'
+import { createHash, randomBytes, randomUUID, type webcrypto } from 'node:crypto'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -14,12 +14,14 @@ import { prune } from '../../../src/backup/prune/prune.ts'
 import { restoreDisk } from '../../../src/backup/read/restore.ts'
 import { verifySnapshot } from '../../../src/backup/read/verify.ts'
 import { Vault } from '../../../src/backup/vault/vault.ts'
+import { backUpDisks, type DiskBackup } from '../../../src/backup/write/back-up.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { MemoryStore } from '../../support/memory-store.ts'
 import { trustDomain } from '../../support/test-authority.ts'
 import { readSnapshot } from '../independent-reader.ts'
-import { contentOf, diskOf } from '../plain-writer.ts'
+import { bodyOf, contentOf, diskOf } from '../plain-writer.ts'
 import { createBench } from '../vault-bench.ts'
+import { MemoryDisk, MemorySource } from '../write/memory-source.ts'
 
 const vectors = join(import.meta.dirname, 'vectors')
 const repository = join(vectors, 'repository')
@@ -51,6 +53,14 @@ function storeOf(directory: string): MemoryStore {
     store.objects.set(name, { content: Uint8Array.from(readFileSync(join(directory, name))), modifiedAt: 0 })
   }
   return store
+}
+
+function writeOut(store: MemoryStore, directory: string): void {
+  rmSync(directory, { recursive: true, force: true })
+  for (const [name, { content }] of store.objects) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true })
+    writeFileSync(join(directory, name), content)
+  }
 }
 
 describe('the vectors', () => {
@@ -167,11 +177,7 @@ describe('what we write', () => {
         const { id } = await bench.backUp(vault, disk, { parent, entriesMax: 8 })
         const directory = join(temporary, `run-${++runs}`)
         const check = () => {
-          rmSync(directory, { recursive: true, force: true })
-          for (const [name, { content }] of store.objects) {
-            mkdirSync(dirname(join(directory, name)), { recursive: true })
-            writeFileSync(join(directory, name), content)
-          }
+          writeOut(store, directory)
           const key = bench.key as webcrypto.JsonWebKey
           const found = readSnapshot({
             directory,
@@ -189,6 +195,45 @@ describe('what we write', () => {
       }),
       { numRuns: 15 }
     )
+  })
+
+  it('is read by the reader of the page as agents write it: full, incremental, grown, of two levels', async () => {
+    const bench = await createBench()
+    const vault = await bench.open()
+    const disk = new MemoryDisk(1_030 * blockBytes + 512)
+    disk.write(3 * blockBytes, randomBytes(40 * blockBytes))
+    disk.write(1_020 * blockBytes, Buffer.alloc(8 * blockBytes, 'text that is compressed. '))
+    const steps: (() => void)[] = [
+      () => undefined,
+      () => disk.write(5 * blockBytes + 10, Buffer.alloc(2 * blockBytes)),
+      () => disk.resize(2_050 * blockBytes + 1_024),
+      () => disk.write(2_050 * blockBytes, randomBytes(1_024))
+    ]
+    let last: DiskBackup | undefined
+    for (const [index, change] of steps.entries()) {
+      change()
+      const { disks } = await backUpDisks({
+        ...{ store: bench.store, vm: bench.vm, vmKey: vault.vmKey, signal, clock: systemClock },
+        ...{ compressionLevel: 3, workers: 2, onProgress: () => undefined },
+        disks: [
+          {
+            ...{ role: 'root', source: new MemorySource(disk), parent: last?.root ?? null },
+            ...{ parentSizeBytes: last?.sizeBytes, tracking: last === undefined ? 'all' : 'changed' }
+          }
+        ]
+      })
+      disk.clean()
+      last = disks[0]
+      const snapshot = randomUUID()
+      const stored = disks.map(({ readBytes: _, ...one }) => one)
+      const body = bodyOf({ vm: bench.vm, sequence: index + 1, disks: stored })
+      const { signer, key } = bench
+      await vault.commit({ snapshot, body, signer, recipients: [key], signal })
+      const directory = join(temporary, `agent-${index}`)
+      writeOut(bench.store, directory)
+      const found = readSnapshot({ directory, vm: bench.vm, snapshot, key: key as webcrypto.JsonWebKey })
+      assert.ok(found.get('root')?.equals(disk.bytes), `after step ${index}`)
+    }
   })
 
   it('is what the page says: every name of a derived key stands there', () => {
