@@ -1,11 +1,12 @@
 // Compression of one block or node: zstd in one call, and no attempt where a sample says that nothing would come of it.
 
 import { constants, zstdCompressSync } from 'node:zlib'
+import { blockBytes } from '../disk.ts'
 
 /** What saves less than this is stored as it is: reading it back costs less. */
 const savingShare = 1 / 32
-/** Zlib allocates this much for each output; what is longer is made of several. */
-const outputPieceBytes = 32_768
+/** Room of an output beyond its input: what does not shrink still fits in one piece. */
+const slackBytes = 1_024
 /** Pieces shorter than this are given to zstd without a look. */
 const sampledBytesMin = 16_384
 const sampleWindows = 16
@@ -16,16 +17,27 @@ const sampleBytes = sampleWindows * sampleWindowBytes
 export function compressed(plain: Uint8Array, level: number): Buffer | undefined {
   if (looksRandom(plain)) return undefined
   const output = zstdCompressSync(plain, options(plain.length, level))
-  return output.length < plain.length * (1 - savingShare) ? output : undefined
+  if (output.length < plain.length * (1 - savingShare)) return output
+  discard(output)
+  return undefined
 }
 
-/** The size is said beforehand, and most outputs fit in one piece: both save allocations that cost as much as the work. */
+/** The size is said beforehand and the output fits in one piece: both save allocations that cost as much as the work. */
 function options(length: number, level: number) {
   return {
-    chunkSize: Math.min(length + 1024, outputPieceBytes),
+    chunkSize: length + slackBytes,
     pledgedSrcSize: length,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_windowLog]: 17 }
   }
+}
+
+/**
+ * Gives the memory behind the compressed form of a block back at once. Left to the collector it would pile up, and the work
+ * of that and of the fresh pages is a fifth of that of a backup. Shorter pieces, which may lie in a pool of Node's, are left.
+ */
+export function discard({ buffer }: Buffer): void {
+  const isOfBlock = buffer.byteLength === blockBytes + slackBytes
+  if (isOfBlock && buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0)
 }
 
 const counts = new Uint16Array(256)

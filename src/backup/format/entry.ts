@@ -43,8 +43,10 @@ export function sealEntry(entry: EntryToSeal, target: Uint8Array, offset: number
   const sealed = cipher.update(entry.content)
   cipher.final()
   target.set(sealed, offset)
-  target.set(cipher.getAuthTag(), offset + sealed.length)
-  return sealed.length + tagBytes
+  const { length } = sealed
+  target.set(cipher.getAuthTag(), offset + length)
+  giveBack(sealed)
+  return length + tagBytes
 }
 
 export interface EntryToOpen {

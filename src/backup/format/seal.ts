@@ -1,6 +1,6 @@
 // From a plain block or node to the sealed entry of a pack: compressed where that helps, then encrypted.
 
-import { compressed } from './compression.ts'
+import { compressed, discard } from './compression.ts'
 import { type EntryKind, entryFlags, sealEntry } from './entry.ts'
 
 export interface PlainEntry {
@@ -24,5 +24,7 @@ export function sealPlain(
 ): { flags: number; length: number } {
   const shorter = compressionLevel === noCompression ? undefined : compressed(plain, compressionLevel)
   const flags = (kind === 'node' ? entryFlags.node : 0) | (shorter === undefined ? 0 : entryFlags.zstd)
-  return { flags, length: sealEntry({ key, number, flags, content: shorter ?? plain }, target, offset) }
+  const length = sealEntry({ key, number, flags, content: shorter ?? plain }, target, offset)
+  if (shorter !== undefined) discard(shorter)
+  return { flags, length }
 }
