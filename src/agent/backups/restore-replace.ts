@@ -38,7 +38,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
         const volumes = disks.map(({ role }) => ({ role, volume: volumeOf(placement, role) }))
         return await host.backups.restorer.toVolumes({ ...params, snapshot }, volumes, operation)
       },
-      undo: whileUndecided(async (operation, { before, placement }) => {
+      undo: onceLookedUp(async (operation, { before, placement }) => {
         for (const volume of volumesOnlyIn(placement, before.placement))
           await host.hypervisor.removeVolume(volume, operation)
       })
@@ -54,7 +54,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
         const { graceMs } = host.config.stop
         await host.vms.stop(vm, { signal: operation.signal, progress, graceMs })
       },
-      undo: whileUndecided(async (operation, { before, ran }) => {
+      undo: onceLookedUp(async (operation, { before, ran }) => {
         const record = await require(operation)
         if (ran) await host.vms.start(record, operation)
         await host.hypervisor.annotate(vm, { wanted: before.wanted }, operation)
@@ -68,7 +68,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
         await clearWhenFree(host, vm, operation)
         await redefine(await require(operation), { specification, placement }, host, operation)
       },
-      undo: whileUndecided(async (operation, { before }) => {
+      undo: onceLookedUp(async (operation, { before }) => {
         const record = await require(operation)
         if (record.placement.rootVolume === before.placement.rootVolume && sameData(record, before)) return
         await host.hypervisor.cutPower(vm, operation)
@@ -83,9 +83,10 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
           await host.vms.awaitReady(swapIn(operation), operation)
           await host.hypervisor.annotate(vm, { wanted: 'running' }, operation)
         }
-        return { decided: true }
       },
-      undo: whileUndecided((operation) => host.hypervisor.cutPower(vm, operation))
+      // The old disks may be gone from here on.
+      final: true,
+      undo: onceLookedUp((operation) => host.hypervisor.cutPower(vm, operation))
     },
     {
       name: 'remove the old disks',
@@ -97,13 +98,10 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
   ]
 }
 
-/** From the moment that the VM is ready on its restored disks there is no way back: the old ones may be gone. */
-function whileUndecided(
-  undo: (operation: Operation, swap: Swap) => Promise<void>
-): NonNullable<Step['undo']> {
+/** There is nothing to undo where the first step did not come to its end. */
+function onceLookedUp(undo: (operation: Operation, swap: Swap) => Promise<void>): NonNullable<Step['undo']> {
   return async (operation) => {
-    const { decided, before } = operation.notes
-    if (decided !== true && before !== undefined) await undo(operation, swapIn(operation))
+    if (operation.notes.before !== undefined) await undo(operation, swapIn(operation))
   }
 }
 

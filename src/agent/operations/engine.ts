@@ -3,7 +3,7 @@
 import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import { type Deadline, startDeadline, untilAborted } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import type { Operation, OtherOperations, Outcome, ProgressUpdate, Step, StepNotes, Verb } from './verb.ts'
@@ -21,6 +21,8 @@ export const recordRetryMs = 5_000
 
 /** How long work that was aborted may take to notice. */
 export const abandonAfterMs = 10_000
+/** Time for what follows a step from which there is no way back. */
+export const restDeadlineMs = 300_000
 
 /** Why operations are aborted when the agent stops. They are left as they are and resumed by the next start. */
 export const agentStops = new HostletError(
@@ -118,6 +120,7 @@ class Run<Host> {
     const again = entry.attempts > 0
     if (!again && this.#isCancelled()) return { outcome: 'failed', error: neverBegun.toReport() }
     await this.#recorded(() => this.#options.journal.begin(entry.id))
+    if (this.#isDecided()) return await this.#forward()
     if (this.#isCancelled()) return await this.#turnBack(cancelled)
     if (again && (verb.afterCrash === 'rollback' || entry.attempts >= attemptsMax))
       return await this.#turnBack(interrupted(entry.attempts))
@@ -125,46 +128,65 @@ class Run<Host> {
   }
 
   async #forward(): Promise<Outcome | undefined> {
-    const { verb, params, stop, cancel } = this.#execution
-    const ms = verb.deadline?.(params) ?? verb.deadlineMs
-    const signal = cancel === undefined ? stop : AbortSignal.any([stop, cancel])
-    using deadline = startDeadline({ clock: this.#options.clock, ms, what: verb.name, signal })
+    const { verb, params, stop } = this.#execution
+    using limits = new DisposableStack()
+    let { signal } = limits.use(this.#limit())
     try {
-      while (this.#index < this.#steps.length) await this.#apply(deadline.signal)
-      const value = await this.#retrying(deadline.signal, () =>
-        verb.outcome(params, this.#options.host, this.#operation(deadline.signal, this.#steps.length - 1))
+      while (this.#index < this.#steps.length) {
+        const { final } = await this.#apply(signal)
+        if (final) signal = limits.use(this.#limit()).signal
+      }
+      const value = await this.#retrying(signal, () =>
+        verb.outcome(params, this.#options.host, this.#operation(signal, this.#steps.length - 1))
       )
       return { outcome: 'done', value: value as Record<string, unknown> }
     } catch (error) {
       if (stop.aborted) return undefined
-      return await this.#turnBack(reasonOf(error, deadline.signal))
+      return await this.#turnBack(reasonOf(error, signal))
     }
   }
 
-  async #apply(signal: AbortSignal): Promise<void> {
+  /** The deadline of the verb, which a cancellation cuts short; that of the rest, once there is no way back. */
+  #limit(): Deadline {
+    const { clock } = this.#options
+    const { verb, params, stop, cancel } = this.#execution
+    if (this.#isDecided())
+      return startDeadline({ clock, ms: restDeadlineMs, what: `the rest of ${verb.name}`, signal: stop })
+    const ms = verb.deadline?.(params) ?? verb.deadlineMs
+    const signal = cancel === undefined ? stop : AbortSignal.any([stop, cancel])
+    return startDeadline({ clock, ms, what: verb.name, signal })
+  }
+
+  async #apply(signal: AbortSignal): Promise<Step> {
     const step = this.#stepAt(this.#index)
     this.#report({})
     const { log } = this.#execution
     const startedAt = this.#options.clock.monotonic()
     const left = await this.#retrying(
       signal,
-      async () => await step.apply(this.#operation(signal, this.#index))
+      async () => await step.apply(this.#operation(signal, this.#index)),
+      step
     )
     this.#notes = { ...this.#notes, ...(left ?? {}) }
     this.#options.journal.checkpoint(this.#execution.entry.id, this.#index + 1, this.#notes)
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
     log.debug({ step: step.name, durationMs }, 'step done')
     this.#index++
+    return step
   }
 
   /** Steps are safe to repeat: one that the hypervisor interrupted by going away is tried again once it is back. */
-  async #retrying<Value>(signal: AbortSignal, work: () => Promise<Value>): Promise<Value | undefined> {
+  async #retrying<Value>(
+    signal: AbortSignal,
+    work: () => Promise<Value>,
+    step?: Pick<Step, 'final'>
+  ): Promise<Value | undefined> {
     const { readiness, clock, random } = this.#options
     const backoff = new Backoff({ baseMs: 500, capMs: 10_000, ...(random && { random }) })
     for (let tries = 1; ; tries++) {
       await readiness.untilReady(signal)
       try {
-        return await this.#settled(work(), signal)
+        return await this.#settled(work(), signal, step?.final)
       } catch (error) {
         if (signal.aborted || tries >= stepTriesMax || !this.#hypervisorWent(error)) throw error
         this.#execution.log.warn({ error, tries }, 'step interrupted, trying again')
@@ -173,16 +195,25 @@ class Run<Host> {
     }
   }
 
-  /** The work's end. Once aborted it has a while to end by itself, so that its undo does not run beside it. */
-  async #settled<Value>(work: Promise<Value> | undefined, signal: AbortSignal): Promise<Value | undefined> {
+  /**
+   * The work's end. Once aborted it has a while to end by itself, so that its undo does not run beside it; work from which
+   * there is no way back counts if it comes to its end meanwhile.
+   */
+  async #settled<Value>(
+    work: Promise<Value> | undefined,
+    signal: AbortSignal,
+    final?: true
+  ): Promise<Value | undefined> {
     if (work === undefined) return undefined
     try {
       return await untilAborted(work, signal)
     } catch (error) {
       if (!signal.aborted) throw error
       const over = new AbortController()
-      const ended = work.then(noop, noop).finally(() => over.abort())
-      await Promise.race([ended, this.#options.clock.sleep(abandonAfterMs, over.signal).catch(noop)])
+      const late = this.#options.clock.sleep(abandonAfterMs, over.signal).then(noop, noop)
+      const end = await Promise.race([work.then((value) => ({ value }), noop), late])
+      over.abort()
+      if (final && end !== undefined) return end.value
       throw signal.reason
     }
   }
@@ -197,10 +228,15 @@ class Run<Host> {
     return entry.cancelled || cancel?.aborted === true
   }
 
+  #isDecided(): boolean {
+    return this.#steps.slice(0, this.#index).some(({ final }) => final)
+  }
+
   async #turnBack(error: HostletError): Promise<Outcome | undefined> {
     const { entry, log } = this.#execution
     // Why is told once, at the end: see the dispatcher.
-    log.info({ code: error.code, step: this.#steps[this.#index]?.name }, 'undoing operation')
+    const fields = { code: error.code, step: this.#steps[this.#index]?.name }
+    log.info(fields, this.#isDecided() ? 'the rest of the operation failed' : 'undoing operation')
     const failure = error.toReport()
     await this.#recorded(() => this.#options.journal.turnBack(entry.id, failure))
     return await this.#back(failure)
@@ -222,6 +258,7 @@ class Run<Host> {
 
   /** All undos run, the newest first, from the step that was under way, whatever happens to any of them. */
   async #back(failure: ErrorReport): Promise<Outcome | undefined> {
+    if (this.#isDecided()) return { outcome: 'failed', error: carriedOut(failure) }
     const last = Math.min(this.#index, this.#steps.length - 1)
     const failed: string[] = []
     for (let index = last; index >= 0; index--) {
@@ -311,6 +348,11 @@ function reasonOf(error: unknown, signal: AbortSignal): HostletError {
 function mayPass(error: unknown): boolean {
   const { advice } = asHostletError(error)
   return advice === 'retry' || advice === 'look'
+}
+
+function carriedOut(failure: ErrorReport): ErrorReport {
+  const text = `What was asked for is done and stays; what follows it is not: ${failure.message}`
+  return { ...failure, message: text.slice(0, 4_096) }
 }
 
 function withLeftovers(failure: ErrorReport, failed: readonly string[]): ErrorReport {

@@ -53,6 +53,11 @@ export interface Step {
   readonly name: string
   apply(operation: Operation): Promise<StepNotes | undefined> | Promise<void>
   undo?(operation: Operation): Promise<void>
+  /**
+   * There is no way back once it is done: neither a cancellation nor the deadline ends the operation any more, steps that
+   * follow are carried out, and nothing is undone. So nobody is told of a failure whose effect is there.
+   */
+  readonly final?: true
 }
 
 /** `work` is over soon; `transfer` moves many bytes, and has places of its own, so that it keeps nobody waiting for hours. */

@@ -37,6 +37,7 @@ export const backupExport = defineVerb<Host>()({
           )
         }
       },
+      final: true,
       undo: (operation) => host.backups.restorer.removePart({ path, id: operation.id })
     }
   ],

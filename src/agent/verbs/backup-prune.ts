@@ -28,7 +28,8 @@ export const backupPrune = defineVerb<Host>()({
       apply: async (operation) => {
         const order = { target, source, keep, dryRun: dryRun === true }
         return { result: await host.backups.maintenance.prune(order, operation) }
-      }
+      },
+      final: true
     }
   ],
 

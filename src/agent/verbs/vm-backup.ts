@@ -49,6 +49,8 @@ export const vmBackup = defineVerb<Host>()({
         } as const
         return { result: await host.backups.runner.run(record, order, operation) }
       },
+      // A snapshot that exists is no cancelled backup.
+      final: true,
       undo: async (operation) => {
         const { snapshot } = operation.notes
         if (typeof snapshot !== 'string') return

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
+import { restDeadlineMs } from '../../../src/agent/operations/engine.ts'
 import { settle } from '../../support/fake-clock.ts'
 import { Fixture, gate } from './fixture.ts'
 
@@ -188,5 +189,106 @@ describe('the lane of transfers', () => {
     assert.equal(fixture.resultOf(claims.id)?.outcome, 'done')
     await fixture.receive({ ...transferOf(fixture), arguments: { vm: 'web-4' } })
     assert.equal(fixture.refusalCode(), 'E_BUSY')
+  })
+})
+
+/** A step from which there is no way back, which lasts until it is let go, and one after it. */
+function decide(fixture: Fixture) {
+  const [first, second] = [gate(), gate()]
+  const { host } = fixture
+  host.steps = [
+    {
+      name: 'decide',
+      apply: async () => {
+        host.note('decide')
+        await first.promise
+      },
+      undo: async () => host.note('undo decide'),
+      final: true
+    },
+    {
+      name: 'tidy',
+      apply: async ({ signal }) => {
+        host.note('tidy')
+        await second.promise
+        signal.throwIfAborted()
+      },
+      undo: async () => host.note('undo tidy')
+    }
+  ]
+  return { first, second }
+}
+
+describe('once there is no way back', () => {
+  it('an operation that is cancelled ends as done, with what follows', async () => {
+    await using fixture = await Fixture.create()
+    const { first, second } = decide(fixture)
+    const claims = transferOf(fixture)
+    await fixture.receive(claims)
+    first.open()
+    await settle()
+    assert.equal(await fixture.cancel(claims.id), 'cancelling')
+    second.open()
+    await settle()
+    assert.deepEqual(fixture.host.done, ['decide', 'tidy'])
+    assert.equal(fixture.resultOf(claims.id)?.outcome, 'done')
+  })
+
+  it('so does one that is cancelled while that step comes to its end', async () => {
+    await using fixture = await Fixture.create()
+    const { first, second } = decide(fixture)
+    const claims = transferOf(fixture)
+    await fixture.receive(claims)
+    assert.equal(await fixture.cancel(claims.id), 'cancelling')
+    first.open()
+    second.open()
+    await settle()
+    assert.deepEqual(fixture.host.done, ['decide', 'tidy'])
+    assert.equal(fixture.resultOf(claims.id)?.outcome, 'done')
+  })
+
+  it('its deadline ends it no more', async () => {
+    await using fixture = await Fixture.create()
+    const { first, second } = decide(fixture)
+    const claims = transferOf(fixture)
+    await fixture.receive(claims)
+    first.open()
+    await settle()
+    await fixture.clock.advance(61_000)
+    second.open()
+    await settle()
+    assert.equal(fixture.resultOf(claims.id)?.outcome, 'done')
+  })
+
+  it('it goes on after a crash, although it was cancelled meanwhile', async () => {
+    await using fixture = await Fixture.create()
+    const { first } = decide(fixture)
+    const claims = transferOf(fixture)
+    await fixture.receive(claims)
+    first.open()
+    await settle()
+    await fixture.cancel(claims.id)
+    fixture.restart()
+    decide(fixture).second.open()
+    fixture.dispatcher.resume()
+    await settle()
+    assert.equal(fixture.resultOf(claims.id)?.outcome, 'done')
+    assert.ok(!fixture.host.done.some((what) => what.startsWith('undo')))
+  })
+
+  it('a failure of the rest says that what was asked for is done, and undoes nothing', async () => {
+    await using fixture = await Fixture.create()
+    const { first, second } = decide(fixture)
+    const claims = transferOf(fixture)
+    await fixture.receive(claims)
+    first.open()
+    await settle()
+    await fixture.clock.advance(restDeadlineMs + 1_000)
+    second.open()
+    await settle()
+    const error = fixture.resultOf(claims.id)?.error
+    assert.equal(error?.code, 'E_TIMEOUT')
+    assert.match(error?.message ?? '', /^What was asked for is done and stays/)
+    assert.deepEqual(fixture.host.done, ['decide', 'tidy'])
   })
 })
