@@ -45,6 +45,17 @@ export class ReadBack {
     return bytes.subarray(0, sizeBytes)
   }
 
+  /** The blocks that are stored, by their number in the disk. */
+  *blocksOf(disk: StoredDisk, level = disk.levels - 1, first = 0): Generator<[block: number, plain: Buffer]> {
+    if (disk.root === null) return
+    for (const [slot, below] of this.#node(disk.root, level).references()) {
+      const block = first + slot * blocksPerSlot(level)
+      assert.ok(block * blockBytes < disk.sizeBytes, 'nothing beyond the end of the disk')
+      if (level === 0) yield [block, this.#entry(below, 'block')]
+      else yield* this.blocksOf({ ...disk, root: below }, level - 1, block)
+    }
+  }
+
   /** Every entry that can be reached from the root, as "pack/entry". */
   entriesOf({ root, levels }: StoredDisk, level = levels - 1): string[] {
     if (root === null) return []
