@@ -9,8 +9,10 @@ export const figureNames = [
   'vm-start',
   'block-reading',
   'full-backup',
+  'incremental-backup',
   'repository',
-  'restore'
+  'restore',
+  'backup-memory'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]
@@ -20,4 +22,9 @@ export function isFigureName(name: string): name is FigureName {
 }
 
 /** Run in the environment that the agent's unit gives it, since they hold parts of the agent. */
-export const asAgent: ReadonlySet<FigureName> = new Set(['full-backup', 'repository', 'restore'])
+export const asAgent: ReadonlySet<FigureName> = new Set([
+  'full-backup',
+  'incremental-backup',
+  'repository',
+  'restore'
+])
