@@ -34,7 +34,10 @@ export const define: Define = (command, cli) => {
     )
     .option('--host <host>', 'host that writes it (default: the one that made the backup)')
     .option('--no-wait', 'do not follow the operation')
-  command.addHelpText('after', '\nThe file holds the disk unencrypted. One that exists is never written to.')
+  command.addHelpText(
+    'after',
+    '\nThe file holds the disk unencrypted. One that exists is never written to. What a raw file begins with is the guest’s: tell tools its format (qemu-img -f raw), lest they believe a header that the guest has put there.'
+  )
   examples(
     command,
     'hostlet backup export latest --vm web-1 --to web-1.qcow2 --repository file:///mnt/backups --key recovery.jwk',
