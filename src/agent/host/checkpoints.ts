@@ -96,9 +96,13 @@ export class Checkpoints {
     // Of a VM that is off nobody can tell; its next backup does.
     const flags = checkpointCreateFlag.redefine | (off ? 0 : checkpointCreateFlag.redefineValidate)
     try {
-      await this.#jobs.call(domainCheckpointCreateXml, { domain, xml, flags }, quick(wait))
+      const args = { domain, xml: withoutParent(xml), flags }
+      await this.#jobs.call(domainCheckpointCreateXml, args, quick(wait))
     } catch (error) {
-      throw staleOr(error, doing)
+      const failure = staleOr(error, doing)
+      // libvirt has answered and does not take it, whatever it is that it minds.
+      if (failure.code !== 'E_LIBVIRT') throw failure
+      throw new HostletError('E_STALE', failure.message, { cause: error, details: failure.details })
     }
   }
 
@@ -148,6 +152,11 @@ export class Checkpoints {
   get #jobs(): Connection {
     return this.#options.connection('jobs')
   }
+}
+
+/** The checkpoint before it is removed once it stands: libvirt takes back none whose parent it does not know. */
+function withoutParent(xml: string): string {
+  return xml.replace(/<parent>\s*<name>[^<]*<\/name>\s*<\/parent>/, '')
 }
 
 /** What libvirt answers when a bitmap is not, or not any more, what a checkpoint says. */
