@@ -24,6 +24,9 @@ export function describeVersions(): Record<string, string> {
     Node: process.versions.node,
     libvirt: firstMatch('virsh', ['--version'], /^(\S+)/),
     QEMU: firstMatch('qemu-img', ['--version'], /version (\d[\d.]*)/),
+    virtnbdbackup: firstMatch('virtnbdbackup', ['-V'], /^(\S+)/),
+    restic: firstMatch('restic', ['version'], /^restic (\S+)/),
+    libnbd: firstMatch('nbdcopy', ['--version'], /^nbdcopy (\S+)/),
     '@unraid/libvirt': packageVersion('bench/node_modules/@unraid/libvirt/package.json') ?? 'not installed'
   }
 }
