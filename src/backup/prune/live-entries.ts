@@ -48,7 +48,7 @@ class Marks implements LivePack {
   }
 }
 
-/** By pack id in hex. Some 150 bytes of memory a pack: 10 MB for a full TiB. */
+/** By pack id in hex. Some 450 bytes of memory a pack: 36 MB for a full TiB. */
 export class LiveEntries {
   readonly #packs = new Map<string, Marks>()
   readonly #readers = new Map<string, { keys: VaultKeys; packs: PackReader }>()

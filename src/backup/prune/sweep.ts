@@ -42,40 +42,53 @@ export interface Swept {
   readonly damagedPacks: string[]
 }
 
-export interface Generation extends PackIdentity {
+interface Generation extends PackIdentity {
   readonly name: string
   readonly sizeBytes: number
 }
 
-/** All generations of each pack, the newest first, by the id of the pack. */
-export type ListedPacks = ReadonlyMap<string, readonly Generation[]>
+/** What is listed of each pack, by its id in hex. A vault has tens of thousands for each TiB, so it is no more than this: some 300 bytes each. */
+export type ListedPacks = ReadonlyMap<string, readonly Pick<Generation, 'generation' | 'sizeBytes'>[]>
 
 /** Looks at no pack but those that were listed, which must have been before the snapshots were read. */
 export async function sweep(packs: ListedPacks, options: SweepOptions): Promise<Swept> {
   const swept: Swept = { freedBytes: 0, removedPacks: 0, compactedPacks: 0, damagedPacks: [] }
-  await forEachConcurrent(packs.values(), packsInFlightMax, async (generations) => {
-    const [newest] = generations
+  await forEachConcurrent(packs, packsInFlightMax, async ([id, listed]) => {
+    const [newest, ...older] = generationsOf(id, listed, options.vm)
     if (newest === undefined) return
     const live = options.live.packOf(newest.id)
-    if (live === undefined) await removeAll(generations, options, swept)
-    else await tidy(newest, generations.slice(1), live, options, swept)
+    if (live === undefined) await removeAll([newest, ...older], options, swept)
+    else await tidy(newest, older, live, options, swept)
   })
   return swept
 }
 
 export async function listPacks({ store, vm, signal }: PlaceOfPacks): Promise<ListedPacks> {
-  const packs = new Map<string, Generation[]>()
+  const packs = new Map<string, Pick<Generation, 'generation' | 'sizeBytes'>[]>()
   for await (const { name, sizeBytes } of store.list(packsPrefix(vm), { signal })) {
     const identity = parsePackName(vm, name)
     if (identity === undefined) continue
     const id = Buffer.from(identity.id).toString('hex')
-    const generations = packs.get(id) ?? []
-    packs.set(id, generations)
-    generations.push({ ...identity, name, sizeBytes })
+    const listed = packs.get(id) ?? []
+    if (listed.length === 0) packs.set(id, listed)
+    listed.push({ generation: identity.generation, sizeBytes })
   }
-  for (const generations of packs.values())
-    generations.sort((one, other) => other.generation - one.generation)
   return packs
+}
+
+/** The newest first. */
+function generationsOf(
+  hex: string,
+  listed: readonly Pick<Generation, 'generation' | 'sizeBytes'>[],
+  vm: string
+): Generation[] {
+  const id = Buffer.from(hex, 'hex')
+  return listed
+    .map(({ generation, sizeBytes }) => ({
+      ...{ id, generation, sizeBytes },
+      name: packName(vm, { id, generation })
+    }))
+    .sort((one, other) => other.generation - one.generation)
 }
 
 async function removeAll(
