@@ -38,8 +38,22 @@ export interface DiskTarget {
   /** May be called again before it has resolved, up to `writesInFlightMax` times, for ranges that do not overlap. */
   write(offset: number, data: Uint8Array, wait: Wait): Promise<void>
   readonly writesInFlightMax: number
+  /** Where the target is a file of this process: threads may write blocks into it by themselves instead of by `write`. */
+  readonly file?: TargetFile
   /** Everything is on disk. Without it nothing of the target may be used. */
   finish(wait: Wait): Promise<void>
   /** Closes without finishing, and removes what it made where that is its to remove. No effect after `finish`. */
   abort(): Promise<void>
+}
+
+/** A file that takes a disk, for threads that write into it. No range may be written twice, by `write` or directly. */
+export interface TargetFile {
+  /** Open until `finish` or `abort`, which come after the last write. */
+  readonly descriptor: number
+  /** For messages. */
+  readonly path: string
+  /** Where in the file the block at this offset of the disk belongs; its place is taken by asking. */
+  placeOf(offset: number): number
+  /** Told after each direct write. Throws what went wrong with flushing earlier ones. */
+  written(bytes: number): void
 }

@@ -7,9 +7,8 @@ import { findEntry, type PackEntry } from '../format/pack.ts'
 import { StoredFault } from './fault.ts'
 import type { OpenPack } from './packs.ts'
 
-/** Longest read, in bytes of the pack and in blocks: what one worker gets at a time. */
+/** Longest read, in bytes of the pack: what one worker gets at a time. */
 export const runBytesMax = 4 * 1024 * 1024
-export const runBlocksMax = 32
 /** Dead bytes between two entries that are cheaper read than left out with a request of its own. */
 const gapBytesMax = 128 * 1024
 
@@ -49,10 +48,11 @@ export function packsOfLeaf(node: TreeNode, firstBlock: number): WantedPack[] {
   return [...packs.values()].map(({ id, wanted }) => ({ id, wanted: [...wanted.values()] }))
 }
 
-/** The reads, by their place in the pack; what its table does not have goes to `lost`. */
+/** The reads, of at most so many blocks each, by their place in the pack; what its table does not have goes to `lost`. */
 export function planRuns(
   pack: OpenPack,
   wanted: readonly WantedBlock[],
+  blocksMax: number,
   lost: (wanted: WantedBlock, fault: StoredFault) => void
 ): Run[] {
   const items = wanted.flatMap((one) => {
@@ -68,7 +68,7 @@ export function planRuns(
     const { offset, length } = item.entry
     const reach = last === undefined ? 0 : offset + length - last.offset
     const near = last !== undefined && offset - (last.offset + last.length) <= gapBytesMax
-    if (last !== undefined && near && reach <= runBytesMax && last.items.length < runBlocksMax) {
+    if (last !== undefined && near && reach <= runBytesMax && last.items.length < blocksMax) {
       last.length = Math.max(last.length, reach)
       last.items.push(item)
     } else runs.push({ pack, offset, length, items: [item] })

@@ -9,12 +9,23 @@ import { defaultWorkers, WorkerPool } from '../workers/pool.ts'
 import { packsOfLeaf, planRuns, type Run, type WantedBlock, type WantedPack } from './block-runs.ts'
 import { forEachConcurrent } from './concurrent.ts'
 import { type FaultKind, StoredFault } from './fault.ts'
-import { type OpenReply, type OpenRequest, type OpenWorkerData, release, rowNumbers } from './open-task.ts'
+import {
+  type FileOutput,
+  type OpenReply,
+  type OpenRequest,
+  type OpenWorkerData,
+  release,
+  rowNumbers
+} from './open-task.ts'
 import { type OpenPack, PackReader } from './packs.ts'
 import { type DiskTree, type Leaf, type LostNode, TreeReader } from './tree.ts'
 
-/** Ranges that are fetched, opened or written at once. Each is 2 MiB plain and as much sealed at most, dead bytes between aside. */
-export const runsInFlightMax = 8
+/** Ranges that are fetched, opened or written at once: 4 MiB sealed each at most, and 2 MiB plain where the reader gets that. */
+export const runsInFlightMax = 6
+/** Blocks of one range that are handed over plain. */
+const plainBlocksMax = 32
+/** Blocks of one range that stay in the thread, which holds few of them plain at a time. */
+const blocksMax = 256
 const tablesInFlightMax = 8
 
 export interface LostBlock {
@@ -30,13 +41,16 @@ export interface BlockConsumer {
   readonly read: 'blocks' | 'tables'
   /** Before a range is fetched: the place for a limit. */
   admit?(blocks: number): Promise<void>
-  /** `plain` holds 64 KiB for each item; undefined unless `wantPlain`. Rows of lost blocks are not in `items`. */
-  /** What is in `plain` is gone once this has resolved. */
+  /**
+   * `plain` holds 64 KiB for each item, at its row, and is gone once this has resolved; undefined unless the output is
+   * `reply`. Lost blocks are not in `items`.
+   */
   take(
     items: readonly { readonly wanted: WantedBlock; readonly row: number }[],
     plain: Uint8Array | undefined
   ): Promise<void>
-  readonly wantPlain: boolean
+  /** Where sound blocks go: nowhere, to `take`, or into a file, of which this says where these are to be written. */
+  readonly output: 'none' | 'reply' | ((wanted: readonly WantedBlock[]) => FileOutput)
   /** A pack whose header is wrong: nothing is lost by it, and yet it is not what was stored. */
   wrongHeader?(fault: StoredFault): void
   lostBlock(lost: LostBlock): void
@@ -97,7 +111,7 @@ export class DiskReader implements AsyncDisposable {
   async #plan({ id, wanted }: WantedPack, consumer: BlockConsumer): Promise<Run[]> {
     try {
       const pack = await this.#packs.open(id, this.#options)
-      return planRuns(pack, wanted, (one, fault) => consumer.lostBlock(lostBy(one, fault)))
+      return plan(pack, wanted, consumer)
     } catch (error) {
       if (!(error instanceof StoredFault)) throw error
       for (const one of wanted) consumer.lostBlock(lostBy(one, error))
@@ -126,8 +140,18 @@ export class DiskReader implements AsyncDisposable {
       for (const one of wanted) consumer.lostBlock(lostBy(one, fault))
       return
     }
-    for (const next of planRuns(moved, wanted, (one, lost) => consumer.lostBlock(lostBy(one, lost))))
-      await this.#open(next, await this.#packs.read(moved, next.offset, next.length, this.#options), consumer)
+    for (const next of plan(moved, wanted, consumer)) await this.#openMoved(next, consumer)
+  }
+
+  /** There is no third look: what is wrong now is lost. */
+  async #openMoved(run: Run, consumer: BlockConsumer): Promise<void> {
+    try {
+      const bytes = await this.#packs.read(run.pack, run.offset, run.length, this.#options)
+      await this.#open(run, bytes, consumer)
+    } catch (error) {
+      if (!(error instanceof StoredFault)) throw error
+      for (const { wanted } of run.items) consumer.lostBlock(lostBy(wanted, error))
+    }
   }
 
   async #moved({ id, generation }: OpenPack): Promise<OpenPack | undefined> {
@@ -143,7 +167,7 @@ export class DiskReader implements AsyncDisposable {
 
   async #open(run: Run, bytes: Uint8Array, consumer: BlockConsumer): Promise<void> {
     const { plain, faults } = await this.#workers().run(
-      requestOf(run, bytes, consumer.wantPlain),
+      requestOf(run, bytes, consumer.output),
       transferable(bytes)
     )
     const lost = new Set(faults.map(({ index }) => index))
@@ -170,6 +194,11 @@ export class DiskReader implements AsyncDisposable {
   }
 }
 
+function plan(pack: OpenPack, wanted: readonly WantedBlock[], consumer: BlockConsumer): Run[] {
+  const most = consumer.output === 'reply' ? plainBlocksMax : blocksMax
+  return planRuns(pack, wanted, most, (one, fault) => consumer.lostBlock(lostBy(one, fault)))
+}
+
 /** The first entry of a pack is read together with the header that stands before it. */
 function withHeader(run: Run): Run {
   return run.offset === packHeaderBytes ? { ...run, offset: 0, length: run.length + packHeaderBytes } : run
@@ -184,14 +213,17 @@ function checkHeader(pack: OpenPack, bytes: Uint8Array, consumer: BlockConsumer)
   }
 }
 
-function requestOf(run: Run, bytes: Uint8Array, wantPlain: boolean): OpenRequest {
+function requestOf(run: Run, bytes: Uint8Array, output: BlockConsumer['output']): OpenRequest {
   const rows = new Uint32Array(run.items.length * rowNumbers)
   const addresses = new Uint8Array(run.items.length * addressBytes)
   for (const [index, { entry, wanted }] of run.items.entries()) {
     rows.set([entry.number, entry.offset - run.offset, entry.length, entry.flags], index * rowNumbers)
     addresses.set(wanted.address, index * addressBytes)
   }
-  return { pack: new Uint8Array(run.pack.id), object: run.pack.name, bytes, rows, addresses, wantPlain }
+  return {
+    ...{ pack: new Uint8Array(run.pack.id), object: run.pack.name, bytes, rows, addresses },
+    output: typeof output === 'string' ? output : output(run.items.map(({ wanted }) => wanted))
+  }
 }
 
 /** The buffer behind the bytes when it is all theirs: handed over instead of copied. */

@@ -1,58 +1,71 @@
 // The thread's side of reading: entries are decrypted, decompressed and checked against their addresses.
 
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import { workerData } from 'node:worker_threads'
-import { asHostletError, type HostletError } from '../../errors.ts'
-import { blockBytes } from '../disk.ts'
+import { HostletError } from '../../errors.ts'
 import { corrupt } from '../format/corrupt.ts'
 import { openEntry } from '../format/entry.ts'
 import { addressBytes, deriveVaultKeys } from '../format/keys.ts'
 import { serveTasks } from '../workers/protocol.ts'
-import { type OpenReply, type OpenRequest, type OpenWorkerData, release, rowNumbers } from './open-task.ts'
+import { type BlockOutput, FileWriter, noOutput, ReplyOutput } from './open-outputs.ts'
+import {
+  type OpenFault,
+  type OpenReply,
+  type OpenRequest,
+  type OpenWorkerData,
+  release,
+  rowNumbers
+} from './open-task.ts'
 
 const { vmKey } = workerData as OpenWorkerData
 const keys = deriveVaultKeys(vmKey)
-let lastPack: { id: string; key: Buffer } = { id: '', key: Buffer.alloc(0) }
+let lastPack: { id: string; key: KeyObject } | undefined
 
 serveTasks<OpenRequest, OpenReply>((request) => {
-  const count = request.rows.length / rowNumbers
-  const plain = request.wantPlain ? new Uint8Array(count * blockBytes) : undefined
-  const faults: OpenReply['faults'][number][] = []
-  for (let index = 0; index < count; index++) {
-    const fault = openOne(request, index, plain)
-    if (fault !== undefined) faults.push({ index, kind: fault.kind, message: fault.error.message })
+  const { output, rows } = request
+  if (output !== 'reply') {
+    const faults = openAll(request, output === 'none' ? noOutput : new FileWriter(output))
+    return { reply: { faults } }
   }
-  release(request.bytes)
-  return plain === undefined ? { reply: { faults } } : { reply: { plain, faults }, transfer: [plain.buffer] }
+  const reply = new ReplyOutput(rows.length / rowNumbers)
+  const faults = openAll(request, reply)
+  return { reply: { plain: reply.plain, faults }, transfer: [reply.plain.buffer] }
 })
 
-function openOne(
-  request: OpenRequest,
-  index: number,
-  plain: Uint8Array | undefined
-): { kind: 'damaged-entry' | 'wrong-address'; error: HostletError } | undefined {
-  const { rows, bytes, object } = request
+function openAll(request: OpenRequest, output: BlockOutput): OpenFault[] {
+  const faults: OpenFault[] = []
+  const key = packKey(request.pack)
+  for (let index = 0; index < request.rows.length / rowNumbers; index++) {
+    const opened = openOne(request, index, key)
+    if (opened instanceof Uint8Array) output.put(index, opened)
+    else faults.push({ index, ...opened })
+  }
+  output.end()
+  release(request.bytes)
+  return faults
+}
+
+function openOne(request: OpenRequest, index: number, key: KeyObject): Uint8Array | Omit<OpenFault, 'index'> {
+  const { rows, bytes, object, addresses } = request
   const at = index * rowNumbers
   const [number = 0, offset = 0, length = 0, flags = 0] = rows.subarray(at, at + rowNumbers)
   const sealed = bytes.subarray(offset, offset + length)
   try {
-    const block = openEntry({ key: packKey(request.pack), number, flags, sealed }, 'block', object)
-    const address = request.addresses.subarray(index * addressBytes, (index + 1) * addressBytes)
-    if (!keys.addressOf(block).equals(address))
-      return {
-        kind: 'wrong-address',
-        error: corrupt({ object, entry: number }, 'is another block than the tree means')
-      }
-    plain?.set(block, index * blockBytes)
-    // A view of a whole buffer: pieces of the pool that Node keeps are shorter than what they are cut from.
-    if (block.buffer.byteLength === blockBytes) release(block)
-    return undefined
+    const block = openEntry({ key, number, flags, sealed }, 'block', object)
+    // Also where it is restored: a pack's key is known to all who ever had the VM key, and only the addresses tie the
+    // content to the host that signed for it.
+    const address = addresses.subarray(index * addressBytes, (index + 1) * addressBytes)
+    if (keys.addressOf(block).equals(address)) return block
+    const { message } = corrupt({ object, entry: number }, 'is another block than the tree means')
+    return { kind: 'wrong-address', message }
   } catch (error) {
-    return { kind: 'damaged-entry', error: asHostletError(error) }
+    if (!(error instanceof HostletError)) throw error
+    return { kind: 'damaged-entry', message: error.message }
   }
 }
 
-function packKey(pack: Uint8Array): Buffer {
+function packKey(pack: Uint8Array): KeyObject {
   const id = Buffer.from(pack).toString('hex')
-  if (lastPack.id !== id) lastPack = { id, key: keys.packKey(pack) }
+  if (lastPack?.id !== id) lastPack = { id, key: createSecretKey(keys.packKey(pack)) }
   return lastPack.key
 }

@@ -3,10 +3,11 @@
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { Limiter } from '../../lib/limiter.ts'
-import { blockBytes, type DiskTarget } from '../disk.ts'
+import { blockBytes, type DiskTarget, type TargetFile } from '../disk.ts'
 import { Bandwidth } from '../write/bandwidth.ts'
 import type { WantedBlock } from './block-runs.ts'
 import { type BlockConsumer, DiskReader, type DiskReaderOptions, runsInFlightMax } from './disk-reader.ts'
+import type { FileOutput } from './open-task.ts'
 import type { DiskTree } from './tree.ts'
 
 export interface RestoreProgress {
@@ -50,7 +51,7 @@ export async function restoreDisk(options: RestoreOptions): Promise<{ writtenByt
 
 class RestoreWriter implements BlockConsumer {
   readonly read = 'blocks'
-  readonly wantPlain = true
+  readonly output: BlockConsumer['output']
   writtenBytes = 0
   readonly #options: RestoreOptions
   readonly #bandwidth: Bandwidth
@@ -61,13 +62,19 @@ class RestoreWriter implements BlockConsumer {
     this.#bandwidth = new Bandwidth(options.clock, options.bytesPerSecond)
     const concurrencyMax = Math.max(1, options.target.writesInFlightMax)
     this.#writes = new Limiter({ concurrencyMax, waitingMax: runsInFlightMax })
+    const { file } = options.target
+    this.output = file === undefined ? 'reply' : (wanted) => fileOutput(file, wanted, options.disk.sizeBytes)
   }
 
   async admit(blocks: number): Promise<void> {
     await this.#bandwidth.take(blocks * blockBytes, this.#options.signal)
   }
 
-  async take(items: readonly { wanted: WantedBlock; row: number }[], plain: Uint8Array): Promise<void> {
+  async take(
+    items: readonly { wanted: WantedBlock; row: number }[],
+    plain: Uint8Array | undefined
+  ): Promise<void> {
+    if (plain === undefined) return this.#written(items)
     for (const { block, row, count } of stretches(items)) {
       const from = row * blockBytes
       await this.#write(block * blockBytes, plain.subarray(from, from + count * blockBytes))
@@ -97,6 +104,17 @@ class RestoreWriter implements BlockConsumer {
     this.#report()
   }
 
+  /** By the threads, straight into the file. */
+  #written(items: readonly { wanted: WantedBlock }[]): void {
+    const { disk, target } = this.#options
+    let bytes = 0
+    for (const { wanted } of items)
+      for (const block of wanted.blocks) bytes += lengthOf(block, disk.sizeBytes)
+    target.file?.written(bytes)
+    this.writtenBytes += bytes
+    this.#report()
+  }
+
   #report(): void {
     const { disk, onProgress } = this.#options
     const totalBytes = Math.max(disk.allocatedBytes ?? disk.sizeBytes, this.writtenBytes)
@@ -108,6 +126,18 @@ class RestoreWriter implements BlockConsumer {
       details: { offset }
     })
   }
+}
+
+/** The last block is padded to its full length in the repository. */
+function lengthOf(block: number, sizeBytes: number): number {
+  return Math.min(blockBytes, sizeBytes - block * blockBytes)
+}
+
+function fileOutput(file: TargetFile, wanted: readonly WantedBlock[], sizeBytes: number): FileOutput {
+  const places = wanted.flatMap(({ blocks }, row) =>
+    blocks.flatMap((block) => [row, file.placeOf(block * blockBytes), lengthOf(block, sizeBytes)])
+  )
+  return { descriptor: file.descriptor, path: file.path, places: Float64Array.from(places) }
 }
 
 interface Stretch {

@@ -131,7 +131,7 @@ function byPlace(one: Fault, other: Fault): number {
 
 class DiskCheck implements BlockConsumer {
   readonly read: BlockConsumer['read']
-  readonly wantPlain = false
+  readonly output = 'none'
   readonly #disk: ManifestDisk
   readonly #findings: Findings
   readonly #report: () => void

@@ -3,7 +3,7 @@
 import { readSync, writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { HostletError } from '../../errors.ts'
-import type { DiskTarget, Wait } from '../disk.ts'
+import type { DiskTarget, TargetFile, Wait } from '../disk.ts'
 import { BackgroundFlush, createFile, fileFault, finishFile, removeFile, writeAll } from './new-file.ts'
 import {
   clusterBytes,
@@ -37,7 +37,15 @@ export async function createQcow2File(
   options: Qcow2Options = {}
 ): Promise<DiskTarget> {
   checkSize(sizeBytes)
-  return new Qcow2File(await createFile(path, options), path, shapeOf(sizeBytes))
+  const file = await createFile(path, options)
+  try {
+    // Longer than it will be, and cut at the end: a file that grows with each write costs nearly twice as much.
+    await file.truncate(sizeBytes)
+  } catch (error) {
+    await removeFile(file, path)
+    throw fileFault(error, path)
+  }
+  return new Qcow2File(file, path, shapeOf(sizeBytes))
 }
 
 class Qcow2File implements DiskTarget {
@@ -64,6 +72,18 @@ class Qcow2File implements DiskTarget {
 
   get sizeBytes(): number {
     return this.#shape.sizeBytes
+  }
+
+  get file(): TargetFile {
+    return {
+      descriptor: this.#file.fd,
+      path: this.#path,
+      placeOf: (offset) => {
+        checkRange(offset, 0, this.sizeBytes)
+        return this.#clusterAt(offset / clusterBytes) * clusterBytes
+      },
+      written: (bytes) => this.#flush.written(bytes)
+    }
   }
 
   /** `offset` lies at the beginning of a cluster, and only the disk's end may cut a cluster short. */
@@ -96,7 +116,7 @@ class Qcow2File implements DiskTarget {
         refcountBlock(refcounts, block)
       )
     }
-    await this.#sync()
+    await this.#cut(refcounts.totalClusters * clusterBytes)
     // Last, and after everything that it speaks of.
     await this.#put(0, encodeHeader(this.#shape, refcounts))
     await finishFile(this.#file, this.#path)
@@ -179,8 +199,10 @@ class Qcow2File implements DiskTarget {
     return writeAll(this.#file, this.#path, bytes, cluster * clusterBytes)
   }
 
-  async #sync(): Promise<void> {
+  /** The file is as long as its clusters, and on disk. */
+  async #cut(bytes: number): Promise<void> {
     try {
+      await this.#file.truncate(bytes)
       await this.#file.sync()
     } catch (error) {
       throw fileFault(error, this.#path)

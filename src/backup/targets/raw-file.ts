@@ -19,6 +19,15 @@ export async function createRawFile(path: string, sizeBytes: number): Promise<Di
   return {
     sizeBytes,
     writesInFlightMax,
+    file: {
+      descriptor: file.fd,
+      path,
+      placeOf(offset) {
+        checkRange(offset, 0, sizeBytes)
+        return offset
+      },
+      written: (bytes) => flush.written(bytes)
+    },
     async write(offset, data, { signal }) {
       signal.throwIfAborted()
       checkRange(offset, data.length, sizeBytes)
