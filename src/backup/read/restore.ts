@@ -44,7 +44,8 @@ export async function restoreDisk(options: RestoreOptions): Promise<{ writtenByt
     writer.end()
     return { writtenBytes: writer.writtenBytes }
   } catch (error) {
-    await target.abort()
+    // What failed first is what the caller must hear; what could not be taken away lies at a path that he knows.
+    await target.abort().catch(() => undefined)
     throw error
   }
 }

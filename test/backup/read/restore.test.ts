@@ -212,6 +212,21 @@ describe('restoring a disk', () => {
     assert.equal(target.state, 'aborted')
   })
 
+  it('tells what was wrong first, also where the target cannot be taken away', async () => {
+    const bench = await createBench()
+    const vault = await bench.open()
+    const taken = await bench.backUp(vault, diskOf([1, 2, 3]))
+    const { body, vmKey } = await vault.snapshot(taken.id, bench)
+    const [disk] = body.disks
+    assert.ok(disk)
+    for (const name of packsOf(bench)) bench.store.objects.delete(name)
+    const target = new MemoryTarget(disk.sizeBytes)
+    target.abort = () => Promise.reject(new Error('no such file any more'))
+    await assert.rejects(restoreDisk({ ...bench, vmKey, disk, target, clock: systemClock }), {
+      code: 'E_CORRUPT'
+    })
+  })
+
   it('refuses a target that is too small, and writes nothing to it', async () => {
     const bench = await createBench()
     const vault = await bench.open()
@@ -484,6 +499,26 @@ describe('a snapshot that is damaged', () => {
     })
     assert.ok(target.content.equals(contentOf(taken.disk.content)))
     assert.equal(moves, 1)
+  })
+
+  it('names what is lost where a pack was compacted meanwhile, and what it became cannot be read', async () => {
+    const copy = await copyOf(bench)
+    const snapshot = await (await copy.open()).snapshot(taken.id, copy)
+    const name = packOfBlock(4)
+    let moves = 0
+    const get = copy.store.get.bind(copy.store)
+    copy.store.get = async (object, wait) => {
+      if (object === name && moves++ === 0) await compact(copy, name, snapshot.vmKey)
+      const bytes = await get(object, wait)
+      return object === name.replace(/1$/, '2') ? bytes.subarray(0, 10) : bytes
+    }
+    const report = await verifySnapshot({ ...copy, snapshot, workers: 1 })
+    assert.equal(moves, 1)
+    assert.deepEqual(
+      report.faults.map(({ kind, offset }) => [kind, offset]),
+      [4, 5, 6, 7].map((block) => ['truncated-object', block * blockBytes])
+    )
+    assert.deepEqual([report.goodBlocks, report.lostBlocks], [8, 4])
   })
 
   it('counts more faults than it names', async () => {
