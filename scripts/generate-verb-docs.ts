@@ -23,9 +23,13 @@ type Described = Verb<Host>
 
 const locks = {
   vm: 'one operation at a time on a VM',
-  backup: 'one at a time for the backups of a VM; not with what else is done to it',
+  backup: 'one at a time for the backups of a VM; beside what else is done to it, unless that says otherwise',
   image: 'one at a time for an image',
   none: 'none'
+} as const
+const backups = {
+  wait: 'those that run are waited for, and none begins meanwhile',
+  end: 'those that run or wait are cancelled, and none begins meanwhile'
 } as const
 const advices: Readonly<Record<Advice, string>> = {
   refuse: 'do not retry',
@@ -49,6 +53,7 @@ function page(verb: Described, document: VerbDocument): string {
           verb.changes ? 'yes: the command carries its VM, UUID and a newer generation' : 'no'
         ],
         ['lock', locks[verb.lock]],
+        ...(verb.backups === undefined ? [] : [['backups of the VM', backups[verb.backups]] as const]),
         ['can be cancelled', cancellation(verb)],
         ['deadline', deadlineOf(verb, document)]
       ]

@@ -15,8 +15,9 @@ import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, l
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
 import { boundedReport, resultOf } from './result.ts'
+import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Lane, Verb } from './verb.ts'
-import { checkSubject, lockKeyOf, type PreparedCommand, VerbTable } from './verb-table.ts'
+import { checkSubject, type PreparedCommand, VerbTable } from './verb-table.ts'
 
 /** Commands that are being looked at and neither refused nor recorded yet. */
 export const receivingMax = 64
@@ -63,10 +64,9 @@ export class Dispatcher<Host> {
   readonly #engine: Engine<Host>
   readonly #reads: Reads<Host>
   readonly #admission: Admission<Host>
-  readonly #locks = new KeyedLock()
+  readonly #turns = new Turns()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Readonly<Record<Lane, Limiter>>
-  readonly #cancels = new Map<string, AbortController>()
   readonly #local = new LocalOperations()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
@@ -153,7 +153,7 @@ export class Dispatcher<Host> {
     if (begun && this.#verbs.find(entry.claims.verb)?.cancellable !== true) throw notCancellable(id)
     this.#options.journal.cancel(id)
     this.#logOf(entry).info({}, 'operation is cancelled')
-    this.#cancels.get(id)?.abort(cancelled)
+    this.#turns.abort(id, cancelled)
     return 'cancelling'
   }
 
@@ -256,42 +256,46 @@ export class Dispatcher<Host> {
   }
 
   async #run(work: Work<Host>): Promise<void> {
-    const { id } = work.entry
-    const controller = new AbortController()
-    this.#cancels.set(id, controller)
-    if (work.entry.cancelled) controller.abort(cancelled)
-    try {
-      await this.#runInTurn(work, controller.signal)
-    } finally {
-      this.#cancels.delete(id)
-    }
+    const { entry, verb, params, ticket } = work
+    using _place = ticket
+    using turn = this.#turns.enter({ id: entry.id, verb, claims: entry.claims, params })
+    if (entry.cancelled) this.#turns.abort(entry.id, cancelled)
+    await using held = await this.#turnOf(work, turn)
+    if (held !== undefined) return await this.#carryOut(work, turn.cancel)
+    this.#logOf(entry).info({}, 'operation cancelled before it began')
+    await this.#end(entry, { outcome: 'failed', error: neverBegun.toReport() })
   }
 
-  async #runInTurn(work: Work<Host>, cancel: AbortSignal): Promise<void> {
-    using _place = work.ticket
-    await using held = await this.#turnOf(work, cancel)
-    if (held !== undefined) return await this.#carryOut(work, cancel)
-    this.#logOf(work.entry).info({}, 'operation cancelled before it began')
-    await this.#end(work.entry, { outcome: 'failed', error: neverBegun.toReport() })
-  }
-
-  /** Its lock, once it has a place too. Undefined when it was cancelled before it had ever begun. */
-  async #turnOf(
-    { entry, verb, params, ticket }: Work<Host>,
-    cancel: AbortSignal
-  ): Promise<AsyncDisposable | undefined> {
+  /** Its locks, once it has a place too. Undefined when it was cancelled before it had ever begun. */
+  async #turnOf({ entry, verb, ticket }: Work<Host>, turn: Turn): Promise<AsyncDisposable | undefined> {
     const { signal: stop } = this.#stopping
     // What was begun before a restart has to have its turn, to be undone.
-    const signal = entry.attempts > 0 ? stop : AbortSignal.any([stop, cancel])
+    const signal = entry.attempts > 0 ? stop : AbortSignal.any([stop, turn.cancel])
+    const endOthers = verb.backups === 'end' ? (id: string) => this.#cutShort(id, entry) : undefined
     try {
-      await using stack = new AsyncDisposableStack()
-      stack.use(await this.#locks.acquire(lockKeyOf(verb, entry.claims, params), signal))
-      await ticket.turn(signal)
-      return stack.move()
+      return await this.#turns.take(turn, ticket, { signal, endOthers })
     } catch (error) {
       if (stop.aborted || !signal.aborted) throw error
       return undefined
     }
+  }
+
+  /** A backup of a VM that is being removed. */
+  #cutShort(id: string, { claims }: JournalEntry): void {
+    const entry = this.#options.journal.find(id)
+    if (entry === undefined) return
+    const log = this.#logOf(entry)
+    log.info({ by: claims.verb }, 'operation is cancelled')
+    try {
+      this.#options.journal.cancel(id)
+    } catch (error) {
+      log.warn(
+        { error },
+        'cancellation could not be recorded: an agent that is killed now takes the operation up again'
+      )
+    }
+    const text = `${claims.verb} of VM ${claims.subject?.vm} ended the operation, and what it had begun was undone`
+    this.#turns.abort(id, new HostletError('E_CANCELLED', text))
   }
 
   async #carryOut({ entry, verb, params }: Work<Host>, cancel: AbortSignal): Promise<void> {

@@ -13,6 +13,7 @@ export interface PreparedCommand<Host> {
 
 type Check = (value: unknown) => unknown
 type VerbRules = Pick<Verb<never>, 'name' | 'changes' | 'lock' | 'lockKey'>
+export type LockRules = Pick<Verb<never>, 'lock' | 'lockKey' | 'backups'>
 
 export class VerbTable<Host> {
   readonly #verbs: ReadonlyMap<string, Verb<Host>>
@@ -69,10 +70,15 @@ export function checkSubject(verb: VerbRules, { subject }: CommandClaims, params
     )
 }
 
-/** What the operation has to itself while it runs. */
-export function lockKeyOf(verb: VerbRules, { id, subject }: CommandClaims, params: unknown): string {
-  const key = verb.lockKey?.(params) ?? subject?.vm ?? namedBy(params).name ?? id
-  return `${verb.lock}:${verb.lock === 'none' ? id : key}`
+/** What the operation has to itself while it runs, in the order in which it is taken: a VM before its backups. */
+export function lockKeysOf(
+  verb: LockRules,
+  { id, subject }: Pick<CommandClaims, 'id' | 'subject'>,
+  params: unknown
+): readonly string[] {
+  const key =
+    verb.lock === 'none' ? id : (verb.lockKey?.(params) ?? subject?.vm ?? namedBy(params).name ?? id)
+  return [`${verb.lock}:${key}`, ...(verb.backups === undefined ? [] : [`backup:${key}`])]
 }
 
 /** Verbs name their VM as `vm`, or by the specification of a new one. */

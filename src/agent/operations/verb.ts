@@ -65,6 +65,7 @@ export const lanes = ['work', 'transfer'] as const
 export type Lane = (typeof lanes)[number]
 
 export const lockScopes = ['vm', 'backup', 'image', 'none'] as const
+export const backupManners = ['wait', 'end'] as const
 /** `resume` runs on from the last checkpoint after a crash; `rollback` undoes what was begun and reports E_INTERRUPTED. */
 export const crashPolicies = ['resume', 'rollback'] as const
 
@@ -74,6 +75,11 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly summary: string
   /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `none` is for looking. */
   readonly lock: (typeof lockScopes)[number]
+  /**
+   * What becomes of backups of a VM that the verb makes, replaces or removes. None begins meanwhile; one that is under way
+   * is waited for (`wait`) or cancelled (`end`). Absent: they go on beside it.
+   */
+  readonly backups?: (typeof backupManners)[number]
   /** True when it changes a VM: the command must carry a subject with a newer generation, and is journaled. */
   readonly changes: boolean
   readonly deadlineMs: number

@@ -19,6 +19,7 @@ export const vmProvision = defineVerb<Host>()({
   name: 'vm.provision',
   summary: 'Makes a VM from an image and waits until it is ready. When that fails, nothing of it is left.',
   lock: 'vm',
+  backups: 'wait',
   changes: true,
   deadlineMs: makeMs,
   afterCrash: 'resume',

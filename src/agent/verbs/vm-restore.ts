@@ -17,6 +17,7 @@ export const vmRestore = defineVerb<Host>()({
   summary:
     'Makes a VM of a backup and waits until it is ready, or puts the disks of a VM back. All or nothing.',
   lock: 'vm',
+  backups: 'wait',
   lane: 'transfer',
   changes: true,
   cancellable: true,
@@ -84,6 +85,7 @@ export const document: VerbDocument = {
     'The seed of the source is not part of a backup, and not needed: the disks are those of a guest that was set up before.',
     'With `replace` the restored disks are made beside those of the VM. It is switched off only then, and gets its old disks back when it is not ready with the restored ones. The old disks are removed once it is. Disks that the snapshot does not hold stay.',
     '`expected` is the newest snapshot that the scheduler knows: with `latest`, a repository that lacks it and everything newer is refused. A snapshot that is named is restored all the same; `freshness` says what is known.',
+    'A backup of the VM that runs is waited for, with everything that is asked of the VM later: cancel it where that takes too long.',
     'Its backups go on in a place of their own, by its UUID.'
   ],
   example: {

@@ -17,6 +17,7 @@ export const vmTeardown = defineVerb<Host>()({
   name: 'vm.teardown',
   summary: 'Removes a VM, its disks, address and seed. Succeeds when there is nothing left to remove.',
   lock: 'vm',
+  backups: 'end',
   changes: true,
   deadlineMs: 600_000,
   afterCrash: 'resume',
@@ -157,6 +158,7 @@ export const document: VerbDocument = {
   remarks: [
     'The power is cut without asking the guest: its disks are removed anyway. Stop it first where the guest should say goodbye.',
     'Also removes what a half-made VM left: disks by name and UUID, the address by the MAC that follows from the UUID.',
+    'A backup that runs or waits is cancelled: its result says so.',
     'Backups of the VM stay in their repositories: it can be restored from them.',
     'Base images stay: other VMs may use them. What no VM uses is removed when the room for images is needed.'
   ],

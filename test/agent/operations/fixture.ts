@@ -67,6 +67,25 @@ export const verbs = [
     lane: 'transfer',
     cancellable: true
   }),
+  define({
+    ...common,
+    name: 'test.backup',
+    lock: 'backup',
+    changes: false,
+    afterCrash: 'resume',
+    lane: 'transfer',
+    cancellable: true,
+    lockKey: ({ vm }) => vm
+  }),
+  define({
+    ...common,
+    name: 'test.replace',
+    lock: 'vm',
+    backups: 'wait',
+    changes: true,
+    afterCrash: 'resume'
+  }),
+  define({ ...common, name: 'test.remove', lock: 'vm', backups: 'end', changes: true, afterCrash: 'resume' }),
   operationCancel
 ]
 
