@@ -69,7 +69,8 @@ export class BackupRunner {
    */
   async run(record: VmRecord, order: BackupOrder, operation: Watched): Promise<VmBackupResult> {
     const { repositories, good } = this.#options
-    const { uuid } = record.specification
+    const { uuid, name: vm } = record.specification
+    await this.#clearJob(vm, operation)
     // Where a backup was before there is a repository: an empty directory there is a mount that is missing.
     const create = good.lastGood(uuid, order.target) === undefined
     await using repository = await repositories.open(order.target, { signal: operation.signal, create })
@@ -80,7 +81,7 @@ export class BackupRunner {
     const vault = await repositories.vault(repository, uuid, { signal })
     const snapshots = await vault.snapshots({ signal })
     const run: Run = { ...{ progress, log, signal }, order, record, repository, vault, lock, snapshots }
-    await this.#clear(run)
+    await this.#clearCheckpoints(run)
     const written = snapshots.find(({ id }) => id === order.snapshot)
     return written === undefined ? await this.#take(run) : await this.#finish(run, written)
   }
@@ -99,21 +100,36 @@ export class BackupRunner {
     await hypervisor.clearBackup(vm, keep, wait)
   }
 
-  /** What an agent left that was killed: the job with its files, and checkpoints that the newest snapshot is not of. */
-  async #clear({ order, record, snapshots, signal, log }: Run): Promise<void> {
+  /**
+   * What an agent left that was killed: a job whose files grow, a guest that is frozen. Before the repository is asked
+   * anything, which may be away, or locked until the lease of the killed agent is over.
+   */
+  async #clearJob(vm: string, { signal, log }: Watched): Promise<void> {
+    const { hypervisor } = this.#options
+    const cleared = await hypervisor.clearBackup(vm, await hypervisor.listCheckpoints(vm, { signal }), {
+      signal
+    })
+    if (cleared.length > 0) log.warn({ cleared }, 'removed what an earlier backup left')
+  }
+
+  /** Checkpoints that the newest snapshot is not of. */
+  async #clearCheckpoints({ order, record, snapshots, signal, log }: Run): Promise<void> {
     const { hypervisor } = this.#options
     const { name: vm } = record.specification
-    const names = await hypervisor.listCheckpoints(vm, { signal })
     const useful = newestOf(snapshots)?.body.checkpoint
-    const keep = names.filter((name) => !isOfTarget(name, order.target) || name === useful)
-    const cleared = await hypervisor.clearBackup(vm, keep, { signal })
-    if (cleared.length > 0) log.warn({ vm, cleared }, 'removed what an earlier backup left')
+    const names = await hypervisor.listCheckpoints(vm, { signal })
+    const stray = names.filter((name) => isOfTarget(name, order.target) && name !== useful)
+    for (const name of stray) await hypervisor.removeCheckpoint(vm, name, { signal })
+    if (stray.length > 0) log.warn({ checkpoints: stray }, 'removed checkpoints that no snapshot is of')
   }
 
   async #take(run: Run): Promise<VmBackupResult> {
     // Before hours of copying: without somebody to sign, all of it would be for nothing.
     this.#options.repositories.signer()
     const plan = await this.#plan(run)
+    const { target, snapshot, quiesce } = run.order
+    const begun = { target, snapshot, kind: plan.kind, reason: plan.reason, quiesce }
+    run.log.info(begun, 'backup begins')
     let copied: Copied
     try {
       copied = await this.#copy(run, plan)
@@ -128,7 +144,20 @@ export class BackupRunner {
     const { freezeFault } = copied.job
     if (freezeFault !== undefined)
       run.log.warn({ freezeFault }, 'the guest could not be frozen: the backup is as after a power cut')
-    const record = backupRecord(run.order.target, run.order.snapshot, body)
+    const record = backupRecord(target, snapshot, body)
+    const { kind, reason, consistency, sequence, readBytes, storedBytes, durationMs } = record
+    const fields = {
+      target,
+      snapshot,
+      sequence,
+      kind,
+      reason,
+      consistency,
+      readBytes,
+      storedBytes,
+      durationMs
+    }
+    run.log.info(fields, 'backup taken')
     return { record, ...(freezeFault !== undefined && { freezeFault: freezeFault.slice(0, 4_096) }) }
   }
 
