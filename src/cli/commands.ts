@@ -104,6 +104,16 @@ export const commands: readonly CommandEntry[] = [
     summary: 'list backups, of the scheduler or of a repository',
     load: () => import('./commands/backup-ls.ts')
   },
+  {
+    words: ['backup', 'runs'],
+    summary: 'how backups went, the failed ones too',
+    load: () => import('./commands/backup-runs.ts')
+  },
+  {
+    words: ['backup', 'find'],
+    summary: 'have a host look what lies in a repository',
+    load: () => import('./commands/backup-find.ts')
+  },
   { words: ['backup', 'show'], summary: 'show one backup', load: () => import('./commands/backup-show.ts') },
   {
     words: ['backup', 'verify'],

@@ -58,7 +58,7 @@ export function failureOf(operation: OperationView): HostletError | undefined {
     ? new HostletError('E_INTERNAL', `${title(operation)} failed without saying why.`)
     : new HostletError(
         error.code,
-        error.message,
+        `${title(operation)} on host ${operation.host}: ${error.message}`,
         error.details === undefined ? {} : { details: error.details }
       )
 }

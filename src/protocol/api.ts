@@ -394,30 +394,48 @@ export type ExportBackupRequest = Static<typeof ExportBackupRequest>
 export const ListBackupsRequest = Type.Object({ target: RepositoryName, source: Type.Optional(Uuid) }, strict)
 export type ListBackupsRequest = Static<typeof ListBackupsRequest>
 
+const backupRunFields = {
+  operation: CommandId,
+  target: RepositoryName,
+  origin: Type.Enum([...backupOrigins]),
+  startedAt: Timestamp,
+  finishedAt: Timestamp,
+  nextAt: Type.Optional(Timestamp),
+  snapshot: Type.Optional(Uuid),
+  error: Type.Optional(ErrorReportSchema)
+}
+
 /** The schedule as last set through this scheduler, and how the last run went, whoever asked for it. */
 export const BackupScheduleView = Type.Object(
   {
     vm: VmName,
     schedule: Type.Union([BackupSchedule, Type.Null()]),
-    lastRun: Type.Optional(
-      Type.Object(
-        {
-          operation: CommandId,
-          target: RepositoryName,
-          origin: Type.Enum([...backupOrigins]),
-          startedAt: Timestamp,
-          finishedAt: Timestamp,
-          nextAt: Type.Optional(Timestamp),
-          snapshot: Type.Optional(Uuid),
-          error: Type.Optional(ErrorReportSchema)
-        },
-        strict
-      )
-    )
+    lastRun: Type.Optional(Type.Object(backupRunFields, strict))
   },
   strict
 )
 export type BackupScheduleView = Static<typeof BackupScheduleView>
+
+/** One run of vm.backup to its end, by command or by schedule: a backup, or the error that it failed with. */
+export const BackupRunView = Type.Object({ vm: VmName, uuid: Uuid, host: HostId, ...backupRunFields }, strict)
+export type BackupRunView = Static<typeof BackupRunView>
+
+/** Those that ended last first. */
+export const BackupRunList = Type.Object({ runs: Type.Array(BackupRunView), more: Type.Boolean() }, strict)
+export type BackupRunList = Static<typeof BackupRunList>
+
+export const BackupRunQuery = Type.Object(
+  {
+    vm: Type.Optional(BackupSource),
+    host: Type.Optional(HostId),
+    target: Type.Optional(RepositoryName),
+    /** Only those that failed. */
+    failed: Type.Optional(Type.Boolean()),
+    limit: Limit
+  },
+  strict
+)
+export type BackupRunQuery = Static<typeof BackupRunQuery>
 
 // Metrics and events
 

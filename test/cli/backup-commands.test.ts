@@ -64,7 +64,10 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
   it('list and show what there is, in both forms', async () => {
     const table = await fleet.hostlet('backup', 'ls', '--vm', 'web-1')
     const [title, row] = table.stdout.split('\n')
-    assert.match(title ?? '', /^TIME +BACKUP +VM +TARGET +HOST +KIND +STATE +SIZE +STORED +TOOK +VERIFIED$/)
+    assert.match(
+      title ?? '',
+      /^TIME +BACKUP +VM +TARGET +HOST +KIND +CONSISTENCY +SIZE +STORED +TOOK +VERIFIED$/
+    )
     assert.match(
       row ?? '',
       new RegExp(`${snapshot1} +web-1 +main +\\S+ +fallback +crash +1 GiB +64 MiB +1\\.5s +never$`)
@@ -143,7 +146,7 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
     ]
     const { status, stdout, claims } = await run([...words, ...set], () => ({}))
     assert.equal(status, 0)
-    assert.equal(stdout, 'VM web-1 is backed up to main every 6h0m.\n')
+    assert.equal(stdout, 'VM web-1 is backed up to main every 6h.\n')
     assert.deepEqual(claims.arguments.schedule, {
       ...{ target: 'main', everyMs: 21_600_000, jitterMs: 600_000 },
       keep: { last: 2, daily: 7 }
@@ -223,7 +226,7 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
       [[...schedule, '--target', 'main', '--every', '1h', '--keep-daily', 'some'], /--keep-daily must be/],
       [['backup', 'export', snapshot1], /required option '--to/],
       [['backup', 'prune', '--keep-last', '1'], /required option '--vm/],
-      [['backup', 'show', 'latest'], /snapshot: must be a UUID/],
+      [['backup', 'show', 'latest'], /latest.* of which VM/],
       [['vm', 'restore', 'web-1', '--snapshot', 'newest', '--as', 'x1'], /snapshot/]
     ]
     const ended = await Promise.all(cases.map(([words]) => fleet.hostlet(...words)))

@@ -119,7 +119,7 @@ describe('a repository without a scheduler', { timeout: 120_000 }, () => {
     const { status, stdout, stderr } = await hostlet(at('ls'))
     assert.equal(status, 0, stderr)
     const [title, newest, oldest] = stdout.split('\n')
-    assert.match(title ?? '', /^TIME +BACKUP +VM +HOST +KIND +STATE +SIZE +STORED +TOOK$/)
+    assert.match(title ?? '', /^TIME +BACKUP +VM +HOST +KIND +CONSISTENCY +SIZE +STORED +TOOK$/)
     assert.match(newest ?? '', new RegExp(`${second()} +web-1 +host-1 +incremental +crash`))
     assert.match(oldest ?? '', new RegExp(`${first()} +web-1 +host-1 +full`))
     const json = await hostlet(

@@ -41,9 +41,10 @@ export type CredentialSource = Static<typeof Credentials>
 const Repository = Type.Object(
   {
     url: Type.String({
-      pattern: '^(file:///[^\\s?#]*|s3://[a-z0-9][a-z0-9.-]{1,62}(/[^\\s?#]*)?)$',
+      pattern: '^(file:///[^\\s?#]*|s3://[a-z0-9][a-z0-9.-]{2,62}(/[^\\s?#]*)?)$',
       maxLength: 1_024,
-      description: 'file:///directory or s3://bucket/prefix'
+      description:
+        'file:///directory or s3://bucket/prefix, a bucket of 3 to 63 letters, digits, dots and hyphens'
     }),
     endpoint: Type.Optional(
       Type.String({

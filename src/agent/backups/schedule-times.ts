@@ -58,14 +58,23 @@ async function cronSlots(pattern: string, timezone: string | undefined): Promise
   const { Cron } = await import('croner')
   const after = (instant: number) => cron.nextRun(new Date(instant))?.getTime()
   const bad = (cause?: unknown) => {
-    const why = cause instanceof Error ? `: ${cause.message}` : ' names no time that ever comes'
-    const where = timezone === undefined ? '' : ` in time zone "${timezone}"`
+    // What the library says is for who writes programs, and begins with the name of its class.
+    const said = cause instanceof Error ? cause.message.replace(/^Cron\w+: /, '') : ''
+    const why = cause === undefined ? 'names no time that ever comes' : `cannot be read: ${said}`
     return new HostletError(
       'E_BAD_REQUEST',
-      `the cron expression "${pattern}"${where}${why}`.slice(0, 1_024),
+      `the cron expression "${pattern}" ${why}. It has five fields: minute, hour, day of month, month, day of week.`.slice(
+        0,
+        1_024
+      ),
       { cause }
     )
   }
+  if (timezone !== undefined && !isTimeZone(timezone))
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `there is no time zone "${timezone}". It has a name such as Europe/Berlin, America/New_York or UTC.`
+    )
   const cron = attempt(
     () => new Cron(pattern, { mode: '5-part', paused: true, ...(timezone && { timezone }) }),
     bad
@@ -79,6 +88,15 @@ async function cronSlots(pattern: string, timezone: string | undefined): Promise
 }
 
 const yearMs = 366 * 86_400_000
+
+function isTimeZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name })
+    return true
+  } catch {
+    return false
+  }
+}
 
 function attempt<Value>(work: () => Value, fault: (cause: unknown) => HostletError): Value {
   try {

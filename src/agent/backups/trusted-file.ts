@@ -71,7 +71,12 @@ function open(path: string, what: string): number {
     return openSync(path, 'r')
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    if (code === 'ENOENT') throw new HostletError('E_NOT_FOUND', `${path}: no such file (${what})`, { cause })
+    if (code === 'ENOENT')
+      throw new HostletError(
+        'E_NOT_FOUND',
+        `${path}: no such file (${what}). Put it there, or mend the policy that names it.`,
+        { cause }
+      )
     throw new HostletError('E_BAD_REQUEST', `${path}: cannot be read (${code})`, { cause })
   }
 }

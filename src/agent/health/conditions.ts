@@ -117,7 +117,7 @@ export const conditionRules: readonly ConditionRule[] = [
       if (late.length === 0) return undefined
       return {
         severity: late.some(isCriticallyLate) ? 'critical' : 'warning',
-        message: `the last good backup of ${names(late)} is older than the schedule allows. See "hostlet backup ls --vm ${late[0]?.vm}" and what keeps it from running: "hostlet op ls --vm ${late[0]?.vm}", or back it up now with "hostlet vm backup ${late[0]?.vm} --target ${late[0]?.target}".`
+        message: `the last good backup of ${names(late)} is older than the schedule allows. See "hostlet backup ls --vm ${late[0]?.vm}" and what keeps it from running: "hostlet backup runs --vm ${late[0]?.vm}", or back it up now with "hostlet vm backup ${late[0]?.vm} --target ${late[0]?.target}".`
       }
     }
   },

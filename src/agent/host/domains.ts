@@ -129,7 +129,7 @@ export class Domains {
   async pressPowerButton(name: string, wait: Wait): Promise<void> {
     const { domain } = await this.require(name, wait)
     const flags = domainShutdownFlag.acpiPowerButton
-    await this.#unless(domain, `press the power button of VM ${name}`, isOff, wait, () =>
+    await this.#unless(domain, `press the power button of VM ${name}`, isGoingOff, wait, () =>
       this.#control.call(domainShutdownFlags, { domain, flags }, quick(wait))
     )
   }
@@ -350,6 +350,11 @@ function quick(wait: Wait): Wait & { deadlineMs: number } {
 
 function isOn(state: number): boolean {
   return !isOff(state)
+}
+
+/** Off, or on the way: QEMU may take a while to end after its guest has, as with a backup under way. */
+function isGoingOff(state: number): boolean {
+  return isOff(state) || state === domainState.shuttingDown
 }
 
 function isOff(state: number): boolean {

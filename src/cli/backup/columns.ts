@@ -15,7 +15,7 @@ export function backupColumns(nowMs: number): readonly Column<BackupView>[] {
     { title: 'TARGET', cell: ({ target }) => target, spare: 2 },
     { title: 'HOST', cell: ({ host }) => host, spare: 3 },
     { title: 'KIND', cell: kindText, style: ({ kind }) => (kind === 'fallback' ? 'yellow' : undefined) },
-    { title: 'STATE', cell: ({ consistency }) => consistency, spare: 4 },
+    { title: 'CONSISTENCY', cell: ({ consistency }) => consistency, spare: 4 },
     { title: 'SIZE', cell: (backup) => formatBytes(sizeOf(backup)), align: 'right' },
     { title: 'STORED', cell: ({ storedBytes }) => formatBytes(storedBytes), align: 'right' },
     { title: 'TOOK', cell: ({ durationMs }) => formatDuration(durationMs), align: 'right', spare: 5 },

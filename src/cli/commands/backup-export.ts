@@ -5,6 +5,7 @@ import { HostletError } from '../../errors.ts'
 import type { ExportBackupRequest } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
 import { backupCommand, type Direct } from '../backup/command.ts'
+import { backupId } from '../backup/latest.ts'
 import { ProgressLine } from '../backup/progress.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
@@ -22,8 +23,8 @@ interface Options {
 
 export const define: Define = (command, cli) => {
   command
-    .argument('<backup>', 'id of the backup; in a repository also latest, with --vm')
-    .option('--vm <vm>', 'in a repository: the VM, by name or UUID')
+    .argument('<backup>', 'id of the backup, or latest with --vm')
+    .option('--vm <vm>', 'the VM whose latest backup is meant, by name or UUID')
     .option('--disk <role>', 'root or data', 'root')
     .addOption(
       command.createOption('--format <format>', 'of the file').choices(['qcow2', 'raw']).default('qcow2')
@@ -49,8 +50,14 @@ export const define: Define = (command, cli) => {
   })
 }
 
-async function onHost(session: Session, id: string, options: Options): Promise<void> {
+async function onHost(session: Session, given: string, options: Options): Promise<void> {
   const { disk, format, to: path, host } = options
+  if (!path.startsWith('/'))
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `--to takes the whole path of a file on the host, such as /var/backups/hostlet/web-1.qcow2, not "${path}".`
+    )
+  const id = await backupId(session, given, options.vm)
   const request = {
     method: 'POST',
     path: apiPath('backups', id, 'export'),

@@ -4,6 +4,7 @@ import { closeSync, existsSync, fsyncSync, openSync, rmSync, writeSync } from 'n
 import { resolve } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import { privateFileMode } from '../../lib/private-file.ts'
+import { badFile, readText } from '../backup/repository.ts'
 import { outputFormats } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
@@ -11,13 +12,15 @@ import type { Define } from '../define.ts'
 const publicFileMode = 0o644
 
 interface Options {
-  readonly out: string
+  readonly out?: string
+  readonly publicOf?: string
   readonly output: (typeof outputFormats)[number]
 }
 
 export const define: Define = (command, cli) => {
   command
-    .requiredOption('--out <file>', 'new file for the private key; the public one gets .pub behind its name')
+    .option('--out <file>', 'new file for the private key; the public one gets .pub behind its name')
+    .option('--public-of <file>', 'make no key: print the public half of the private key in the file')
     .addOption(
       command
         .createOption('-o, --output <format>', 'table for people, json for programs')
@@ -28,12 +31,27 @@ export const define: Define = (command, cli) => {
     'after',
     '\nKeep the private key offline and in more than one place: it opens the backups when the host is gone. Put the public one into the policy of the hosts as a recipient.'
   )
-  examples(command, 'hostlet backup keygen --out recovery.jwk')
+  examples(
+    command,
+    'hostlet backup keygen --out recovery.jwk',
+    'hostlet backup keygen --public-of /var/lib/hostlet/backup-key.jwk > kvm-1.jwk.pub'
+  )
   command.action(async (options: Options) => {
     cli.format = options.output
-    const { createPrivateKey, publicHalf } = await import('../../agent/backups/host-key.ts')
+    const { out, publicOf } = options
+    if ((out === undefined) === (publicOf === undefined))
+      throw new HostletError(
+        'E_BAD_REQUEST',
+        'give --out for a new key, or --public-of for the public half of one that there is.'
+      )
+    const { createPrivateKey, parsePrivateKey, publicHalf } = await import('../../agent/backups/host-key.ts')
+    if (publicOf !== undefined) {
+      const half = publicHalf(await badFile(parsePrivateKey(readText(publicOf, 'private key'), publicOf)))
+      cli.show(half, () => JSON.stringify(half, undefined, 2).split('\n'))
+      return
+    }
     const key = await createPrivateKey()
-    const path = resolve(options.out)
+    const path = resolve(out ?? '')
     writeNew([
       { path, mode: privateFileMode, text: `${JSON.stringify(key, undefined, 2)}\n` },
       {

@@ -36,7 +36,7 @@ export const define: Define = (command, cli) => {
     )
   command.addHelpText(
     'after',
-    '\nA key that has leaked opened what it could: the data stays under the same keys of its VMs. New backups are wrapped as the policy of their host says: change that too.'
+    '\nA key that has leaked opened what it could: the data stays under the same keys of its VMs. New backups are wrapped as the policy of their host says: change that too. Name the keys of the hosts as well: a host that opens its earlier backups no more takes no new ones.'
   )
   examples(
     command,
@@ -51,13 +51,20 @@ export const define: Define = (command, cli) => {
     await cli.interruptible(async (signal) => {
       await using repository = await Repository.open(cli, options, signal)
       const rewrapped = []
-      for (const { vault } of await repository.vaults(options.vm)) {
+      const before = new Set<string>()
+      for (const { vault, snapshots: were } of await repository.vaults(options.vm)) {
+        for (const one of were) if (one.state === 'good') for (const kid of one.recipients) before.add(kid)
         const snapshots = await rewrap(vault, signal)
         rewrapped.push({ uuid: vault.vm, snapshots })
-        cli.note(`VM ${vault.vm}: ${snapshots.length} backups`)
+        cli.note(`VM ${vault.vm}: ${snapshots.length} backup${snapshots.length === 1 ? '' : 's'}`)
       }
+      const shut = [...before].filter((kid) => !recipients.some((recipient) => recipient.kid === kid))
+      if (shut.length > 0)
+        cli.note(
+          `They are opened no more by ${shut.join(', ')}. If a host has one of these keys, it can neither go on with these backups nor restore them: rewrap again with its public key too ("hostlet backup keygen --public-of FILE", on the host).`
+        )
       const count = rewrapped.reduce((sum, { snapshots }) => sum + snapshots.length, 0)
-      cli.show({ recipients: recipients.map(({ kid }) => kid), rewrapped }, () => [
+      cli.show({ recipients: recipients.map(({ kid }) => kid), shutOut: shut, rewrapped }, () => [
         `${count} backups of ${rewrapped.length} VM${rewrapped.length === 1 ? '' : 's'} are now opened by ${recipients.map(({ kid }) => kid).join(', ')}, and by no other key.`
       ])
     })

@@ -6,6 +6,7 @@ import { BackupVerifyResult, type freshnesses } from '../../protocol/backup.ts'
 import { apiPath } from '../api-client.ts'
 import { freshnessTexts } from '../backup/columns.ts'
 import { backupCommand, type Direct } from '../backup/command.ts'
+import { backupId } from '../backup/latest.ts'
 import { ProgressLine } from '../backup/progress.ts'
 import { readResult } from '../backup/result.ts'
 import { examples, type Session } from '../client-command.ts'
@@ -26,8 +27,8 @@ const faultsShown = 16
 
 export const define: Define = (command, cli) => {
   command
-    .argument('<backup>', 'id of the backup; in a repository also latest, with --vm')
-    .option('--vm <vm>', 'in a repository: the VM, by name or UUID')
+    .argument('<backup>', 'id of the backup, or latest with --vm')
+    .option('--vm <vm>', 'the VM whose latest backup is meant, by name or UUID')
     .option('--boot', 'also start a throw-away VM from it on the host, without a network')
     .option('--host <host>', 'host that looks (default: the one that made the backup)')
     .option(
@@ -39,7 +40,7 @@ export const define: Define = (command, cli) => {
   examples(
     command,
     'hostlet backup verify 0199c0de-…',
-    'hostlet backup verify 0199c0de-… --boot',
+    'hostlet backup verify latest --vm web-1 --boot',
     'hostlet backup verify latest --vm web-1 --repository file:///mnt/backups --key recovery.jwk --ca ca.pem'
   )
   backupCommand<Options, readonly [string]>(command, cli, {
@@ -55,7 +56,9 @@ export const define: Define = (command, cli) => {
   })
 }
 
-async function onHost(session: Session, id: string, { boot, host, wait }: Options): Promise<void> {
+async function onHost(session: Session, given: string, options: Options): Promise<void> {
+  const { boot, host, wait } = options
+  const id = await backupId(session, given, options.vm)
   const request = {
     method: 'POST',
     path: apiPath('backups', id, 'verify'),
@@ -74,7 +77,11 @@ function faultOf(operation: OperationView): HostletError | undefined {
   if (result === undefined || result.verification.outcome === 'good') return undefined
   const { snapshot, verification, faults } = result
   const why = verification.fault ?? faults[0] ?? freshnessTexts[verification.freshness]
-  return new HostletError('E_CORRUPT', `backup ${snapshot} is bad: ${why}`, { details: { snapshot } })
+  return new HostletError(
+    'E_CORRUPT',
+    `backup ${snapshot} is bad: ${why}${why.endsWith('.') ? '' : '.'} Take a whole new one with "hostlet vm backup NAME --target REPOSITORY --full", and look for what damages the repository.`,
+    { details: { snapshot } }
+  )
 }
 
 function sentence(operation: OperationView): string {

@@ -1,6 +1,8 @@
-// hostlet config check FILE: every fault with its line, or the configuration as it takes effect.
+// hostlet config check FILE: every fault with its line, or the configuration as it takes effect; of a policy also its owner and mode.
 
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { loadPolicy, type Policy, PolicySchema } from '../../agent/backups/policy.ts'
 import { type AgentConfig, AgentConfigSchema, loadAgentConfig } from '../../agent/config.ts'
 import { HostletError } from '../../errors.ts'
 import { loadSchedulerConfig, type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
@@ -10,7 +12,7 @@ import type { Define } from '../define.ts'
 import { configExitCode } from '../exit-codes.ts'
 import { ExitStatus } from '../exit-status.ts'
 
-const kinds = ['agent', 'scheduler'] as const
+const kinds = ['agent', 'scheduler', 'policy'] as const
 type Kind = (typeof kinds)[number]
 
 interface Options {
@@ -18,15 +20,23 @@ interface Options {
   readonly output: OutputFormat
 }
 
-const loaders: Readonly<Record<Kind, (path: string) => AgentConfig | SchedulerConfig>> = {
+const loaders: Readonly<Record<Kind, (path: string) => AgentConfig | SchedulerConfig | Policy>> = {
   // Without the environment: the file is what is being checked.
   agent: (path) => loadAgentConfig(path, {}),
-  scheduler: (path) => loadSchedulerConfig(path)
+  scheduler: (path) => loadSchedulerConfig(path),
+  // As the agent does: who may have written it is looked at too.
+  policy: (path) => loadPolicy(resolve(path))
+}
+
+const goodTexts: Readonly<Record<Kind, string>> = {
+  agent: 'a valid configuration of the agent',
+  scheduler: 'a valid configuration of the scheduler',
+  policy: 'a valid policy of backups. Files that it names are read with each backup'
 }
 
 export const define: Define = (command, cli) => {
   command
-    .argument('<file>', 'configuration of an agent or a scheduler')
+    .argument('<file>', 'configuration of an agent or a scheduler, or a policy of backups')
     .addOption(command.createOption('--as <kind>', 'what it is for, where that is not plain').choices(kinds))
     .addOption(
       command
@@ -37,21 +47,28 @@ export const define: Define = (command, cli) => {
   examples(
     command,
     'hostlet config check /etc/hostlet/agent.yaml',
+    'hostlet config check /etc/hostlet/policy.yaml',
     'hostlet config check scheduler.yaml -o json'
   )
   command.action((file: string, options: Options) => {
     cli.format = options.output
     const kind = options.as ?? kindOf(file)
     const config = check(() => loaders[kind](file))
-    cli.show({ file, kind, config }, () => [`${file}: a valid configuration of the ${kind}.`])
+    cli.show({ file, kind, config }, () => [`${file}: ${goodTexts[kind]}.`])
   })
 }
 
 /** By the keys of its first level: whichever schema knows more of them. Faults are then told by that schema. */
 function kindOf(file: string): Kind {
   const keys = [...readText(file).matchAll(/^([A-Za-z]+)\s*:/gm)].map((match) => match[1] ?? '')
-  const known = (properties: object) => keys.filter((key) => Object.hasOwn(properties, key)).length
-  return known(SchedulerConfigSchema.properties) > known(AgentConfigSchema.properties) ? 'scheduler' : 'agent'
+  const known = ({ properties }: { properties: object }) =>
+    keys.filter((key) => Object.hasOwn(properties, key)).length
+  const counts = {
+    agent: known(AgentConfigSchema),
+    scheduler: known(SchedulerConfigSchema),
+    policy: known(PolicySchema)
+  }
+  return kinds.reduce((best, kind) => (counts[kind] > counts[best] ? kind : best))
 }
 
 function readText(file: string): string {

@@ -108,14 +108,13 @@ async function turnOff(session: Session, name: string, path: string, options: Op
 
 async function show({ cli, client, signal }: Session, path: string): Promise<void> {
   const view = await client.ask({ method: 'GET', path, signal }, 'BackupScheduleView')
-  cli.show(view, () => renderFields(fields(view), cli.colour))
+  cli.show(view, () => renderFields(fields(view, cli.clock.now()), cli.colour))
 }
 
-function fields({
-  vm,
-  schedule,
-  lastRun
-}: BackupScheduleView): readonly (readonly [string, string | undefined])[] {
+function fields(
+  { vm, schedule, lastRun }: BackupScheduleView,
+  nowMs: number
+): readonly (readonly [string, string | undefined])[] {
   return [
     ['VM', vm],
     ['schedule', schedule === null ? 'none set here' : rhythmText(schedule)],
@@ -124,8 +123,9 @@ function fields({
     ['quiesce', schedule?.quiesce],
     ['limit', schedule?.limits?.bytesPerSecond && formatRate(schedule.limits.bytesPerSecond)],
     ['last run', lastRun === undefined ? 'never' : formatTime(lastRun.startedAt)],
+    ['target of it', lastRun?.target === schedule?.target ? undefined : lastRun?.target],
     ['ended', lastRun && runText(lastRun)],
-    ['next', lastRun?.nextAt === undefined ? undefined : formatTime(lastRun.nextAt)]
+    ['next', schedule === null ? undefined : nextText(lastRun?.nextAt, nowMs)]
   ].map(([key, value]) => [String(key), value === undefined ? undefined : String(value)] as const)
 }
 
@@ -141,7 +141,18 @@ function runText({
     : `${error.code} after ${took}: ${error.message}`
 }
 
+/** Told with the end of each run only: its host may be away, or the first run of a new schedule not be over yet. */
+function nextText(nextAt: number | undefined, nowMs: number): string | undefined {
+  if (nextAt === undefined) return 'its host says so after the next run'
+  return nextAt < nowMs ? `was to be ${formatTime(nextAt)}, nothing is known of it yet` : formatTime(nextAt)
+}
+
 function rhythmText({ everyMs, cron, timeZone }: BackupSchedule): string {
-  if (everyMs !== undefined) return `every ${formatDuration(everyMs)}`
+  if (everyMs !== undefined) return `every ${roundText(formatDuration(everyMs))}`
   return `at "${cron ?? ''}"${timeZone === undefined ? '' : ` (${timeZone})`}`
+}
+
+/** Without the last unit where there is none of it: `6h`, not `6h0m`. */
+function roundText(duration: string): string {
+  return duration.replace(/(?<=[a-z])0[smh]$/, '')
 }

@@ -18,6 +18,9 @@ export interface BackupEntry {
 /** The end of one run of vm.backup. */
 export interface BackupRun {
   readonly operation: string
+  readonly vm: string
+  readonly uuid: string
+  readonly host: string
   readonly target: string
   readonly origin: BackupReport['origin']
   readonly startedAt: number
@@ -51,6 +54,15 @@ export interface BackupFilter {
   readonly removed?: boolean | undefined
 }
 
+export interface BackupRunFilter {
+  /** Name or UUID of the VM. */
+  readonly vm?: string | undefined
+  readonly host?: string | undefined
+  readonly target?: string | undefined
+  /** Only those that failed. */
+  readonly failed?: boolean | undefined
+}
+
 /** Backups as they were told. They outlive the VM and its host. */
 export interface BackupStore {
   /**
@@ -72,4 +84,6 @@ export interface BackupStore {
   specificationOf(source: string): Promise<VmSpecification | undefined>
   scheduleOf(uuid: string): Promise<BackupSchedule | undefined>
   lastRun(uuid: string): Promise<BackupRun | undefined>
+  /** Those that ended last first. */
+  runs(filter: BackupRunFilter, limit: number): Promise<Page<BackupRun>>
 }

@@ -2,7 +2,14 @@
 
 import type { BackupRecord, BackupReport, BackupSchedule } from '../../protocol/backup.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
-import type { BackupEntry, BackupFact, BackupFilter, BackupRun, BackupStore } from './backup-store.ts'
+import type {
+  BackupEntry,
+  BackupFact,
+  BackupFilter,
+  BackupRun,
+  BackupRunFilter,
+  BackupStore
+} from './backup-store.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 import type { Page } from './store.ts'
@@ -17,6 +24,9 @@ interface SnapshotRow {
 
 interface RunRow {
   readonly operation: string
+  readonly vm: string
+  readonly uuid: string
+  readonly host: string
   readonly target: string
   readonly origin: BackupReport['origin']
   readonly started_at: number
@@ -116,6 +126,20 @@ export class BackupTable implements BackupStore {
     return row && toRun(row)
   }
 
+  async runs({ vm, host, target, failed = false }: BackupRunFilter, limit: number): Promise<Page<BackupRun>> {
+    const rows = this.#sqlite.all<RunRow>(
+      `SELECT * FROM backup_runs WHERE (:vm IS NULL OR vm = :vm OR uuid = :vm) AND (:host IS NULL OR host = :host)
+         AND (:target IS NULL OR target = :target) AND (NOT :failed OR error IS NOT NULL)
+       ORDER BY finished_at DESC, sequence DESC LIMIT :limit`,
+      {
+        ...{ vm: vm ?? null, host: host ?? null, target: target ?? null },
+        failed: failed ? 1 : 0,
+        limit: limit + 1
+      }
+    )
+    return page(rows, limit, toRun)
+  }
+
   #learn(host: string, fact: BackupFact, at: number): boolean {
     switch (fact.kind) {
       case 'run':
@@ -193,6 +217,10 @@ export class BackupTable implements BackupStore {
   }
 
   #schedule({ uuid, schedule }: Extract<BackupFact, { kind: 'schedule' }>, at: number): boolean {
+    // What earlier runs said would be next was by the schedule before.
+    this.#sqlite.run('UPDATE backup_runs SET next_at = NULL WHERE uuid = :uuid AND next_at IS NOT NULL', {
+      uuid
+    })
     if (schedule === null) this.#sqlite.run('DELETE FROM backup_schedules WHERE uuid = :uuid', { uuid })
     else
       this.#sqlite.run(
@@ -232,6 +260,9 @@ function toEntry(row: SnapshotRow): BackupEntry {
 function toRun(row: RunRow): BackupRun {
   return {
     operation: row.operation,
+    vm: row.vm,
+    uuid: row.uuid,
+    host: row.host,
     target: row.target,
     origin: row.origin,
     startedAt: row.started_at,

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test'
 import type {
   BackupList,
   BackupReply,
+  BackupRunList,
   BackupScheduleView,
   CreatedKey,
   OperationReply,
@@ -108,6 +109,14 @@ describe('backups over the API', { timeout: 60_000 }, () => {
     await agent.sync()
     const view = await scheduler.api.get<BackupScheduleView>('/v1/vms/web-1/backup-schedule')
     assert.equal(view.lastRun?.error?.code, 'E_TIMEOUT')
+    const failed = await scheduler.api.get<BackupRunList>('/v1/backup-runs?vm=web-1&failed=true')
+    assert.deepEqual(
+      failed.runs.map(({ operation: id, vm, host, error }) => [id, vm, host, error?.code]),
+      [[operation.id, 'web-1', agent.id, 'E_TIMEOUT']]
+    )
+    const all = await scheduler.api.get<BackupRunList>('/v1/backup-runs?vm=web-1')
+    assert.ok(all.runs.some(({ snapshot, error }) => snapshot !== undefined && error === undefined))
+    assert.equal((await scheduler.api.get<BackupRunList>('/v1/backup-runs?target=nowhere')).runs.length, 0)
   })
 
   it('tells the host the newest backup that is known, and keeps what it found', async () => {

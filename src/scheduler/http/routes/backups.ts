@@ -7,6 +7,8 @@ import {
   BackupQuery,
   BackupReply,
   BackupRequest,
+  BackupRunList,
+  BackupRunQuery,
   BackupScheduleView,
   ExportBackupRequest,
   ListBackupsRequest,
@@ -16,7 +18,7 @@ import {
 } from '../../../protocol/api.ts'
 import { BackupSchedule } from '../../../protocol/backup.ts'
 import { strict, Uuid, VmName } from '../../../protocol/names.ts'
-import { backupView, runView } from '../../views/backup-view.ts'
+import { backupView, runOfVmView, runView } from '../../views/backup-view.ts'
 import { present } from '../../views/operation-view.ts'
 import { assertTier } from '../api-keys.ts'
 import { ask, askOfVm } from '../ask.ts'
@@ -97,6 +99,18 @@ export const backupRoutes = [
     handle: async ({ query: { limit, ...filter } }, { store }) => {
       const { items, more } = await store.backups.list(filter, limit ?? listItemsDefault)
       return { backups: items.map(backupView), more }
+    }
+  }),
+
+  defineRoute('GET /v1/backup-runs', {
+    tier: 'read',
+    summary:
+      'List runs of backups that have ended, the failed ones too, by command or by schedule, newest first',
+    query: BackupRunQuery,
+    reply: BackupRunList,
+    handle: async ({ query: { limit, ...filter } }, { store }) => {
+      const { items, more } = await store.backups.runs(filter, limit ?? listItemsDefault)
+      return { runs: items.map(runOfVmView), more }
     }
   }),
 

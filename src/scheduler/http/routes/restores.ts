@@ -87,7 +87,7 @@ async function existing(store: Store, request: RestoreRequest, { source, known }
 
 async function fresh(store: Store, request: RestoreRequest, { source, target, known }: Chosen) {
   const name = request.name ?? nameOf(request, source, known)
-  await assertFree(store, name)
+  await assertFree(store, name, 'or restore under another name (--as), or put the disks back (--replace)')
   const uuid = randomUUID()
   const was = await store.backups.specificationOf(source)
   const profile = request.profile ?? was?.profile ?? profileUnknown

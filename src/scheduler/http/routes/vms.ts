@@ -164,12 +164,12 @@ export const vmRoutes = [
 ]
 
 /** Throws E_CONFLICT when there is a VM of that name. */
-export async function assertFree(store: Store, name: string): Promise<void> {
+export async function assertFree(store: Store, name: string, way = 'or choose another name'): Promise<void> {
   const taken = await store.vms.find(name)
   if (taken === undefined) return
   throw new HostletError(
     'E_CONFLICT',
-    `a VM named ${name} exists already, on host ${taken.host}. See "hostlet vm show ${name}", or choose another name.`
+    `a VM named ${name} exists already, on host ${taken.host}. See "hostlet vm show ${name}", ${way}.`
   )
 }
 
