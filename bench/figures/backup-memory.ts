@@ -8,7 +8,7 @@ import type { BackupMemory } from '../support/backup-memory.ts'
 import { unitEnvironment } from '../support/unit-environment.ts'
 
 const SIZE_BYTES = 64 * 1024 ** 3
-const TURNS = 3
+const TURNS = 2
 const program = join(import.meta.dirname, '../support/backup-memory.ts')
 
 export const figure: Figure = {

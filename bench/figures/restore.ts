@@ -26,10 +26,10 @@ interface Variant {
 }
 
 const variants: readonly Variant[] = [
-  { what: 'plain', encrypted: false, place: 'memory', pairs: 12 },
-  { what: 'LUKS', encrypted: true, place: 'memory', pairs: 12 },
-  { what: 'plain, from disk to disk', encrypted: false, place: 'disk', pairs: 4 },
-  { what: 'LUKS, from disk to disk', encrypted: true, place: 'disk', pairs: 4 }
+  { what: 'plain', encrypted: false, place: 'memory', pairs: 10 },
+  { what: 'LUKS', encrypted: true, place: 'memory', pairs: 6 },
+  { what: 'plain, from disk to disk', encrypted: false, place: 'disk', pairs: 3 },
+  { what: 'LUKS, from disk to disk', encrypted: true, place: 'disk', pairs: 3 }
 ]
 
 export const figure: Figure = {
