@@ -19,6 +19,8 @@ export interface Outcome {
   readonly quick: boolean
   readonly machine: Machine
   readonly versions: Readonly<Record<string, string>>
+  /** Mean number of programs that wanted to run in the 15 minutes before the end, the figure's own among them. */
+  readonly load?: number
   readonly result: FigureResult | { readonly notRun: string }
 }
 
@@ -46,7 +48,7 @@ export function markdownPage(outcomes: readonly Outcome[]): string {
   return `${[...preamble(outcomes), ...sections].join('\n')}\n`
 }
 
-function sectionBody({ result, date, machine, versions }: Outcome): string[] {
+function sectionBody({ result, date, machine, versions, load }: Outcome): string[] {
   if ('notRun' in result) return [`Not run: ${result.notRun}`]
   return [
     '| what | result | 10th to 90th percentile | target | each side |',
@@ -59,7 +61,7 @@ function sectionBody({ result, date, machine, versions }: Outcome): string[] {
     ),
     '',
     ...result.how.map((sentence) => `- ${sentence}`),
-    `- Measured ${date.slice(0, 10)} on ${describeMachine(machine)}; ${describeVersions(versions)}.`
+    `- Measured ${date.slice(0, 10)} on ${describeMachine(machine)}${load === undefined ? '' : `, load average ${short(load)}`}; ${describeVersions(versions)}.`
   ]
 }
 

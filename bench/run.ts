@@ -2,7 +2,7 @@
 
 import { fork } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { asAgent, type FigureName, figureNames, isFigureName } from './figures.ts'
@@ -81,7 +81,7 @@ interface Context {
 async function outcomeOf(name: FigureName, context: Context): Promise<Outcome> {
   const date = new Date().toISOString()
   const { title, result } = await runApart(name, context.quick)
-  return { id: name, title, date, ...context, result }
+  return { id: name, title, date, ...context, load: loadavg()[2] ?? 0, result }
 }
 
 function runApart(name: FigureName, quick: boolean): Promise<Reply> {
