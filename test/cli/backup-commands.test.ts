@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { BackupList, OperationReply } from '../../src/protocol/api.ts'
+import { BackupList, BackupRunList, OperationReply } from '../../src/protocol/api.ts'
 import type { BackupRecord } from '../../src/protocol/backup.ts'
 import type { CommandClaims } from '../../src/protocol/command.ts'
 import { compile } from '../../src/protocol/validate.ts'
@@ -81,6 +81,29 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
     assert.match(shown.stdout, /^consistency: +as after a power cut$/m)
   })
 
+  it('have a host look into a repository, and name what it cannot use', async () => {
+    const locked = 'cccccccc-3333-4333-8333-333333333333'
+    const { stdout, stderr, claims } = await run(
+      ['backup', 'find', '--host', 'kvm-1', '--target', 'main'],
+      () => ({
+        snapshots: [record()],
+        damaged: [{ uuid, snapshot: snapshot1, fault: 'does not authenticate' }],
+        locked: [locked]
+      })
+    )
+    assert.deepEqual([claims.verb, claims.arguments], ['backup.list', { target: 'main' }])
+    assert.match(stdout, /^Host kvm-1 finds 1 backup of 1 VM in main\./)
+    assert.match(stderr, new RegExp(`cannot be used: backup ${snapshot1} .*does not authenticate`))
+    assert.match(stderr, new RegExp(`no key of host kvm-1 opens the backups of VM ${locked}`))
+  })
+
+  it('take the newest backup of a VM as latest', async () => {
+    const shown = await fleet.hostlet('backup', 'show', 'latest', '--vm', 'web-1')
+    assert.match(shown.stdout, new RegExp(`^backup: +${snapshot1}$`, 'm'))
+    const none = await fleet.hostlet('backup', 'show', 'latest', '--vm', 'nobody')
+    assert.deepEqual([none.status, none.stdout], [4, ''])
+  })
+
   it('verify, and exit with 1 when the backup is bad although the look was done', async () => {
     const words = ['backup', 'verify', snapshot1]
     const found = (outcome: 'good' | 'bad', fault?: string) => () => ({
@@ -102,7 +125,10 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
     const bad = await run([...words, '-o', 'json'], found('bad', 'pack 1 is missing'))
     assert.equal(bad.status, 1)
     assert.equal(compile(OperationReply, 'operation')(JSON.parse(bad.stdout)).operation.state, 'done')
-    assert.match(bad.stderr, /"E_CORRUPT","message":"backup \S+ is bad: pack 1 is missing"/)
+    assert.match(
+      bad.stderr,
+      /"E_CORRUPT","message":"backup \S+ is bad: pack 1 is missing\. Take a whole new one/
+    )
     assert.match((await fleet.hostlet('backup', 'ls')).stdout, / bad \d+\S* ago/)
   })
 
@@ -152,12 +178,30 @@ describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
       keep: { last: 2, daily: 7 }
     })
     const shown = await fleet.hostlet(...words)
-    assert.match(shown.stdout, /^schedule: +every 6h0m$/m)
+    assert.match(shown.stdout, /^schedule: +every 6h$/m)
     assert.match(shown.stdout, /^keeps: +2 last, 7 daily$/m)
     assert.match(shown.stdout, new RegExp(`^ended: +good after \\S+: ${snapshot1}$`, 'm'))
     const off = await run([...words, '--off'], () => ({}))
     assert.equal(off.claims.arguments.schedule, null)
     assert.match((await fleet.hostlet(...words)).stdout, /^schedule: +none set here$/m)
+  })
+
+  it('tell how backups went, the failed ones by themselves', async () => {
+    const words = ['vm', 'backup', 'web-1', '--target', 'main']
+    const ended = fleet.hostlet(...words)
+    const { claims } = await fleet.agent.nextCommand()
+    fleet.agent.acknowledge(claims.id)
+    fleet.agent.fail(claims.id, { code: 'E_UNAVAILABLE', message: 'the repository is away' })
+    const { status, stderr } = await ended
+    assert.equal(status, 7)
+    assert.match(stderr, /E_UNAVAILABLE: vm\.backup web-1 on host kvm-1: the repository is away/)
+    const failed = await fleet.hostlet('backup', 'runs', '--vm', 'web-1', '--failed')
+    const [title, row, ...others] = failed.stdout.trimEnd().split('\n')
+    assert.match(title ?? '', /^TIME +VM +TARGET +HOST +BY +TOOK +BACKUP OR ERROR$/)
+    assert.match(row ?? '', /web-1 +main +kvm-1 +command .*E_UNAVAILABLE: the repository is away$/)
+    assert.deepEqual(others, [])
+    const all = await fleet.hostlet('backup', 'runs', '-o', 'json')
+    assert.ok(compile(BackupRunList, 'list')(JSON.parse(all.stdout)).runs.length >= 1)
   })
 
   it('prune and export', async () => {

@@ -74,7 +74,10 @@ describe('operations', () => {
     const { status, stdout, stderr } = await ended
     assert.equal(status, 8)
     assert.equal(stdout, '')
-    assert.match(stderr, /^error E_TIMEOUT: vm.provision web-2 on host kvm-1: VM web-2 did not become ready\nnext: look before trying again/m)
+    assert.match(
+      stderr,
+      /^error E_TIMEOUT: vm.provision web-2 on host kvm-1: VM web-2 did not become ready\nnext: look before trying again/m
+    )
     const waited = await fleet.hostlet('op', 'wait', claims.id, '-o', 'json')
     assert.equal(waited.status, 8)
     assert.equal(readOperation(JSON.parse(waited.stdout)).operation.state, 'failed')

@@ -123,7 +123,7 @@ function fields(
     ['quiesce', schedule?.quiesce],
     ['limit', schedule?.limits?.bytesPerSecond && formatRate(schedule.limits.bytesPerSecond)],
     ['last run', lastRun === undefined ? 'never' : formatTime(lastRun.startedAt)],
-    ['target of it', lastRun?.target === schedule?.target ? undefined : lastRun?.target],
+    ['last target', lastRun?.target === schedule?.target ? undefined : lastRun?.target],
     ['ended', lastRun && runText(lastRun)],
     ['next', schedule === null ? undefined : nextText(lastRun?.nextAt, nowMs)]
   ].map(([key, value]) => [String(key), value === undefined ? undefined : String(value)] as const)

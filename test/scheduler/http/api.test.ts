@@ -332,8 +332,10 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
       specification: specification(),
       host: agent.id
     })
+    const timers = lone.clock.pending
     const waiting = lone.api.failure({ path: `/v1/operations/${operation.id}/wait?timeoutMs=60000` })
-    await lone.api.get('/v1/status')
+    // Requests have connections of their own and overtake each other: it waits once it has set its timer.
+    while (lone.clock.pending === timers) await lone.api.get('/v1/status')
     await lone.stop()
     assert.equal((await waiting).code, 'E_UNAVAILABLE')
   })
