@@ -19,7 +19,7 @@ const run = promisify(execFile)
 const roles = ['root', 'data'] as const
 const mebibyte = 1024 ** 2
 
-describe('backups of many moments', { skip: await cannotProvision(), timeout: 300_000 }, () => {
+describe('backups of many moments', { skip: await cannotProvision(), timeout: 600_000 }, () => {
   let agent: BackupAgent
   let guest: { vm: string; uuid: string; address: string }
   let taken: BackupRecord[] = []

@@ -23,7 +23,7 @@ const disks = {
 type Role = keyof typeof disks
 const roles = Object.keys(disks) as Role[]
 
-describe('backups of encrypted disks', { skip: await cannotProvision(), timeout: 300_000 }, () => {
+describe('backups of encrypted disks', { skip: await cannotProvision(), timeout: 600_000 }, () => {
   let agent: BackupAgent
   let guest: { vm: string; uuid: string; address: string }
   /** Of the test itself: no place where the agent, libvirt or QEMU leave anything. */

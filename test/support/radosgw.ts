@@ -33,6 +33,13 @@ export interface Radosgw extends AsyncDisposable {
   readonly endpoint: string
   readonly port: number
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
+  /** Kills the gateway; what it stores stays. */
+  kill(): Promise<void>
+  /** After `kill`. Resolves when it accepts connections. */
+  restart(): Promise<void>
+  /** It stands still, and its clients wait; until `goOn`. */
+  freeze(): void
+  goOn(): void
 }
 
 /**
@@ -52,13 +59,27 @@ export async function startRadosgw(): Promise<Radosgw> {
     const files = await prepare(directory, { monitorPort, port })
     daemons.push(daemon(files, 'ceph-mon', ['-i', 'a']), daemon(files, 'ceph-osd', ['-i', '0']))
     await addUser(files, credentials)
-    daemons.push(daemon(files, 'radosgw', ['-n', 'client.rgw']))
+    let gateway = daemon(files, 'radosgw', ['-n', 'client.rgw'])
+    daemons.push(gateway)
     await listening(port)
+    return {
+      endpoint: `http://127.0.0.1:${port}`,
+      port,
+      credentials,
+      kill: () => end(gateway),
+      restart: async () => {
+        gateway = daemon(files, 'radosgw', ['-n', 'client.rgw'])
+        daemons.push(gateway)
+        await listening(port)
+      },
+      freeze: () => void gateway.kill('SIGSTOP'),
+      goOn: () => void gateway.kill('SIGCONT'),
+      [Symbol.asyncDispose]: stop
+    }
   } catch (error) {
     await stop()
     throw error
   }
-  return { endpoint: `http://127.0.0.1:${port}`, port, credentials, [Symbol.asyncDispose]: stop }
 }
 
 interface Files {
