@@ -131,7 +131,7 @@ test('every snapshot of a random history is read back as the disk was', async ()
       await model.backUp('changed', {})
       model.check()
     }),
-    { numRuns: 40 }
+    { numRuns: 20 }
   )
 })
 
@@ -158,7 +158,7 @@ test('a backup of a disk that did not change keeps the root, reads nothing and s
       assert.ok(sameReference(compared.backup.root, before.backup.root))
       assert.equal(compared.storedBytes, 0, 'all is read, nothing is stored')
     }),
-    { numRuns: 15 }
+    { numRuns: 8 }
   )
 })
 

@@ -169,7 +169,7 @@ test('trees of any height hold what the disk held, at every backup of a random h
       await history.backUp('changed')
       history.check()
     }),
-    { numRuns: 60 }
+    { numRuns: 25 }
   )
 })
 
