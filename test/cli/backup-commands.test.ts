@@ -13,7 +13,7 @@ import type { Ended } from './program.ts'
 const digest = 'a'.repeat(64)
 const image = ['--image', 'https://images.example.org/a.qcow2', '--sha256', digest]
 
-describe('backup commands through the scheduler', { timeout: 120_000 }, () => {
+describe('backup commands through the scheduler', { timeout: 300_000 }, () => {
   let fleet: TestFleet
   let uuid = ''
   before(async () => {
