@@ -152,5 +152,13 @@ function diskToBackUp(
   const before = parent?.body.disks.find((disk) => disk.role === role)
   if (before === undefined) return { role, source, parent: null, tracking: 'all' }
   const tracking = plan.kind === 'incremental' ? 'changed' : 'compare'
-  return { role, source, parent: before.root, parentSizeBytes: before.sizeBytes, tracking }
+  const { root, sizeBytes, allocatedBytes } = before
+  return {
+    role,
+    source,
+    parent: root,
+    parentSizeBytes: sizeBytes,
+    parentAllocatedBytes: allocatedBytes,
+    tracking
+  }
 }

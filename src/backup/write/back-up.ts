@@ -2,8 +2,8 @@
 
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
-import type { DiskSource } from '../disk.ts'
-import { type NodeReference, treeLevels } from '../format/node.ts'
+import { blockBytes, type DiskSource } from '../disk.ts'
+import { blocksOf, type NodeReference, treeLevels } from '../format/node.ts'
 import type { ObjectStore } from '../repository/store.ts'
 import { defaultWorkers, workersMax } from '../workers/pool.ts'
 import { DiskPass } from './disk-pass.ts'
@@ -21,6 +21,8 @@ export interface DiskToBackUp {
   readonly parent: NodeReference | null
   /** Size of the disk in the parent; that of the source where it is not given. */
   readonly parentSizeBytes?: number | undefined
+  /** `allocatedBytes` of the disk in the parent, from which that of this backup follows; where it is not given, an upper bound does. */
+  readonly parentAllocatedBytes?: number | undefined
   readonly tracking: Tracking
 }
 
@@ -29,7 +31,7 @@ export interface DiskBackup {
   readonly sizeBytes: number
   readonly root: NodeReference | null
   readonly levels: number
-  /** Bytes that the source does not call zeros. */
+  /** Blocks that are not all zeros, in bytes; an upper bound where a disk shrank, or nothing is known of its parent. */
   readonly allocatedBytes: number
   readonly readBytes: number
 }
@@ -103,15 +105,16 @@ interface PlannedDisk extends DiskToBackUp {
 
 async function backUpDisk(
   engine: BackupEngine,
-  { role, source, parent, parentSizeBytes, tracking, plan }: PlannedDisk,
+  { role, source, parent, parentSizeBytes, parentAllocatedBytes, tracking, plan }: PlannedDisk,
   onRead: (bytes: number) => void
 ): Promise<DiskBackup> {
   const { sizeBytes } = source
   let readBytes = 0
+  const compared = tracking === 'all' ? null : parent
   const pass = new DiskPass({
     engine,
     source,
-    root: tracking === 'all' ? null : parent,
+    root: compared,
     parentSizeBytes,
     onRead: (bytes) => {
       readBytes += bytes
@@ -119,14 +122,19 @@ async function backUpDisk(
     }
   })
   const root = await pass.run(plan.runs)
+  const blocksBefore = compared === null ? 0 : blocksOf(parentAllocatedBytes ?? parentSizeBytes)
   return {
     role,
     sizeBytes,
     root,
     levels: treeLevels(sizeBytes),
-    allocatedBytes: plan.allocatedBytes(),
+    allocatedBytes: between(0, (blocksBefore + pass.blocksGained) * blockBytes, sizeBytes),
     readBytes
   }
+}
+
+function between(least: number, value: number, most: number): number {
+  return Math.min(Math.max(least, value), most)
 }
 
 function checkOptions({ disks, compressionLevel, workers = 1 }: BackUpOptions): void {

@@ -38,6 +38,7 @@ export class DiskPass {
   readonly #cut: CutOptions
   readonly #parts: Part[] = []
   readonly #spares = new SpareLeaves()
+  #blocksGained = 0
   #job: LeafJob | undefined
   #batch: { readonly buffer: ArrayBuffer; readonly blocks: BatchBlock[] } | undefined
 
@@ -53,6 +54,11 @@ export class DiskPass {
     const store: TreeBuilderOptions['store'] = (node, same) => nodes.store(node, same)
     this.#builder = new TreeBuilder({ sizeBytes, parentSizeBytes, parent: this.#parent, store })
     this.#cut = { blocks: blocksOf(sizeBytes), keepsEnd: blocksOf(parentSizeBytes) <= blocksOf(sizeBytes) }
+  }
+
+  /** Blocks that the tree refers to beyond those of the parent's; negative where it refers to fewer. Complete after `run`. */
+  get blocksGained(): number {
+    return this.#blocksGained
   }
 
   /** The root of the disk's tree. It is durable, as all below it, once the engine has finished. */
@@ -128,9 +134,16 @@ export class DiskPass {
       if (!part.complete) this.#flush()
       await untilAborted(part.whenComplete, this.#engine.signal)
       const leaf = await part.leaf()
+      const before = await part.parent
+      this.#blocksGained += leaf.count - (before?.count ?? 0)
       await this.#builder.addLeaf(part.index, leaf)
-      for (const spare of [leaf, await part.parent]) if (spare !== null) this.#spares.give(spare)
-    } else if (part !== undefined) await this.#builder.addLeaves(part.first, part.count, part.action)
+      for (const spare of [leaf, before]) if (spare !== null) this.#spares.give(spare)
+    } else if (part !== undefined) await this.#addLeaves(part)
     this.#parts.shift()
+  }
+
+  async #addLeaves({ first, count, action }: Piece & { readonly kind: 'leaves' }): Promise<void> {
+    if (action === 'zero') this.#blocksGained -= await this.#parent.blocksOfLeaves(first, count)
+    await this.#builder.addLeaves(first, count, action)
   }
 }

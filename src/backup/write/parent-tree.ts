@@ -40,6 +40,14 @@ export class ParentTree {
     return this.#load(0, index, makeLeaf)
   }
 
+  /** Blocks that these leaves refer to. Loads each of them that is not all zeros. */
+  async blocksOfLeaves(first: number, count: number): Promise<number> {
+    if (this.empty) return 0
+    let blocks = 0
+    for (let index = first; index < first + count; index++) blocks += (await this.leaf(index))?.count ?? 0
+    return blocks
+  }
+
   async #load(level: number, index: number, makeNode?: () => TreeNode): Promise<TreeNode | null> {
     const reference = await this.referenceAt(level, index)
     return reference === null ? null : this.#loader.load(reference, level, makeNode?.())

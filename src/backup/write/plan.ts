@@ -1,6 +1,6 @@
 // The plan of a disk, made before anything is read, so that it is known how much will be.
 
-import { blockBytes, type DiskSource, type Extent } from '../disk.ts'
+import { blockBytes, type DiskSource } from '../disk.ts'
 import { planRuns, type Run, type Tracking } from './runs.ts'
 
 /** Runs of a disk that are kept in memory. A disk of more pieces is planned further while it is read. */
@@ -18,8 +18,6 @@ export interface DiskPlan {
   readonly runs: AsyncIterable<Run>
   /** Bytes to be read, as far as the plan goes, and all the rest of the disk beyond that. */
   readonly readBytes: number
-  /** Bytes that the source does not call zeros. Complete when the runs were gone through. */
-  allocatedBytes(): number
 }
 
 export async function planDisk({
@@ -29,12 +27,7 @@ export async function planDisk({
   signal
 }: PlanOptions): Promise<DiskPlan> {
   const { sizeBytes } = source
-  const counted = { allocatedBytes: 0 }
-  const runs = planRuns(counting(source.extents({ signal }), counted), {
-    sizeBytes,
-    tracking,
-    parentSizeBytes
-  })
+  const runs = planRuns(source.extents({ signal }), { sizeBytes, tracking, parentSizeBytes })
   const ahead: Run[] = []
   let readBytes = 0
   let end = 0
@@ -48,15 +41,7 @@ export async function planDisk({
   }
   return {
     runs: chain(ahead, runs),
-    readBytes: readBytes + (sizeBytes - end),
-    allocatedBytes: () => counted.allocatedBytes
-  }
-}
-
-async function* counting(extents: AsyncIterable<Extent>, counted: { allocatedBytes: number }) {
-  for await (const extent of extents) {
-    if (!extent.zero) counted.allocatedBytes += extent.length
-    yield extent
+    readBytes: readBytes + (sizeBytes - end)
   }
 }
 

@@ -23,6 +23,8 @@ export class MemoryDisk {
     this.bytes.copy(bytes)
     const dirty = new Uint8Array(Math.ceil(sizeBytes / blockBytes))
     dirty.set(this.dirty.subarray(0, dirty.length))
+    // What is new reads as zeros, whatever was there before the disk became smaller.
+    if (sizeBytes > this.bytes.length) dirty.fill(1, Math.floor(this.bytes.length / blockBytes))
     this.bytes = bytes
     this.dirty = dirty
   }

@@ -70,6 +70,8 @@ class History {
   readonly store = new MemoryStore()
   readonly disk: MemoryDisk
   readonly snapshots: Snapshot[] = []
+  /** Since when the tree may count blocks that a smaller disk has lost. */
+  #shrank = false
 
   constructor(sizeBytes: number) {
     this.disk = new MemoryDisk(sizeBytes)
@@ -77,8 +79,19 @@ class History {
 
   async apply(step: Step): Promise<void> {
     if (step.do === 'write') this.#write(step)
-    else if (step.do === 'resize') this.disk.resize(step.blocks * blockBytes + step.bytes)
+    else if (step.do === 'resize') this.#resize(step.blocks * blockBytes + step.bytes)
     else await this.backUp(step.tracking, step.source)
+  }
+
+  #resize(sizeBytes: number): void {
+    this.#shrank ||= sizeBytes < this.disk.bytes.length
+    this.disk.resize(sizeBytes)
+  }
+
+  #checkAllocated({ allocatedBytes }: DiskBackup): void {
+    const exact = allocatedBytesOf(this.disk.bytes)
+    if (this.#shrank) assert.ok(allocatedBytes >= exact && allocatedBytes <= this.disk.bytes.length)
+    else assert.equal(allocatedBytes, exact)
   }
 
   #write({ at, blocks, fill }: Step & { do: 'write' }): void {
@@ -93,10 +106,11 @@ class History {
     const source = new MemorySource(this.disk, options)
     const parent = last?.backup.root ?? null
     const parentSizeBytes = last?.backup.sizeBytes
+    const parentAllocatedBytes = last?.backup.allocatedBytes
     const role = 'root'
-    const disks = [
-      { role, source, parent, parentSizeBytes, tracking: last === undefined ? 'all' : tracking } as const
-    ]
+    const actual = last === undefined ? 'all' : tracking
+    if (actual === 'all') this.#shrank = false
+    const disks = [{ role, source, parent, parentSizeBytes, parentAllocatedBytes, tracking: actual } as const]
     const onProgress = () => undefined
     const shared = {
       store: this.store,
@@ -110,6 +124,7 @@ class History {
     const result = await backUpDisks({ ...shared, disks, onProgress })
     const [backup] = result.disks
     assert.ok(backup !== undefined)
+    this.#checkAllocated(backup)
     this.snapshots.push({ backup, bytes: Buffer.from(this.disk.bytes) })
     this.disk.clean()
     return { ...result, backup, source }
@@ -120,6 +135,13 @@ class History {
     for (const { backup, bytes } of this.snapshots)
       assert.ok(reader.disk(backup).equals(bytes), 'a snapshot as the disk was')
   }
+}
+
+function allocatedBytesOf(bytes: Buffer): number {
+  let blocks = 0
+  for (let at = 0; at < bytes.length; at += blockBytes)
+    if (bytes.subarray(at, at + blockBytes).some((byte) => byte !== 0)) blocks++
+  return Math.min(blocks * blockBytes, bytes.length)
 }
 
 test('every snapshot of a random history is read back as the disk was', async () => {
