@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
 import type { BackupJob } from '../../src/agent/host/backup-port.ts'
 import type { Host } from '../../src/agent/host/host.ts'
@@ -73,6 +74,19 @@ describe('freezing a guest for its backup', { skip: await cannotProvision(), tim
     assert.equal(job.consistency, 'crash')
     assert.match(job.freezeFault ?? '', /no guest agent/)
     await job.end({ ...wait(), keepCheckpoint: false })
+  })
+
+  it('ends at once with a guest that shuts down by itself', async () => {
+    const { name } = vmOf('hanging')
+    const job = await begin(name, { snapshot: 'goodbye' })
+    const lost = once(job.signal, 'abort', wait())
+    await fixture.hypervisor.pressPowerButton(name, wait())
+    await lost
+    assert.match(String(job.signal.reason), /VM .* (shut down|stopped) during its backup/)
+    await job.end({ ...wait(), keepCheckpoint: false })
+    const { signal } = wait()
+    while ((await fixture.hypervisor.findVm(name, { signal }))?.state !== 'stopped')
+      await systemClock.sleep(200, signal)
   })
 
   async function provision(kind: string, changes: Partial<VmSpecification>): Promise<void> {

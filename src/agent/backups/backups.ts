@@ -75,6 +75,10 @@ export function backupPartsInMemory(): BackupParts {
       dropCheckpoint: (uuid, target) => {
         const known = good.get(uuid)?.get(target)
         if (known !== undefined) good.get(uuid)?.set(target, { ...known, checkpoint: null })
+      },
+      noteDamage: (uuid, target, damage) => {
+        const known = good.get(uuid)?.get(target)
+        if (known !== undefined) good.get(uuid)?.set(target, { ...known, damage })
       }
     }
   }

@@ -7,6 +7,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { BackupVerifyResult, PruneResult, Retention, Verification } from '../../protocol/backup.ts'
 import type { Operation } from '../operations/verb.ts'
 import type { Catalog, SnapshotQuery } from './catalog.ts'
+import type { GoodBackups } from './records.ts'
 import type { Repositories } from './repositories.ts'
 import { ratioOf, transferMeter } from './transfer-meter.ts'
 
@@ -16,6 +17,7 @@ export const faultsToldMax = 64
 export interface MaintenanceOptions {
   readonly repositories: Repositories
   readonly catalog: Catalog
+  readonly good: Pick<GoodBackups, 'noteDamage'>
   readonly clock: Clock
   readonly workers?: number | undefined
 }
@@ -35,7 +37,7 @@ export class Maintenance {
 
   /** Reads every block of a snapshot. What is wrong with its data is an answer; throws when there is nothing to look at. */
   async verify(query: SnapshotQuery, { signal, progress, log }: Watched): Promise<Looked> {
-    const { catalog, clock, workers } = this.#options
+    const { catalog, good, clock, workers } = this.#options
     await using looked = await catalog.find(query, { signal })
     const { repository, vault, found: snapshot, freshness } = looked
     const meter = transferMeter(clock)
@@ -52,8 +54,10 @@ export class Maintenance {
     })
     const faults = report.faults.slice(0, faultsToldMax).map(({ message }) => message.slice(0, 4_096))
     const [fault] = faults
-    if (fault !== undefined)
+    if (fault !== undefined) {
       log.error({ snapshot: snapshot.id, faults: report.faultCount, fault }, 'backup is damaged')
+      good.noteDamage(query.source, query.target, { snapshot: snapshot.id, fault })
+    }
     return {
       snapshot: snapshot.id,
       source: query.source,

@@ -40,6 +40,10 @@ export function planBackup(input: PlanInput): BackupPlan {
   const { mode, last, damaged, checkpoints, good } = input
   if (mode === 'full') return { kind: 'full', parent: false, since: null }
   if (last === undefined) return first(damaged)
+  if (good?.damage !== undefined)
+    return anew(
+      `a verification found stored data damaged, in snapshot ${good.damage.snapshot}: ${good.damage.fault}`
+    )
   const since = last.checkpoint
   const reason = unknownChange(input, last)
   if (reason !== undefined || since === undefined) return fallback(reason ?? 'it has no checkpoint')

@@ -20,6 +20,13 @@ export interface GoodBackup {
   readonly at: number
   /** The checkpoint made with it, from which the next one may go on; null when there is none, or it is of no use any more. */
   readonly checkpoint: { readonly name: string; readonly xml: string } | null
+  /** What a verification found wrong with stored data since the last full backup: later snapshots may refer to it too. */
+  readonly damage?: Damage
+}
+
+export interface Damage {
+  readonly snapshot: string
+  readonly fault: string
 }
 
 /** How backups of a VM to a repository have gone. */
@@ -47,6 +54,8 @@ export interface GoodBackups {
   allGood(uuid: string): ReadonlyMap<string, GoodBackup>
   /** The checkpoint is gone or of no use; the snapshot is still known. */
   dropCheckpoint(uuid: string, target: string): void
+  /** Stored data is damaged: the next backup is to be full. No effect where no good backup is known. */
+  noteDamage(uuid: string, target: string, damage: Damage): void
 }
 
 export class BackupRecords implements GoodBackups {
@@ -69,19 +78,34 @@ export class BackupRecords implements GoodBackups {
     return row && goodOf(row)
   }
 
-  keepGood(uuid: string, target: string, { snapshot, sequence, at, checkpoint }: GoodBackup): void {
+  keepGood(uuid: string, target: string, good: GoodBackup): void {
+    const { snapshot, sequence, at, checkpoint, damage } = good
     this.#database.run(
-      `INSERT INTO backup_good (uuid, target, snapshot, sequence, at, checkpoint, checkpoint_xml)
-         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uuid, target) DO UPDATE SET snapshot = excluded.snapshot,
+      `INSERT INTO backup_good
+           (uuid, target, snapshot, sequence, at, checkpoint, checkpoint_xml, damaged_snapshot, damage)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uuid, target) DO UPDATE SET snapshot = excluded.snapshot,
            sequence = excluded.sequence, at = excluded.at, checkpoint = excluded.checkpoint,
-           checkpoint_xml = excluded.checkpoint_xml`,
+           checkpoint_xml = excluded.checkpoint_xml, damaged_snapshot = excluded.damaged_snapshot,
+           damage = excluded.damage`,
       uuid,
       target,
       snapshot,
       sequence,
       at,
       checkpoint?.name ?? null,
-      checkpoint?.xml ?? null
+      checkpoint?.xml ?? null,
+      damage?.snapshot ?? null,
+      damage?.fault ?? null
+    )
+  }
+
+  noteDamage(uuid: string, target: string, { snapshot, fault }: Damage): void {
+    this.#database.run(
+      'UPDATE backup_good SET damaged_snapshot = ?, damage = ? WHERE uuid = ? AND target = ?',
+      snapshot,
+      fault,
+      uuid,
+      target
     )
   }
 
@@ -223,12 +247,13 @@ export class BackupRecords implements GoodBackups {
 }
 
 function goodOf(row: Row): GoodBackup {
-  const { checkpoint: name, checkpoint_xml: xml } = row
+  const { checkpoint: name, checkpoint_xml: xml, damaged_snapshot: damaged, damage: fault } = row
   return {
     snapshot: String(row.snapshot),
     sequence: Number(row.sequence),
     at: Number(row.at),
-    checkpoint: name === null || xml === null ? null : { name: String(name), xml: String(xml) }
+    checkpoint: name === null || xml === null ? null : { name: String(name), xml: String(xml) },
+    ...(damaged !== null && fault !== null && { damage: { snapshot: String(damaged), fault: String(fault) } })
   }
 }
 

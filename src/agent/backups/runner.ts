@@ -289,13 +289,16 @@ export class BackupRunner {
   }
 
   /** The snapshot exists: remembers it, and lets go of older checkpoints. Nothing of this can fail the backup any more. */
-  async #keep({ order, record, log }: Run, { sequence, at }: ManifestBody, xml: string): Promise<void> {
+  async #keep({ order, record, log }: Run, { sequence, at, kind }: ManifestBody, xml: string): Promise<void> {
     const { good, hypervisor, clock } = this.#options
     const { name: vm, uuid } = record.specification
     const checkpoint = { name: checkpointName(order.target, order.snapshot), xml }
     this.#uncertain.delete(order.snapshot)
     try {
-      good.keepGood(uuid, order.target, { snapshot: order.snapshot, sequence, at, checkpoint })
+      // A full backup refers to nothing that was stored before it.
+      const damage = kind === 'full' ? undefined : good.lastGood(uuid, order.target)?.damage
+      const { snapshot, target } = order
+      good.keepGood(uuid, target, { snapshot, sequence, at, checkpoint, ...(damage && { damage }) })
     } catch (error) {
       log.error({ error }, 'the backup could not be remembered')
     }

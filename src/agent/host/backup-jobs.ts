@@ -100,8 +100,17 @@ export class BackupJobs {
   }
 
   note({ name, kind }: DomainEvent): void {
-    if (kind !== 'stopped' && kind !== 'crashed') return
-    this.#running.get(name)?.lose(new HostletError('E_UNAVAILABLE', `VM ${name} stopped during its backup`))
+    // libvirt holds a guest that shuts down by itself for as long as our job runs.
+    if (kind !== 'stopped' && kind !== 'crashed' && kind !== 'shutdown') return
+    const did = kind === 'shutdown' ? 'shut down' : 'stopped'
+    this.#running
+      .get(name)
+      ?.lose(
+        new HostletError(
+          'E_UNAVAILABLE',
+          `VM ${name} ${did} during its backup, which ended with it. Back it up again, off or running.`
+        )
+      )
   }
 
   noteStatus(status: HypervisorStatus): void {

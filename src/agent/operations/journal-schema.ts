@@ -65,7 +65,9 @@ const migrations: readonly string[] = [
      uuid TEXT PRIMARY KEY,
      schedule TEXT NOT NULL,
      since INTEGER NOT NULL
-   ) STRICT, WITHOUT ROWID;`
+   ) STRICT, WITHOUT ROWID;`,
+  `ALTER TABLE backup_good ADD COLUMN damaged_snapshot TEXT;
+   ALTER TABLE backup_good ADD COLUMN damage TEXT;`
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

@@ -41,6 +41,12 @@ describe('the plan of a backup', () => {
       assert.deepEqual(plan(changes), { kind: 'full', parent: false, since: null })
   })
 
+  it('is full, with the reason, once a verification has found damage', () => {
+    const { kind, parent, since, reason } = plan({ good: { ...good, damage: { snapshot, fault: 'pack x' } } })
+    assert.deepEqual([kind, parent, since], ['full', false, null])
+    assert.match(reason ?? '', /found stored data damaged, in snapshot 0b54.*pack x/)
+  })
+
   const reasons: readonly (readonly [string, Partial<PlanInput>, RegExp])[] = [
     ['another host made the last snapshot', { host: 'host-2' }, /made by host host-1/],
     ['the last snapshot has no checkpoint', { last: { ...last, checkpoint: undefined } }, /no checkpoint/],

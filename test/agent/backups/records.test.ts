@@ -129,6 +129,11 @@ describe('what is known of a VM', () => {
     rig.records.dropCheckpoint(vmUuid, 'vault')
     assert.deepEqual(rig.records.lastGood(vmUuid, 'vault'), { ...good, checkpoint: null })
     assert.equal(rig.records.lastGood(randomUUID(), 'vault'), undefined)
+    const damage = { snapshot: good.snapshot, fault: 'pack x is missing' }
+    rig.records.noteDamage(vmUuid, 'vault', damage)
+    assert.deepEqual(rig.records.lastGood(vmUuid, 'vault'), { ...good, checkpoint: null, damage })
+    rig.records.keepGood(vmUuid, 'vault', good)
+    assert.deepEqual(rig.records.lastGood(vmUuid, 'vault'), good)
   })
 
   it('is since when it has its schedule: anew with another one, or after it had none', async () => {

@@ -217,6 +217,18 @@ describe('backup.verify', () => {
       assert.match(faults[0] ?? '', /packs\//, spoil.name)
     }
   })
+
+  it('has the next backup be full once something is damaged, and those after it go on from that', async () => {
+    await using host = await makeBackupBench()
+    await backUp(host)
+    flipBit(host)
+    assert.equal((await verify(host)).verification.outcome, 'bad')
+    const { record } = await backUp(host)
+    assert.equal(record.kind, 'full')
+    assert.match(record.reason ?? '', /verification found stored data damaged/)
+    assert.equal((await verify(host)).verification.outcome, 'good')
+    assert.equal((await backUp(host)).record.kind, 'incremental')
+  })
 })
 
 describe('backup.list', () => {
