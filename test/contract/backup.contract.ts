@@ -176,6 +176,18 @@ function tests(ask: Ask): void {
     await hypervisor.annotate(name, { wanted: 'stopped' }, wait())
   })
 
+  it('leaves a VM off whose guest had shut itself down, although it was wanted to run', async () => {
+    const { subject, name } = ask()
+    const { hypervisor } = subject
+    await hypervisor.cutPower(name, wait())
+    await hypervisor.annotate(name, { wanted: 'running' }, wait())
+    const job = await begin(ask(), { snapshot: 's11', checkpoint: 'c11' })
+    await job.end({ ...wait(), keepCheckpoint: false })
+    assert.equal((await hypervisor.findVm(name, wait()))?.state, 'stopped')
+    await hypervisor.annotate(name, { wanted: 'stopped' }, wait())
+    await hypervisor.start(name, wait())
+  })
+
   it('clears what is no longer wanted, and nothing else', async () => {
     const { subject, name } = ask()
     const { hypervisor } = subject

@@ -6,7 +6,7 @@ import type { ConnectionRole } from './connections.ts'
 import type { Domains } from './domains.ts'
 import type { Wait } from './hypervisor.ts'
 import { attempt } from './libvirt-errors.ts'
-import { clearMark, isMarked, setMark } from './pause-mark.ts'
+import { clearMark, type PauseMark, readMark, setMark } from './pause-mark.ts'
 
 export interface BackupPausesOptions {
   readonly connection: (role: ConnectionRole) => Connection
@@ -29,7 +29,7 @@ export class BackupPauses {
   /** One that stands paused for a backup runs from then on. */
   async start(name: string, wait: Wait): Promise<void> {
     await using _held = await this.#lock.acquire(name, wait.signal)
-    if (await this.#stands(name, wait)) await this.#resume(name, wait)
+    if ((await this.#markOf(name, wait)) !== undefined) await this.#resume(name, wait)
     else await this.#options.domains.start(name, wait)
   }
 
@@ -40,7 +40,7 @@ export class BackupPauses {
     const state = await domains.stateOf(domain, `start VM ${name} paused`, wait)
     if (state !== domainState.shutOff && state !== domainState.crashed) return
     await activateNetwork(metadata.placement.network, wait)
-    await setMark(this.#control, domain, wait)
+    await setMark(this.#control, domain, metadata.wanted, wait)
     try {
       await domains.start(name, wait, domainCreateFlag.paused)
     } catch (error) {
@@ -56,28 +56,32 @@ export class BackupPauses {
     if (state === domainState.paused) await this.#resume(name, wait)
   }
 
-  /** Has a VM that stands paused for a backup run, if it should by now, or be off again. False when it does not stand so. */
+  /**
+   * Has a VM that stands paused for a backup be off again, or run where that was asked for meanwhile; one whose guest had
+   * shut itself down stays off. False when it does not stand so.
+   */
   async settle(name: string, wait: Wait): Promise<boolean> {
     await using _held = await this.#lock.acquire(name, wait.signal)
     const { domains } = this.#options
     const { domain, metadata } = await domains.require(name, wait)
-    const stands = await this.#stands(name, wait)
-    if (stands && metadata.wanted === 'running') await this.#resume(name, wait)
-    else if (stands) await domains.cutPower(name, wait)
+    const mark = await this.#markOf(name, wait)
+    if (mark === 'stopped' && metadata.wanted === 'running') await this.#resume(name, wait)
+    else if (mark !== undefined) await domains.cutPower(name, wait)
     // Also what a start that never came about left in the definition.
     await clearMark(this.#control, domain, wait)
-    return stands
+    return mark !== undefined
   }
 
   get #control(): Connection {
     return this.#options.connection('control')
   }
 
-  async #stands(name: string, wait: Wait): Promise<boolean> {
+  /** Of a machine that stands paused for a backup. */
+  async #markOf(name: string, wait: Wait): Promise<PauseMark | undefined> {
     const { domains } = this.#options
     const { domain } = await domains.require(name, wait)
     const state = await domains.stateOf(domain, `look at VM ${name}`, wait)
-    return state === domainState.paused && (await isMarked(this.#control, domain, wait))
+    return state === domainState.paused ? await readMark(this.#control, domain, wait) : undefined
   }
 
   async #resume(name: string, wait: Wait): Promise<void> {

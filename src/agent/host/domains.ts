@@ -35,7 +35,7 @@ import { backupReason, type VmChange, type VmDefinition, type VmRecord, type Wai
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
 import { changed, isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
-import { isMarked } from './pause-mark.ts'
+import { readMark } from './pause-mark.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 import { renderXml } from './xml.ts'
 
@@ -247,7 +247,7 @@ export class Domains {
     if (look?.kind !== 'ours') return undefined
     const state = await this.#stateWords(domain, wait)
     if (state === undefined) return undefined
-    const forBackup = state.state === 'paused' && (await isMarked(this.#control, domain, wait))
+    const forBackup = state.state === 'paused' && (await readMark(this.#control, domain, wait)) !== undefined
     const reason = forBackup ? backupReason : state.reason
     return { ...look.metadata, state: state.state, reason, run: runOf(domain) }
   }

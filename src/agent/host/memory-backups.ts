@@ -11,6 +11,7 @@ import { find, readXml } from './xml-read.ts'
 
 export interface MemoryMachine {
   readonly definition: VmDefinition
+  readonly wantedAtStart?: VmDefinition['wanted']
   readonly state: VmRecord['state']
   readonly reason: string
 }
@@ -173,11 +174,11 @@ export class MemoryBackups {
     this.#leavePaused(vm)
   }
 
-  /** Off again, unless it should run by now. */
+  /** Off again, unless it was asked to run meanwhile. */
   #leavePaused(vm: string): boolean {
-    const { state, reason, definition } = this.#machines.require(vm)
+    const { state, reason, definition, wantedAtStart } = this.#machines.require(vm)
     if (state !== 'paused' || reason !== 'backup') return false
-    if (definition.wanted === 'running') this.#machines.resume(vm)
+    if (definition.wanted === 'running' && wantedAtStart === 'stopped') this.#machines.resume(vm)
     else this.#machines.cutPower(vm)
     return true
   }

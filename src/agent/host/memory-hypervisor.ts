@@ -38,6 +38,8 @@ interface MemoryVm {
   state: VmRecord['state']
   reason: string
   run: number | null
+  /** What it was wanted to be when it was last switched on. */
+  wantedAtStart?: VmDefinition['wanted']
 }
 
 type Operations =
@@ -364,7 +366,7 @@ export class MemoryHypervisor implements Hypervisor {
         throw new HostletError('E_LIBVIRT', `start VM ${name}: cannot access storage file ${disk}`)
     }
     const reason = state === 'running' ? 'booted' : backupReason
-    Object.assign(vm, { state, reason, run: ++this.#runs })
+    Object.assign(vm, { state, reason, run: ++this.#runs, wantedAtStart: vm.definition.wanted })
     this.#emit(name, specification.uuid, 'started', 'booted')
     if (state === 'running') this.#takeLease(vm)
   }

@@ -9,33 +9,47 @@ import {
   metadataType,
   modificationImpact
 } from 'node-libvirt'
-import type { Wait } from './hypervisor.ts'
+import type { VmDefinition, Wait } from './hypervisor.ts'
 import { attempt, isAnswer } from './libvirt-errors.ts'
 import { pauseNamespace, pausePrefix } from './names.ts'
 import { element, renderXml } from './xml.ts'
+import { readXml } from './xml-read.ts'
 
 const quickMs = 10_000
 /** A domain that is off now, or gone, has no mark. */
 const absences = [errorCode.noDomainMetadata, errorCode.operationInvalid, errorCode.noDomain]
 
-/** Whether the running machine was started for a backup. */
-export async function isMarked(connection: Connection, domain: Domain, wait: Wait): Promise<boolean> {
+/** What the VM was wanted to be when its machine was started for a backup; undefined for a machine that was not. */
+export type PauseMark = VmDefinition['wanted']
+
+export async function readMark(
+  connection: Connection,
+  domain: Domain,
+  wait: Wait
+): Promise<PauseMark | undefined> {
   const flags = modificationImpact.live
   const args = { domain, type: metadataType.element, uri: pauseNamespace, flags }
   return await attempt(`look at domain ${domain.name}`, async () => {
     try {
-      await connection.call(domainGetMetadata, args, { signal: wait.signal, deadlineMs: quickMs })
-      return true
+      const options = { signal: wait.signal, deadlineMs: quickMs }
+      const { metadata } = await connection.call(domainGetMetadata, args, options)
+      return readXml(metadata).text === 'running' ? 'running' : 'stopped'
     } catch (error) {
-      if (absences.some((code) => isAnswer(error, code))) return false
+      if (absences.some((code) => isAnswer(error, code))) return undefined
       throw error
     }
   })
 }
 
 /** Into the definition, from which the next start takes it: there is no moment at which the machine is without it. */
-export async function setMark(connection: Connection, domain: Domain, wait: Wait): Promise<void> {
-  await write(connection, { domain, metadata: renderXml(element('paused')) }, modificationImpact.config, wait)
+export async function setMark(
+  connection: Connection,
+  domain: Domain,
+  wanted: PauseMark,
+  wait: Wait
+): Promise<void> {
+  const metadata = renderXml(element('paused', {}, wanted))
+  await write(connection, { domain, metadata }, modificationImpact.config, wait)
 }
 
 /** From the definition, and from the machine where it runs. No effect where there is none. */
