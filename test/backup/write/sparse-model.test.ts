@@ -36,12 +36,17 @@ class SparseDisk {
 
   resize(blocks: number): void {
     this.blocks = blocks
-    for (const set of [this.fills, this.dirty])
-      for (const block of set.keys()) if (block >= blocks) set.delete(block)
+    for (const block of this.fills.keys()) {
+      if (block < blocks) continue
+      this.fills.delete(block)
+      // Should the disk grow again: it reads as zeros then, which is another content than before.
+      this.dirty.add(block)
+    }
   }
 
   source(reads: number[]): DiskSource {
-    const { fills, dirty, blocks } = this
+    const { fills, blocks } = this
+    const dirty = new Set([...this.dirty].filter((block) => block < blocks))
     return {
       sizeBytes: blocks * blockBytes,
       readsInFlightMax: 2,
