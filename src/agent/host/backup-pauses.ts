@@ -17,6 +17,9 @@ export interface BackupPausesOptions {
 
 const resumeMs = 30_000
 
+/** Reasons of being off, in the words of a record, that nobody asked for. */
+const deaths: ReadonlySet<string> = new Set(['crashed', 'failed', 'panicked'])
+
 export class BackupPauses {
   readonly #options: BackupPausesOptions
   /** A start and the end of a backup look at a VM and change it: never both at once. */
@@ -40,7 +43,9 @@ export class BackupPauses {
     const state = await domains.stateOf(domain, `start VM ${name} paused`, wait)
     if (state !== domainState.shutOff && state !== domainState.crashed) return
     await activateNetwork(metadata.placement.network, wait)
-    await setMark(this.#control, domain, metadata.wanted, wait)
+    const reason = (await domains.find(name, wait))?.reason ?? ''
+    // One whose QEMU died did not go off by itself: it may run again where it should.
+    await setMark(this.#control, domain, deaths.has(reason) ? 'stopped' : metadata.wanted, wait)
     try {
       await domains.start(name, wait, domainCreateFlag.paused)
     } catch (error) {
@@ -57,8 +62,8 @@ export class BackupPauses {
   }
 
   /**
-   * Has a VM that stands paused for a backup be off again, or run where that was asked for meanwhile; one whose guest had
-   * shut itself down stays off. False when it does not stand so.
+   * Has a VM that stands paused for a backup be off again, or run where that was asked for meanwhile, or its QEMU had died;
+   * one whose guest had shut itself down stays off. False when it does not stand so.
    */
   async settle(name: string, wait: Wait): Promise<boolean> {
     await using _held = await this.#lock.acquire(name, wait.signal)
