@@ -76,7 +76,7 @@ describe('freezing a guest for its backup', { skip: await cannotProvision(), tim
     await job.end({ ...wait(), keepCheckpoint: false })
   })
 
-  it('ends at once with a guest that shuts down by itself', async () => {
+  it('ends with a guest that shuts down by itself', async () => {
     const { name } = vmOf('hanging')
     const job = await begin(name, { snapshot: 'goodbye' })
     const lost = once(job.signal, 'abort', wait())

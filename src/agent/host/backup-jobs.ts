@@ -99,10 +99,11 @@ export class BackupJobs {
     return (await this.#look(domain, wait)).agent
   }
 
-  note({ name, kind }: DomainEvent): void {
-    // libvirt holds a guest that shuts down by itself for as long as our job runs.
-    if (kind !== 'stopped' && kind !== 'crashed' && kind !== 'shutdown') return
-    const did = kind === 'shutdown' ? 'shut down' : 'stopped'
+  note({ name, kind, detail }: DomainEvent): void {
+    // libvirt holds a guest that shuts down by itself for as long as our job runs; with one that is cut off it ends the job itself.
+    const shutsDown = kind === 'shutdown' && detail === 'guest'
+    if (kind !== 'stopped' && kind !== 'crashed' && !shutsDown) return
+    const did = shutsDown ? 'shut down' : 'stopped'
     this.#running
       .get(name)
       ?.lose(
