@@ -48,7 +48,8 @@ export const scratchWorkPrefix = 'scratch-'
 const quickMs = 10_000
 const createMs = 60_000
 /** QEMU measures the machine's speed by CPU time, and gives up when it got none of it. */
-const attemptsMax = 5
+const attemptsMax = 24
+const retryMs = 200
 const keyBytes = 32
 
 export class Scratch {
@@ -148,6 +149,7 @@ export class Scratch {
       } catch (error) {
         if (left <= 1 || !(error instanceof HostletError) || error.code !== 'E_INTERNAL') throw error
         await rm(path, { force: true })
+        await this.#options.clock.sleep(retryMs, wait.signal)
       }
     }
   }
