@@ -2,11 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { compactDecrypt, importJWK } from 'jose'
+import { credentialsFromJwe, parseCredentials } from '../../backup/repository/credentials.ts'
+import type { StoreCredentials } from '../../backup/repository/open-store.ts'
 import { HostletError } from '../../errors.ts'
-import { type Static, Type } from '../../lib/schema.ts'
-import { strict } from '../../protocol/names.ts'
-import { compile } from '../../protocol/validate.ts'
 import { type PrivateKey, type PublicKey, parsePrivateKey, parsePublicKey } from './host-key.ts'
 import {
   type CredentialSource,
@@ -16,17 +14,6 @@ import {
   recipientsOf
 } from './policy.ts'
 import { readTrustedFile } from './trusted-file.ts'
-
-const StoreCredentials = Type.Object(
-  {
-    accessKeyId: Type.String({ minLength: 1, maxLength: 256 }),
-    secretAccessKey: Type.String({ minLength: 1, maxLength: 1_024 }),
-    sessionToken: Type.Optional(Type.String({ minLength: 1, maxLength: 8_192 }))
-  },
-  strict
-)
-export type StoreCredentials = Static<typeof StoreCredentials>
-const checkCredentials = compile(StoreCredentials, 'credentials')
 
 /** Where secrets lie, and who may own their files. */
 export interface SecretPlaces {
@@ -40,18 +27,8 @@ export async function loadCredentials(
   hostKey: PrivateKey,
   places: SecretPlaces
 ): Promise<StoreCredentials> {
-  const [text, where] = source.jwe
-    ? [await decrypted(source.jwe, hostKey), 'the encrypted credentials of the policy']
-    : readSecret(source, places, 'the credentials of a repository')
-  try {
-    return checkCredentials(JSON.parse(text))
-  } catch {
-    // The cause is left out: a parser's message repeats what it could not read.
-    throw new HostletError(
-      'E_CORRUPT',
-      `${where}: expected JSON with accessKeyId, secretAccessKey and perhaps sessionToken`
-    )
-  }
+  if (source.jwe !== undefined) return await credentialsFromJwe(source.jwe, { ...hostKey })
+  return parseCredentials(...readSecret(source, places, 'the credentials of a repository'))
 }
 
 /** The private keys of the policy, to open what was not wrapped for this host. */
@@ -101,21 +78,5 @@ function readSecret(
     throw new HostletError('E_NOT_FOUND', `${where} is not there. Add LoadCredential= to the unit.`, {
       cause
     })
-  }
-}
-
-async function decrypted(jwe: string, hostKey: PrivateKey): Promise<string> {
-  try {
-    const key = await importJWK({ ...hostKey }, 'ECDH-ES+A256KW')
-    const { plaintext } = await compactDecrypt(jwe, key, {
-      keyManagementAlgorithms: ['ECDH-ES', 'ECDH-ES+A256KW'],
-      contentEncryptionAlgorithms: ['A256GCM']
-    })
-    return Buffer.from(plaintext).toString('utf8')
-  } catch {
-    throw new HostletError(
-      'E_AUTH',
-      "the encrypted credentials of the policy cannot be opened with this host's backup key. Encrypt them to this host's key anew."
-    )
   }
 }

@@ -13,7 +13,7 @@ const accessibleByOthers = 0o077
 const { O_NONBLOCK, O_RDONLY } = constants
 
 /** Longest value of each key; anything else in the text is refused (JSON) or left alone (ini). */
-const valueCharactersMax = { accessKeyId: 256, secretAccessKey: 1_024, sessionToken: 16_384 } as const
+const valueCharactersMax = { accessKeyId: 256, secretAccessKey: 1_024, sessionToken: 8_192 } as const
 type Key = keyof typeof valueCharactersMax
 const required: readonly Key[] = ['accessKeyId', 'secretAccessKey']
 

@@ -2,6 +2,8 @@
 
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
+import { parseCredentials } from '../../backup/repository/credentials.ts'
+import type { StoreCredentials } from '../../backup/repository/open-store.ts'
 import type { ObjectStore } from '../../backup/repository/store.ts'
 import type { GoodSnapshot, SnapshotSummary } from '../../backup/vault/read-manifest.ts'
 import type { Vault } from '../../backup/vault/vault.ts'
@@ -235,28 +237,16 @@ function settingsOf({ repository = '', ...options }: RepositoryOptions) {
   }
 }
 
-function readCredentials(path: string): {
-  accessKeyId: string
-  secretAccessKey: string
-  sessionToken?: string
-} {
-  const value = parseOrUndefined(readText(path, 'credentials')) as Record<string, unknown> | null | undefined
-  const { accessKeyId, secretAccessKey, sessionToken } = value ?? {}
-  if (typeof accessKeyId === 'string' && typeof secretAccessKey === 'string')
-    return { accessKeyId, secretAccessKey, ...(typeof sessionToken === 'string' ? { sessionToken } : {}) }
-  // Without its content: a typing mistake must not show a secret.
-  throw new HostletError(
-    'E_BAD_REQUEST',
-    `${path} holds no credentials: expected JSON with accessKeyId and secretAccessKey.`
-  )
-}
-
-function parseOrUndefined(text: string): unknown {
+function readCredentials(path: string): StoreCredentials {
+  const text = readText(path, 'credentials')
   try {
-    return JSON.parse(text)
+    return parseCredentials(text, path)
   } catch {
-    // The caller says what was expected.
-    return undefined
+    // Without its content: a typing mistake must not show a secret.
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `${path} holds no credentials: expected JSON with accessKeyId and secretAccessKey.`
+    )
   }
 }
 
