@@ -2,17 +2,12 @@
 
 import { loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TSchema, Type } from '../lib/schema.ts'
-import { Milliseconds, ProfileName, strict } from '../protocol/names.ts'
+import { AbsolutePath, Milliseconds, ProfileName, strict } from '../protocol/names.ts'
 
 export const agentConfigPath = '/etc/hostlet/agent.yaml'
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export const logFormats = ['auto', 'journal', 'json', 'pretty'] as const
 
-const AbsolutePath = Type.String({
-  pattern: '^/[^\\u0000]*$',
-  maxLength: 1_024,
-  description: 'an absolute path'
-})
 const LinkName = Type.String({
   pattern: '^[a-z][a-z0-9-]{0,14}$',
   description: 'a network device name of at most 15 characters: letters, digits and dashes'

@@ -62,5 +62,12 @@ export const ProfileName = Type.String({
   pattern: '^[a-z][a-z0-9-]{0,30}$'
 })
 
+/** Of a file or directory on the host, as its configuration and policy name them. */
+export const AbsolutePath = Type.String({
+  pattern: '^/[^\\u0000]*$',
+  maxLength: 1_024,
+  description: 'an absolute path'
+})
+
 /** An object that refuses keys it does not know. */
 export const strict = { additionalProperties: false } as const

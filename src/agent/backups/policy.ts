@@ -5,17 +5,12 @@ import { HostletError } from '../../errors.ts'
 import { parseConfigText } from '../../lib/config-file.ts'
 import { type Static, Type } from '../../lib/schema.ts'
 import { suggestion } from '../../lib/suggestion.ts'
-import { strict } from '../../protocol/names.ts'
+import { AbsolutePath, strict } from '../../protocol/names.ts'
 import { readTrustedFile } from './trusted-file.ts'
 
 export const policyPath = '/etc/hostlet/policy.yaml'
 export const repositoriesMax = 64
 
-const AbsolutePath = Type.String({
-  pattern: '^/[^\\u0000]*$',
-  maxLength: 1_024,
-  description: 'an absolute path'
-})
 const CredentialName = Type.String({
   pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$',
   description: 'the name of a systemd credential'
