@@ -24,7 +24,7 @@ export function agentConfig(settings: Settings, subnet: string): string {
     stateDirectory: settings.agentState,
     runtimeDirectory: settings.runtimeDirectory,
     pool: { name: settings.pool, path: settings.poolDirectory },
-    network: { profiles: { starter: { network, bridge, subnet } } },
+    profiles: { starter: { network, bridge, subnet } },
     backup: { policy: settings.policy },
     images: { allowFileUrls: [dirname(settings.image)] },
     metrics: { intervalMs: metricsIntervalMs },

@@ -3,31 +3,17 @@
 import { loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TSchema, Type } from '../lib/schema.ts'
 import { AbsolutePath, Milliseconds, ProfileName, strict } from '../protocol/names.ts'
+import { defaultProfiles, ObjectName, Profile, profileFaults } from './profiles.ts'
 
 export const agentConfigPath = '/etc/hostlet/agent.yaml'
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export const logFormats = ['auto', 'journal', 'json', 'pretty'] as const
 
-const LinkName = Type.String({
-  pattern: '^[a-z][a-z0-9-]{0,14}$',
-  description: 'a network device name of at most 15 characters: letters, digits and dashes'
-})
-const ObjectName = Type.String({
-  pattern: '^[a-z][a-z0-9-]{0,62}$',
-  description: 'a name of letters, digits and dashes'
-})
-const octet = '(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])'
-const Subnet = Type.String({
-  pattern: `^(${octet}\\.){3}${octet}/(8|9|1[0-9]|2[0-9])$`,
-  description: 'an IPv4 network of /8 to /29 such as 10.83.0.0/20'
-})
 const SchedulerUrl = Type.String({
   pattern: '^wss://[^\\s/?#]+(/[^\\s?#]*)?$',
   maxLength: 512,
   description: 'a wss:// address'
 })
-
-const Profile = Type.Object({ network: ObjectName, bridge: LinkName, subnet: Subnet }, strict)
 
 export const AgentConfigSchema = Type.Object(
   {
@@ -45,11 +31,8 @@ export const AgentConfigSchema = Type.Object(
       name: withDefault(ObjectName, 'hostlet'),
       path: withDefault(AbsolutePath, '/var/lib/libvirt/images/hostlet')
     }),
-    network: section({
-      profiles: Type.Record(ProfileName, Profile, {
-        default: { starter: { network: 'hostlet-starter', bridge: 'hl-starter', subnet: '10.83.0.0/20' } }
-      })
-    }),
+    /** What a VM's "profile" means on this host. */
+    profiles: Type.Record(ProfileName, Profile, { ...strict, default: defaultProfiles }),
     /** Numeric users, one a VM. The default range is one that systemd leaves unused. */
     vmUids: section({
       first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),
@@ -103,7 +86,7 @@ export function loadAgentConfig(
   path: string = agentConfigPath,
   environment: ConfigEnvironment = process.env
 ): AgentConfig {
-  const config = loadConfigFile(path, AgentConfigSchema, networkFaults)
+  const config = loadConfigFile(path, AgentConfigSchema, profileFaults)
   const level = oneOf(logLevels, environment.HOSTLET_LOG_LEVEL)
   const format = oneOf(logFormats, environment.HOSTLET_LOG_FORMAT)
   return { ...config, log: { level: level ?? config.log.level, format: format ?? config.log.format } }
@@ -120,36 +103,4 @@ function withDefault<Schema extends object, Value>(schema: Schema, value: Value)
 
 function oneOf<Word extends string>(words: readonly Word[], given: string | undefined): Word | undefined {
   return words.find((word) => word === given)
-}
-
-/** Two profiles on one bridge or with overlapping subnets would join tenants that must stay apart. */
-function networkFaults({ network: { profiles } }: AgentConfig) {
-  const entries = Object.entries(profiles)
-  return entries.flatMap(([name, profile], index) =>
-    entries.slice(0, index).flatMap(([other, before]) => {
-      const at = ['network', 'profiles', name]
-      const clash = (key: string, why: string) => ({
-        at: [...at, key],
-        text: `expected ${why} than that of profile "${other}"`
-      })
-      return [
-        ...(profile.network === before.network ? [clash('network', 'another network')] : []),
-        ...(profile.bridge === before.bridge ? [clash('bridge', 'another bridge')] : []),
-        ...(overlap(profile.subnet, before.subnet) ? [clash('subnet', 'another subnet')] : [])
-      ]
-    })
-  )
-}
-
-function overlap(a: string, b: string): boolean {
-  const [first, second] = [range(a), range(b)]
-  return first.from <= second.to && second.from <= first.to
-}
-
-function range(subnet: string): { from: number; to: number } {
-  const [address = '', bits = '32'] = subnet.split('/')
-  const size = 2 ** (32 - Number(bits))
-  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
-  const from = value - (value % size)
-  return { from, to: from + size - 1 }
 }

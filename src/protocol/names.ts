@@ -53,6 +53,12 @@ export const Ipv4 = Type.String({
   title: 'an IPv4 address',
   pattern: '^(?:[0-9]{1,3}\\.){3}[0-9]{1,3}$'
 })
+const octet = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])'
+/** An IPv4 range. IPv6 is shut for VMs, so there is nothing to say about it. */
+export const Cidr = Type.String({
+  title: 'an IPv4 address or range, such as 203.0.113.7 or 203.0.113.0/24',
+  pattern: `^(?:${octet}\\.){3}${octet}(?:/(?:3[0-2]|[12]?[0-9]))?$`
+})
 export const MacAddress = Type.String({
   title: 'a MAC address in lowercase, with colons',
   pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$'

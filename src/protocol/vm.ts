@@ -3,6 +3,7 @@
 import { type Static, Type } from '../lib/schema.ts'
 import {
   Bytes,
+  Cidr,
   HostId,
   Ipv4,
   MacAddress,
@@ -55,6 +56,12 @@ export const Seed = Type.Object(
 )
 export type Seed = Static<typeof Seed>
 
+const HttpPath = Type.String({
+  title: 'a path that begins with a slash, percent-encoded',
+  pattern: '^/[A-Za-z0-9._~/?=&%-]*$',
+  maxLength: 1_024
+})
+
 /** When a VM counts as ready: always its address; besides, a TCP port or an HTTP path that answers. */
 export const Readiness = Type.Object(
   {
@@ -63,11 +70,7 @@ export const Readiness = Type.Object(
       Type.Object(
         {
           port: Port,
-          path: Type.String({
-            title: 'a path that begins with a slash, percent-encoded',
-            pattern: '^/[A-Za-z0-9._~/?=&%-]*$',
-            maxLength: 1_024
-          })
+          path: HttpPath
         },
         strict
       )
@@ -77,6 +80,86 @@ export const Readiness = Type.Object(
   strict
 )
 export type Readiness = Static<typeof Readiness>
+
+export const transports = ['tcp', 'udp'] as const
+
+/** What a VM may reach outside: nothing; web servers (TCP 80 and 443); a list; all but what no VM may reach. */
+export const egressModes = ['none', 'web', 'list', 'all'] as const
+/** Addresses and ports that may be reached; without ports all of the transport. */
+export const EgressTarget = Type.Object(
+  {
+    transport: Type.Enum([...transports]),
+    addresses: Type.Array(Cidr, { minItems: 1, maxItems: 64 }),
+    ports: Type.Optional(Type.Array(Port, { minItems: 1, maxItems: 64 }))
+  },
+  strict
+)
+export type EgressTarget = Static<typeof EgressTarget>
+/** `allow` goes with `list`, and with nothing else. */
+export const Egress = Type.Object(
+  {
+    mode: Type.Enum([...egressModes]),
+    allow: Type.Optional(Type.Array(EgressTarget, { minItems: 1, maxItems: 64 }))
+  },
+  strict
+)
+export type Egress = Static<typeof Egress>
+
+/** A port of the host that leads to one of the VM, for everybody or for some source ranges. */
+export const PortMapping = Type.Object(
+  {
+    transport: Type.Enum([...transports]),
+    hostPort: Port,
+    vmPort: Port,
+    sources: Type.Optional(Type.Array(Cidr, { minItems: 1, maxItems: 64 }))
+  },
+  strict
+)
+export type PortMapping = Static<typeof PortMapping>
+
+const BytesPerSecond = Type.Integer({ minimum: 8_192, maximum: 2 ** 40 })
+
+/** How a VM is connected. It may be less than its profile allows, never more. */
+export const VmNetwork = Type.Object(
+  {
+    egress: Type.Optional(Egress),
+    dns: Type.Optional(Type.Boolean()),
+    /** To the VM. */
+    receiveBytesPerSecondMax: Type.Optional(BytesPerSecond),
+    /** From the VM. */
+    transmitBytesPerSecondMax: Type.Optional(BytesPerSecond),
+    ports: Type.Optional(Type.Array(PortMapping, { minItems: 1, maxItems: 64 }))
+  },
+  strict
+)
+export type VmNetwork = Static<typeof VmNetwork>
+
+/** Limits of each disk of a VM. They may be less than its profile's, never more. */
+export const DiskLimits = Type.Object(
+  {
+    bytesPerSecondMax: Type.Optional(BytesPerSecond),
+    operationsPerSecondMax: Type.Optional(Type.Integer({ minimum: 10, maximum: 10_000_000 }))
+  },
+  strict
+)
+export type DiskLimits = Static<typeof DiskLimits>
+
+export const healthProbeKinds = ['tcp', 'http', 'tls'] as const
+/** A port of the VM at which its service's health is seen from outside; nobody looks inside. */
+export const HealthProbe = Type.Object(
+  {
+    name: Type.String({
+      title: 'a name of lowercase letters, digits and hyphens',
+      pattern: '^[a-z][a-z0-9-]{0,30}$'
+    }),
+    kind: Type.Enum([...healthProbeKinds]),
+    port: Port,
+    /** For `http`; "/" when absent. */
+    path: Type.Optional(HttpPath)
+  },
+  strict
+)
+export type HealthProbe = Static<typeof HealthProbe>
 
 /** A VM as asked for. Everything that defines it; the host adds only placement (uid, address, volumes). */
 export const VmSpecification = Type.Object(
@@ -95,6 +178,9 @@ export const VmSpecification = Type.Object(
     ),
     seed: Type.Optional(Seed),
     ready: Type.Optional(Readiness),
+    network: Type.Optional(VmNetwork),
+    diskLimits: Type.Optional(DiskLimits),
+    health: Type.Optional(Type.Array(HealthProbe, { minItems: 1, maxItems: 16 })),
     /** Keeps the last lines of the serial console in memory-backed storage of the host. Off unless asked for. */
     consoleLog: Type.Optional(Type.Boolean())
   },

@@ -64,10 +64,10 @@ describe('the configuration of the agent', () => {
 
   it('refuses profiles that would share a subnet or a bridge', () => {
     const profile = (name: string, bridge: string, subnet: string) =>
-      `    ${name}: { network: ${name}, bridge: ${bridge}, subnet: ${subnet} }\n`
-    const text = `network:\n  profiles:\n${profile('a', 'br-a', '10.1.0.0/16')}${profile('b', 'br-a', '10.1.7.0/24')}`
-    assert.match(refusal(text), /agent\.yaml:4:30: expected another bridge than that of profile "a"/)
-    assert.match(refusal(text), /agent\.yaml:4:44: expected another subnet than that of profile "a"/)
+      `  ${name}: { network: ${name}, bridge: ${bridge}, subnet: ${subnet} }\n`
+    const text = `profiles:\n${profile('a', 'br-a', '10.1.0.0/16')}${profile('b', 'br-a', '10.1.7.0/24')}`
+    assert.match(refusal(text), /agent\.yaml:3:28: expected another bridge than that of profile "a"/)
+    assert.match(refusal(text), /agent\.yaml:3:42: expected another subnet than that of profile "a"/)
   })
 
   it('lets the environment win over the file for the log', () => {

@@ -284,6 +284,37 @@ function definitionTests(ask: Ask): void {
 }
 
 function runningTests(ask: Ask): void {
+  it('asks its gates before a machine starts, paused or not, and leaves it off where one refuses', async () => {
+    const subject = ask()
+    const { hypervisor, network } = subject
+    await hypervisor.ensureNetwork(network, wait())
+    const definition = definitionOf(subject, 'gate')
+    const { name, uuid } = definition.specification
+    await makeDisks(hypervisor, definition)
+    await hypervisor.define(definition, wait())
+    const asked: string[] = []
+    let refuses = true
+    using _open = hypervisor.addStartGate(async (vm) => void asked.push(`first ${vm.specification.uuid}`))
+    using _second = hypervisor.addStartGate(async (vm) => {
+      asked.push(`second ${vm.placement.rootVolume}`)
+      if (refuses) throw new HostletError('E_UNAVAILABLE', 'not yet')
+    })
+    const once = [`first ${uuid}`, `second ${definition.placement.rootVolume}`]
+    try {
+      await rejectsWith('E_UNAVAILABLE', hypervisor.start(name, wait()))
+      await rejectsWith('E_UNAVAILABLE', hypervisor.startPaused(name, wait()))
+      assert.equal((await hypervisor.findVm(name, wait()))?.state, 'stopped')
+      refuses = false
+      await hypervisor.start(name, wait())
+      assert.equal((await hypervisor.findVm(name, wait()))?.state, 'running')
+      assert.deepEqual(asked, [...once, ...once, ...once])
+      await hypervisor.start(name, wait())
+      assert.equal(asked.length, 6, 'a machine that runs has passed its gates')
+    } finally {
+      await removeVm(hypervisor, definition)
+    }
+  })
+
   it('runs a machine and switches it off, each once however often it is asked', async () => {
     const subject = ask()
     const { hypervisor, network } = subject

@@ -300,7 +300,7 @@ export class BackupAgent implements AsyncDisposable {
       schedulerUrls: [scheduler.socketUrl],
       accelerator: 'tcg',
       pool: fixture.pool,
-      network: { profiles: { starter: { network: name, bridge, subnet } } },
+      profiles: { starter: { network: name, bridge, subnet, encryption: false } },
       vmUids: { first: fixture.uid, count: 64 },
       images: { allowFileUrls: [dirname(guestPath)] },
       backup: { policy: join(directory, 'policy', 'policy.yaml'), scratchReserveBytes }

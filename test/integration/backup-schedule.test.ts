@@ -147,7 +147,7 @@ describe('a backup schedule', { skip: await cannotProvision(), timeout: 600_000 
       runtimeDirectory: path('run'),
       accelerator: 'tcg',
       pool: fixture.pool,
-      network: { profiles: { starter: { network: name, bridge, subnet } } },
+      profiles: { starter: { network: name, bridge, subnet, encryption: false } },
       vmUids: { first: fixture.uid, count: 64 },
       images: { allowFileUrls: [dirname(guestPath)] },
       backup: { policy: join(path('policy'), 'policy.yaml') }

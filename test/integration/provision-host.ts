@@ -8,6 +8,7 @@ import { BootRecord } from '../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../src/agent/host/host.ts'
 import type { Hypervisor } from '../../src/agent/host/hypervisor.ts'
 import { LibvirtHypervisor } from '../../src/agent/host/libvirt-hypervisor.ts'
+import { profileOf } from '../../src/agent/profiles.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { VmSpecification } from '../../src/protocol/vm.ts'
@@ -33,7 +34,7 @@ export function setupOf({ directory, network, pool, uid }: LibvirtFixture): Prov
   const config = {
     stateDirectory: join(directory, 'state'),
     runtimeDirectory: join(directory, 'run'),
-    network: { profiles: { starter: { network: name, bridge, subnet } } },
+    profiles: { starter: profileOf({ network: name, bridge, subnet, encryption: false }) },
     vmUids: { first: uid, count: 64 },
     images: { allowFileUrls: [dirname(guestPath)], cacheBytesMax: 1024 ** 3 },
     stop: { graceMs: 30_000 },
@@ -89,7 +90,7 @@ export function guestSpecification(
 export async function leftoversOf(host: Host, setup: ProvisionSetup): Promise<string[]> {
   const wait = { signal: AbortSignal.timeout(30_000) }
   const vms = (await host.hypervisor.listVms(wait)).map((vm) => vm.specification.name)
-  const network = setup.config.network.profiles.starter?.network ?? ''
+  const network = setup.config.profiles.starter?.network ?? ''
   const volumes = (await host.hypervisor.listVolumes(wait)).map(({ name }) => name)
   const reservations = await host.hypervisor.listReservations(network, wait)
   const { stateDirectory, runtimeDirectory } = setup.config

@@ -87,8 +87,8 @@ async function boots(made: MadeVm, operation: Operation): Promise<string | undef
 
 /** The machine has no network; of another host's profile it needs a place in the books of this one only. */
 function profileOf(profile: string, host: Host): string {
-  if (Object.hasOwn(host.config.network.profiles, profile)) return profile
-  const [first] = Object.keys(host.config.network.profiles)
+  if (Object.hasOwn(host.config.profiles, profile)) return profile
+  const [first] = Object.keys(host.config.profiles)
   if (first !== undefined) return first
   throw new HostletError('E_BAD_REQUEST', 'no profile is configured on this host')
 }

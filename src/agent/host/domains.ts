@@ -31,7 +31,14 @@ import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { ConnectionRole } from './connections.ts'
 import { stateOf } from './domain-state.ts'
 import { type DomainEnvironment, domainXml, emptySeedDriveXml } from './domain-xml.ts'
-import { backupReason, type VmChange, type VmDefinition, type VmRecord, type Wait } from './hypervisor.ts'
+import {
+  backupReason,
+  type StartGate,
+  type VmChange,
+  type VmDefinition,
+  type VmRecord,
+  type Wait
+} from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
 import { changed, isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
@@ -55,6 +62,8 @@ export interface DomainsOptions {
   /** Name of our pool: VMs of another pool are another agent's, and as foreign as any. */
   readonly pool: string
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
+  /** Asked before each start of a domain that is off. */
+  readonly gate: StartGate
 }
 
 export class Domains {
@@ -119,11 +128,12 @@ export class Domains {
   }
 
   async start(name: string, wait: Wait, flags = 0): Promise<void> {
-    const { domain } = await this.require(name, wait)
+    const { domain, metadata } = await this.require(name, wait)
     const doing = `start VM ${name}`
-    await this.#unless(domain, doing, isOn, wait, () =>
-      this.#jobs.call(domainCreateWithFlags, { domain, flags }, { ...wait, deadlineMs: startMs })
-    )
+    await this.#unless(domain, doing, isOn, wait, async () => {
+      await this.#options.gate(metadata, wait)
+      await this.#jobs.call(domainCreateWithFlags, { domain, flags }, { ...wait, deadlineMs: startMs })
+    })
   }
 
   async pressPowerButton(name: string, wait: Wait): Promise<void> {

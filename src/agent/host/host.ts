@@ -12,6 +12,7 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
 import { Facts } from './facts.ts'
@@ -32,11 +33,7 @@ import { Vms } from './vms.ts'
 export interface HostConfig {
   readonly stateDirectory: string
   readonly runtimeDirectory: string
-  readonly network: {
-    readonly profiles: Readonly<
-      Record<string, { readonly network: string; readonly bridge: string; readonly subnet: string }>
-    >
-  }
+  readonly profiles: Readonly<Record<string, Profile>>
   readonly vmUids: { readonly first: number; readonly count: number }
   readonly images: {
     readonly allowFileUrls: readonly string[]
@@ -150,8 +147,8 @@ const backupDefaults: BackupConfig = {
   freezeMs: 10_000
 }
 
-function networksOf({ network }: HostConfig): Record<string, NetworkDefinition> {
-  const definitions = Object.entries(network.profiles).map(
+function networksOf({ profiles }: HostConfig): Record<string, NetworkDefinition> {
+  const definitions = Object.entries(profiles).map(
     ([profile, { network: name, bridge, subnet }]) => [profile, { name, bridge, subnet }] as const
   )
   return Object.fromEntries(definitions)

@@ -122,6 +122,9 @@ export type DomainEvent = {
   readonly at: number
 }
 
+/** What has to be there before a machine starts: its rules, its keys. Throws to keep it off. */
+export type StartGate = (vm: Pick<VmRecord, 'specification' | 'placement'>, wait: Wait) => Promise<void>
+
 export type HypervisorStatus =
   | { readonly state: 'connected' }
   | { readonly state: 'away'; readonly since: number; readonly reason: string }
@@ -137,6 +140,11 @@ export interface Hypervisor extends BackupHypervisor {
   status(): HypervisorStatus
   onStatus(listener: (status: HypervisorStatus) => void): Disposable
   onEvent(listener: (event: DomainEvent) => void): Disposable
+  /**
+   * Asked before every start of a machine that is off, paused ones and trials too, in the order of their coming. What a
+   * gate throws the start throws, and the machine stays off.
+   */
+  addStartGate(gate: StartGate): Disposable
   facts(wait: Wait): Promise<HypervisorFacts>
 
   /** VMs of ours, by the metadata they carry. */

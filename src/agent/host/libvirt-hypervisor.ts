@@ -23,11 +23,13 @@ import type {
   HypervisorFacts,
   HypervisorStatus,
   Lease,
+  StartGate,
   VmChange,
   VmDefinition,
   Wait
 } from './hypervisor.ts'
 import { Networks } from './networks.ts'
+import { StartGates } from './start-gates.ts'
 import { uuidText } from './uuid.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 import { Volumes } from './volumes.ts'
@@ -71,6 +73,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #networks: Networks
   readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
+  readonly #gates = new StartGates()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
   readonly #unrecognised = new Map<string, DomainEvent[]>()
   readonly #capabilities = new Map<Connection, Promise<Capabilities>>()
@@ -94,7 +97,8 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#domains = new Domains({
       connection,
       pool: options.pool.name,
-      environment: (wait) => this.#environment(wait)
+      environment: (wait) => this.#environment(wait),
+      gate: this.#gates.pass
     })
     const { pool, clock } = options
     this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
@@ -131,6 +135,8 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#eventListeners.add(listener)
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
+
+  addStartGate = (gate: StartGate) => this.#gates.add(gate)
 
   async facts(wait: Wait): Promise<HypervisorFacts> {
     const { facts } = this.#connections.get('control')

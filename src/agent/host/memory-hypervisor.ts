@@ -14,6 +14,7 @@ import {
   type HypervisorFacts,
   type HypervisorStatus,
   type Lease,
+  type StartGate,
   type VmChange,
   type VmDefinition,
   type VmRecord,
@@ -23,8 +24,10 @@ import {
 import { MemoryBackups } from './memory-backups.ts'
 import { willingGuests } from './memory-guests.ts'
 import { MemoryNetworks } from './memory-networks.ts'
+import { isOff, type MemoryVm, recordOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
+import { StartGates } from './start-gates.ts'
 
 export interface MemoryHypervisorOptions {
   readonly clock: Pick<Clock, 'now'>
@@ -33,17 +36,8 @@ export interface MemoryHypervisorOptions {
   readonly facts?: Partial<HypervisorFacts>
 }
 
-interface MemoryVm {
-  definition: VmDefinition
-  state: VmRecord['state']
-  reason: string
-  run: number | null
-  /** What it was wanted to be when it was last switched on. */
-  wantedAtStart?: VmDefinition['wanted']
-}
-
 type Operations =
-  | Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'close'>
+  | Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'addStartGate' | 'close'>
   | 'endBackup'
 
 export class MemoryHypervisor implements Hypervisor {
@@ -58,6 +52,7 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #vms = new Map<string, MemoryVm>()
   readonly #volumes: MemoryVolumes
   readonly #networks = new MemoryNetworks()
+  readonly #gates = new StartGates()
   readonly #failures = new Map<Operations, unknown[]>()
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
@@ -138,6 +133,8 @@ export class MemoryHypervisor implements Hypervisor {
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
 
+  addStartGate = (gate: StartGate) => this.#gates.add(gate)
+
   async facts(wait: Wait): Promise<HypervisorFacts> {
     this.#enter('facts', wait)
     return {
@@ -182,6 +179,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   async start(name: string, wait: Wait): Promise<void> {
     this.#enter('start', wait, name)
+    await this.#passGates(name, wait)
     const vm = this.#require(name)
     if (isOff(vm)) this.#turnOn(name, 'running')
     else if (vm.state === 'paused' && vm.reason === backupReason) this.#resume(name)
@@ -279,7 +277,8 @@ export class MemoryHypervisor implements Hypervisor {
     this.#run('listLeases', '', wait, () => [...this.#networks.require(network).leases])
 
   beginBackup = (vm: string, request: BackupRequest, wait: Wait): Promise<BackupJob> =>
-    this.#run('beginBackup', vm, wait, () => {
+    this.#run('beginBackup', vm, wait, async () => {
+      await this.#passGates(vm, wait)
       const job = this.backups.begin(vm, request)
       return { ...job, end: (options) => this.#run('endBackup', vm, options, () => job.end(options)) }
     })
@@ -295,7 +294,8 @@ export class MemoryHypervisor implements Hypervisor {
 
   guestAgent = (vm: string, wait: Wait) => this.#run('guestAgent', vm, wait, () => this.guests.agent)
   startPaused = (name: string, wait: Wait) =>
-    this.#run('startPaused', name, wait, () => {
+    this.#run('startPaused', name, wait, async () => {
+      await this.#passGates(name, wait)
       if (isOff(this.#require(name))) this.#turnOn(name, 'paused')
     })
   resume = (name: string, wait: Wait) =>
@@ -357,6 +357,11 @@ export class MemoryHypervisor implements Hypervisor {
     this.#emit(name, specification.uuid, 'stopped', reason)
   }
 
+  async #passGates(name: string, wait: Wait): Promise<void> {
+    const vm = this.#require(name)
+    if (isOff(vm)) await this.#gates.pass(vm.definition, wait)
+  }
+
   #turnOn(name: string, state: 'running' | 'paused'): void {
     const vm = this.#require(name)
     const { placement, specification } = vm.definition
@@ -387,13 +392,4 @@ export class MemoryHypervisor implements Hypervisor {
     const event = { name, uuid, kind, detail, run, at: this.#options.clock.now() }
     for (const listener of this.#eventListeners) listener(event)
   }
-}
-
-function isOff({ state }: MemoryVm): boolean {
-  return state === 'stopped' || state === 'crashed'
-}
-
-function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
-  const { seedPath: _unseen, ...carried } = definition
-  return { ...carried, state, reason, run }
 }

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import { macAddressOf } from '../../../src/agent/host/names.ts'
 import { requireSameNetwork, reservationsIn, reservationXml } from '../../../src/agent/host/network-xml.ts'
 import { addressNumber, addressText, lowestFreeAddress, parseSubnet } from '../../../src/agent/host/subnet.ts'
+import { profileOf } from '../../../src/agent/profiles.ts'
 import { carry, makeBench, succeed } from '../verbs/bench.ts'
 
 describe('subnets', () => {
@@ -88,7 +89,7 @@ describe('placement', () => {
   it('says when a network is full, and gives what is freed to the next', async () => {
     await using bench = await makeBench({
       config: {
-        network: { profiles: { starter: { network: 'hl-net', bridge: 'b', subnet: '10.90.0.0/29' } } }
+        profiles: { starter: profileOf({ network: 'hl-net', bridge: 'b', subnet: '10.90.0.0/29' }) }
       }
     })
     const vm = (index: number) => ({

@@ -14,6 +14,7 @@ import { Engine } from '../../../src/agent/operations/engine.ts'
 import type { JournalEntry } from '../../../src/agent/operations/journal.ts'
 import type { Outcome } from '../../../src/agent/operations/verb.ts'
 import { VerbTable } from '../../../src/agent/operations/verb-table.ts'
+import { profileOf } from '../../../src/agent/profiles.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
 import { asHostletError, type ErrorReport } from '../../../src/errors.ts'
 import { type Clock, systemClock } from '../../../src/lib/clock.ts'
@@ -66,7 +67,9 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
   const config: HostConfig = {
     stateDirectory: join(directory, 'state'),
     runtimeDirectory: join(directory, 'run'),
-    network: { profiles: { starter: { network: 'hl-net', bridge: 'hlnet', subnet: '10.90.0.0/24' } } },
+    profiles: {
+      starter: profileOf({ network: 'hl-net', bridge: 'hlnet', subnet: '10.90.0.0/24', encryption: false })
+    },
     vmUids: { first: 1_900_000_000, count: 16 },
     images: { allowFileUrls: [join(directory, 'images')], cacheBytesMax: 1024 ** 3 },
     stop: { graceMs: 5_000 },
@@ -130,7 +133,7 @@ async function leftoversOf(hypervisor: MemoryHypervisor, config: HostConfig): Pr
   const volumes = (await hypervisor.listVolumes(wait))
     .filter(({ name }) => !name.startsWith('base-'))
     .map(({ name }) => `volume ${name}`)
-  const networks = Object.values(config.network.profiles).map(({ network }) => network)
+  const networks = Object.values(config.profiles).map(({ network }) => network)
   const reservations = []
   for (const network of networks) {
     const found = await hypervisor.listReservations(network, wait).catch(() => [])

@@ -1,0 +1,292 @@
+// The parts of the agent, joined: each knows of the others only what is said here.
+
+import { randomUUID } from 'node:crypto'
+import { asHostletError } from '../errors.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { OutputLogger } from '../lib/log-output.ts'
+import { release } from '../lib/release.ts'
+import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
+import type { BackupRecords } from './backups/records.ts'
+import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
+import type { AgentConfig } from './config.ts'
+import { HealthMonitor } from './health/monitor.ts'
+import type { Host } from './host/host.ts'
+import type { Hypervisor } from './host/hypervisor.ts'
+import { HostKeeper } from './host-keeper.ts'
+import { checkIdentity, tlsSettings } from './identity/certificates.ts'
+import type { Identity } from './identity/identity.ts'
+import { Renewal } from './identity/renewal.ts'
+import { MetricsBuffer } from './metrics/buffer.ts'
+import { Sampler } from './metrics/sampler.ts'
+import { CommandVerifier } from './operations/command-verifier.ts'
+import { Dispatcher } from './operations/dispatch.ts'
+import type { Journal } from './operations/journal.ts'
+import { InventoryReporter, type InventorySources } from './session/inventory.ts'
+import { Outbox } from './session/outbox.ts'
+import { Session } from './session/session.ts'
+import { openSocket } from './session/socket.ts'
+import { VmEvents } from './session/vm-events.ts'
+import { verbs } from './verbs/registry.ts'
+
+/** How long operations may take to come to a stop between two steps. */
+export const stopGraceMs = 15_000
+
+export interface Parts {
+  readonly config: AgentConfig
+  readonly clock: Clock
+  readonly log: OutputLogger
+  readonly random: () => number
+  readonly identity: CurrentIdentity
+  readonly journal: Journal
+}
+
+export interface HostParts extends Parts {
+  readonly records: BackupRecords
+  readonly hypervisor: Hypervisor
+  readonly host: Host
+}
+
+export interface Work {
+  begin(): void
+  line(): string
+  isWell(): boolean
+}
+
+/** The identity that renewal replaces while the agent runs. */
+export interface CurrentIdentity {
+  value: Identity
+}
+
+/** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
+export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
+  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
+  const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const outbox = new Outbox({
+    results: () => dispatcher.unacknowledged(),
+    backups: () => records.unacknowledged(),
+    metrics: buffer
+  })
+  const inventory = createInventory(parts, (message) => {
+    outbox.post(message)
+    keeper.seen(message.vms)
+  })
+  const keeper = new HostKeeper({
+    host,
+    clock,
+    log,
+    journal: prunedTogether(journal, records),
+    onReady: () => {
+      schedules.refresh()
+      void inventory.refresh()
+    }
+  })
+  // While libvirt is away there is nothing to see, and its return brings a look.
+  const lookAnew = () => {
+    if (keeper.isReady()) void inventory.refresh()
+  }
+  const dispatcher = createDispatcher(parts, {
+    readiness: keeper,
+    outbox,
+    onChanged: () => {
+      schedules.refresh()
+      void inventory.refresh()
+    },
+    onBackup: () => {
+      schedules.refresh()
+      outbox.tellBackups()
+    }
+  })
+  const schedules = createSchedules({
+    ...parts,
+    readiness: keeper,
+    reports: outbox,
+    operations: dispatcher,
+    runsAtOnceMax: config.backup.concurrencyMax
+  })
+  const health = new HealthMonitor({
+    clock,
+    log,
+    hypervisor,
+    journal,
+    leftovers: () => dispatcher.leftovers,
+    backups: () => schedules.health(),
+    identity: () => identity.value
+  })
+  const sampler = new Sampler({
+    hypervisor,
+    clock,
+    log,
+    intervalMs: config.metrics.intervalMs,
+    onSample: (sample) => {
+      buffer.push(sample)
+      health.notePool(sample.host)
+      outbox.pump()
+    }
+  })
+  const session = createSession(parts, { outbox, dispatcher, health, sampler, onOnline: lookAnew })
+  const renewal = new Renewal(identity.value, {
+    stateDirectory: config.stateDirectory,
+    urls: urlsOf(parts),
+    clock,
+    log,
+    random,
+    onRenewed: (renewed) => {
+      identity.value = renewed
+    }
+  })
+  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  stack.use(keeper)
+  stack.use(inventory)
+  stack.defer(() => session.stop())
+  stack.defer(() => dispatcher.stop(stopGraceMs))
+  stack.use(schedules)
+  stack.defer(() => sampler.stop())
+  stack.use(renewal)
+  stack.use(hypervisor.onEvent((event) => events.take(event)))
+  stack.use(hypervisor.onStatus(() => session.beat()))
+  return {
+    begin: () => {
+      dispatcher.resume()
+      schedules.begin()
+      keeper.begin()
+      hypervisor.open()
+      sampler.start()
+      renewal.start()
+      session.start()
+    },
+    line: () => statusLine(session, hypervisor, keeper, dispatcher),
+    isWell: () => health.selfCheck()
+  }
+}
+
+function createInventory(
+  { clock, log, hypervisor, host }: HostParts,
+  post: (message: AgentMessageOf<'inventory'>) => void
+): InventoryReporter {
+  const sources: InventorySources = {
+    facts: (wait) => host.facts.read(wait),
+    vms: (wait) => host.vms.list(wait),
+    foreign: (wait) => hypervisor.listForeign(wait)
+  }
+  return new InventoryReporter({ clock, log, sources, post })
+}
+
+interface SessionPeers {
+  readonly outbox: Outbox
+  readonly dispatcher: Dispatcher<Host>
+  readonly health: HealthMonitor
+  readonly sampler: Sampler
+  onOnline(): void
+}
+
+function createSession(
+  parts: HostParts,
+  { outbox, dispatcher, health, sampler, onOnline }: SessionPeers
+): Session {
+  const { clock, log, random, identity, hypervisor, records } = parts
+  const instance = randomUUID()
+  return new Session({
+    urls: urlsOf(parts),
+    clock,
+    log,
+    random,
+    outbox,
+    connect: (url, handlers) => {
+      checkIdentity(identity.value, clock.now())
+      return openSocket(url, tlsSettings(identity.value), handlers)
+    },
+    hello: () => helloOf(identity.value.hostId, instance, clock),
+    heartbeat: () => ({
+      type: 'heartbeat',
+      sentAt: clock.now(),
+      operationsRunning: dispatcher.running,
+      operationsWaiting: dispatcher.waiting,
+      hypervisor: hypervisor.status().state,
+      conditions: health.conditions()
+    }),
+    onCommand: (jws) => void dispatcher.receive(jws),
+    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
+    onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
+    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
+    onOnline
+  })
+}
+
+function urlsOf({ config, identity }: Parts): readonly string[] {
+  return config.schedulerUrls ?? identity.value.schedulerUrls
+}
+
+interface DispatcherPeers {
+  readonly readiness: HostKeeper
+  readonly outbox: Outbox
+  onChanged(): void
+  /** A backup has ended, well or not. */
+  onBackup(): void
+}
+
+function createDispatcher(
+  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
+  { readiness, outbox, onChanged, onBackup }: DispatcherPeers
+): Dispatcher<Host> {
+  return new Dispatcher<Host>({
+    host,
+    verbs,
+    journal,
+    clock,
+    log,
+    random,
+    readiness,
+    onChanged,
+    onEnd: (entry, result) => {
+      if (keepReport(records, entry, result)) queueMicrotask(onBackup)
+    },
+    verifier: new CommandVerifier({
+      hostId: identity.value.hostId,
+      keys: () => identity.value.commandKeys,
+      clock
+    }),
+    generationOf: async ({ vm, uuid }, signal) => {
+      const record = await hypervisor.findVm(vm, { signal })
+      return record?.specification.uuid === uuid ? record.generation : 0
+    },
+    emit: (message) => outbox.post(message),
+    concurrencyMax: config.operations.concurrencyMax,
+    transfersMax: config.backup.concurrencyMax,
+    waitingMax: config.operations.waitingMax
+  })
+}
+
+function helloOf(hostId: string, instance: string, clock: Clock): AgentMessageOf<'hello'> {
+  return {
+    type: 'hello',
+    protocol: protocolVersion,
+    agentVersion: release,
+    hostId,
+    instance,
+    sentAt: clock.now(),
+    verbs: verbs.map(({ name }) => name)
+  }
+}
+
+/** A journal that cannot be written now keeps the result: it is sent and acknowledged again. */
+function acknowledge(dispatcher: Dispatcher<Host>, command: string, log: OutputLogger): void {
+  try {
+    dispatcher.acknowledge(command)
+  } catch (error) {
+    log.warn({ command, error: asHostletError(error) }, 'acknowledgement could not be recorded')
+  }
+}
+
+/** For `systemctl status`: where the agent is connected, what runs. */
+function statusLine(
+  session: Session,
+  hypervisor: Hypervisor,
+  keeper: HostKeeper,
+  dispatcher: Dispatcher<Host>
+): string {
+  const scheduler = session.isOnline ? `Connected to ${session.peer}` : 'Scheduler away'
+  const vms = hypervisor.status().state === 'connected' ? `${keeper.vms} VMs` : 'libvirt away'
+  const operations = dispatcher.running + dispatcher.waiting
+  return `${scheduler}; ${vms}; ${operations} operations`
+}
