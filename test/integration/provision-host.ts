@@ -109,8 +109,8 @@ export async function ownerOf(path: string): Promise<{ uid: number; mode: number
 }
 
 /** What the guest says of itself. Waits until it answers. */
-export async function askGuest(address: string): Promise<Record<string, unknown>> {
-  const signal = AbortSignal.timeout(120_000)
+export async function askGuest(address: string, timeoutMs = 120_000): Promise<Record<string, unknown>> {
+  const signal = AbortSignal.timeout(timeoutMs)
   for (;;) {
     try {
       const answer = await fetch(`http://${address}/`, {
@@ -122,4 +122,12 @@ export async function askGuest(address: string): Promise<Record<string, unknown>
       await systemClock.sleep(300, signal)
     }
   }
+}
+
+/** The same, with disks that are encrypted. */
+export function sealedSetupOf(fixture: LibvirtFixture, changes: Partial<HostConfig> = {}): ProvisionSetup {
+  const setup = setupOf(fixture)
+  const { name: network, bridge, subnet } = fixture.network
+  const profiles = { starter: profileOf({ network, bridge, subnet, encryption: true }) }
+  return { ...setup, config: { ...setup.config, profiles, ...changes } }
 }
