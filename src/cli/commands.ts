@@ -162,6 +162,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/image-prefetch.ts')
   },
   {
+    words: ['doctor'],
+    summary: 'check this host: what is missing, open or in the way',
+    load: () => import('./commands/doctor.ts')
+  },
+  {
     words: ['status'],
     summary: 'the scheduler and its fleet in numbers',
     load: () => import('./commands/status.ts')

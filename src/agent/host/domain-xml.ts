@@ -40,6 +40,8 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
       // whose own needs nobody can state, and with it the VM.
       // Left out of core dumps of QEMU, which somebody may have switched on.
       element('memory', { unit: 'b', dumpCore: 'off' }, String(vm.memoryBytes)),
+      // Out of the kernel's merging of equal pages, through which one guest can learn what another has in memory.
+      element('memoryBacking', {}, element('nosharepages')),
       element('vcpu', { placement: 'static' }, String(vm.cpus)),
       cpuLimit(vm.cpuLimitPercent),
       ...machine(environment),

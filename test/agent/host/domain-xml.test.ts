@@ -70,8 +70,9 @@ describe('domain XML', () => {
     assert.equal(find(limited, 'memory')?.text, String(256 * 1024 ** 2))
   })
 
-  it('keeps its memory out of core dumps', () => {
+  it('keeps its memory out of core dumps, and apart from that of other VMs', () => {
     assert.equal(find(parsed({}), 'memory')?.attributes.dumpCore, 'off')
+    assert.ok(find(parsed({}), 'memoryBacking', 'nosharepages'))
   })
 
   it('logs the serial port only where asked, under a name that nobody chose', () => {
