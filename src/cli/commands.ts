@@ -80,6 +80,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/vm-refresh.ts')
   },
   {
+    words: ['vm', 'audit'],
+    summary: 'check whether a VM is isolated as promised',
+    load: () => import('./commands/vm-audit.ts')
+  },
+  {
     words: ['vm', 'forget'],
     summary: 'drop the record of a VM whose host is revoked',
     load: () => import('./commands/vm-forget.ts')
