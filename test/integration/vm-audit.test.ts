@@ -1,6 +1,7 @@
 // vm.audit on a real machine: yes where the product made it so, no where somebody changed it behind its back.
 
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -57,6 +58,17 @@ describe('vm.audit', { skip: await cannotRun(), timeout: 300_000 }, () => {
     const cmdline = await readFile(`/proc/${found.pid}/cmdline`, 'utf8')
     assert.match(cmdline, new RegExp(vm))
     assert.equal(await readProcess(randomUUID()), 'none')
+  })
+
+  it('sees the same as a user without any rights', async (t) => {
+    const module = join(import.meta.dirname, '../../src/agent/audit/process.ts')
+    const script = `import { readProcess } from ${JSON.stringify(module)}; console.log(JSON.stringify(await readProcess('${uuid}')))`
+    const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups']
+    const words = [...nobody, process.execPath, '--input-type=module', '-e', script]
+    const { status, stdout } = spawnSync('setpriv', words, { encoding: 'utf8', cwd: '/' })
+    if (status !== 0) return t.skip('nobody may not read the sources here')
+    const seen = JSON.parse(stdout) as unknown
+    assert.deepEqual(seen, JSON.parse(JSON.stringify(await readProcess(uuid))))
   })
 
   it('answers no for autostart', async () => {
