@@ -1,6 +1,7 @@
 // Everything that "hostlet doctor" knows of a host. Readers fill it in; checks only look at it.
 
 import type { AgentConfig } from '../config.ts'
+import type { NftObject } from '../firewall/nft-json.ts'
 import type { LibvirtSurvey } from '../host/libvirt-survey.ts'
 import type { Reading } from './check.ts'
 import type { FileSystemName } from './file-systems.ts'
@@ -33,8 +34,8 @@ export interface BridgeFacts {
 }
 
 export interface FirewallFacts {
-  /** nft's own JSON, of which `nftables` is the list. */
-  readonly ruleset: unknown
+  /** Of `nft -j list ruleset`. */
+  readonly objects: readonly NftObject[]
   /** `inet hostlet`, `bridge hostlet`. */
   readonly tables: readonly string[]
 }

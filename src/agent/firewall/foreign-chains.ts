@@ -1,112 +1,98 @@
-// Chains of others at the hook where packets are forwarded: what they drop reaches no VM, and what they accept our rules still judge.
+// Base chains of others that forwarded packets pass too: which of them drop what VMs need, which let all through. Pure.
 
-interface Chain {
-  readonly family: string
+import type { NftObject } from './nft-json.ts'
+
+export interface ForeignForwardFault {
+  /** `ip filter FORWARD`: family, table and chain. */
+  readonly chain: string
+  /** `drop` and `reject` cut VMs off; `accept` opens nothing that our rules close, and is told to be known. */
+  readonly effect: 'drop' | 'reject' | 'accept'
+  /** By its policy, or by a rule that matches everything. */
+  readonly by: 'policy' | 'rule'
+  readonly message: string
+}
+
+export interface OwnNetwork {
   readonly table: string
-  readonly name: string
-  readonly hook?: unknown
-  readonly policy?: unknown
+  readonly bridges: readonly string[]
 }
 
 interface Rule {
-  readonly family: string
-  readonly table: string
-  readonly chain: string
   readonly expr: readonly Readonly<Record<string, unknown>>[]
 }
 
-interface Ruleset {
-  readonly chains: readonly Chain[]
-  readonly rules: readonly Rule[]
-}
+type Verdict = 'drop' | 'reject' | 'accept'
 
-type Outcome = 'drop' | 'accept'
+/** IPv6 of VMs is shut anyway. */
+const familiesPassed: ReadonlySet<unknown> = new Set(['ip', 'inet', 'bridge'])
+const depthMax = 16
 
-/** Chains that a base chain may jump through; more is a loop or no firewall of a host. */
-const chainsMax = 512
-/** Beginnings of the names of our devices: what is said of other devices alone is no matter of ours. */
-const ownDevice = /^hl/
-
-/** Who makes chains of such names. */
-const makers: readonly (readonly [RegExp, string])[] = [
-  [/^ufw6?-/, 'ufw'],
-  [/^DOCKER/, 'Docker'],
-  [/^(PVEFW|proxmox-firewall)/, 'Proxmox'],
-  [/^KUBE-/, 'kube-proxy'],
-  [/^(firewalld|filter_FORWARD)/, 'firewalld'],
-  [/^LIBVIRT_|^libvirt_network/, 'libvirt']
-]
-
-/**
- * One line for each base chain of another table than ours at the forward hook that drops or accepts what may be a VM's.
- * `ruleset` is the answer of `nft -j list ruleset`; what is no such answer has none.
- */
-export function foreignForwardFaults(ruleset: unknown, ownTable = 'hostlet'): string[] {
-  const all = parse(ruleset)
-  return all.chains
-    .filter(({ hook, table }) => hook === 'forward' && table !== ownTable)
-    .flatMap((base) => {
-      const { outcomes, names } = reach(base, all)
-      const maker = makers.find(([pattern]) => [base.table, ...names].some((name) => pattern.test(name)))?.[1]
-      const who = `${base.family} ${base.table} ${base.name}${maker === undefined ? '' : ` (${maker})`}`
-      if (base.policy === 'drop') return [`${who} drops by default`]
-      if (outcomes.has('drop')) return [`${who} drops some`]
-      return outcomes.has('accept') ? [`${who} accepts some`] : []
-    })
-}
-
-/** What may happen to a packet that comes to the chain, along all jumps. */
-function reach(base: Chain, { rules }: Ruleset): { outcomes: Set<Outcome>; names: Set<string> } {
-  const outcomes = new Set<Outcome>()
-  const names = new Set<string>([base.name])
-  for (const name of names) {
-    if (names.size > chainsMax) break
-    for (const { family, table, chain, expr } of rules) {
-      if (family !== base.family || table !== base.table || chain !== name) continue
-      if (isOfOtherDevices(expr)) continue
-      for (const statement of expr) {
-        const outcome = outcomeOf(statement)
-        if (outcome !== undefined) outcomes.add(outcome)
-        const target = targetOf(statement)
-        if (target !== undefined) names.add(target)
-      }
-    }
-  }
-  return { outcomes, names }
-}
-
-function outcomeOf(statement: Readonly<Record<string, unknown>>): Outcome | undefined {
-  if ('drop' in statement || 'reject' in statement) return 'drop'
-  if ('accept' in statement) return 'accept'
-  const { xt } = statement
-  const target = typeof xt === 'object' && xt !== null && 'name' in xt ? xt.name : undefined
-  return target === 'REJECT' || target === 'DROP' ? 'drop' : undefined
-}
-
-function targetOf(statement: Readonly<Record<string, unknown>>): string | undefined {
-  const jump = statement.jump ?? statement.goto
-  if (typeof jump !== 'object' || jump === null || !('target' in jump)) return undefined
-  return typeof jump.target === 'string' ? jump.target : undefined
-}
-
-/** Whether the rule is about one named device that is none of ours. */
-function isOfOtherDevices(expr: Rule['expr']): boolean {
-  return expr.some(({ match }) => {
-    if (typeof match !== 'object' || match === null || !('left' in match) || !('right' in match)) return false
-    const { left, right } = match
-    const key = (left as { meta?: { key?: unknown } } | null)?.meta?.key
-    const op = 'op' in match ? match.op : undefined
-    const named = key === 'iifname' || key === 'oifname'
-    return named && op === '==' && typeof right === 'string' && !ownDevice.test(right)
+/** From the objects of `nft -j list ruleset`. A chain that has a rule for one of our bridges knows of us and is left out. */
+export function foreignForwardFaults(
+  ruleset: readonly NftObject[],
+  { table, bridges }: OwnNetwork
+): ForeignForwardFault[] {
+  const rules = Map.groupBy(
+    ruleset.flatMap(({ rule }) => (rule ? [rule] : [])),
+    (rule) => `${rule.family} ${rule.table} ${rule.chain}`
+  )
+  const rulesOf = (place: string) => (rules.get(place) ?? []) as unknown as readonly Rule[]
+  return ruleset.flatMap(({ chain }) => {
+    if (chain?.hook !== 'forward' || chain.table === table || !familiesPassed.has(chain.family)) return []
+    const place = `${chain.family} ${chain.table}`
+    const name = `${place} ${chain.name}`
+    const own = rulesOf(name)
+    if (own.some((rule) => namesOneOf(rule, bridges))) return []
+    const verdict = sweeping({ place, rulesOf }, own, 0)
+    const by = verdict === undefined ? 'policy' : 'rule'
+    const effect = verdict ?? (chain.policy === 'drop' ? 'drop' : undefined)
+    return effect === undefined
+      ? []
+      : [{ chain: name, effect, by, message: messageOf(name, effect, by, bridges) }]
   })
 }
 
-function parse(ruleset: unknown): Ruleset {
-  const list =
-    typeof ruleset === 'object' && ruleset !== null && 'nftables' in ruleset ? ruleset.nftables : []
-  const objects = Array.isArray(list) ? (list as { chain?: Chain; rule?: Rule }[]) : []
-  return {
-    chains: objects.flatMap(({ chain }) => (chain === undefined ? [] : [chain])),
-    rules: objects.flatMap(({ rule }) => (Array.isArray(rule?.expr) ? [rule] : []))
+function messageOf(name: string, effect: Verdict, by: 'policy' | 'rule', bridges: readonly string[]): string {
+  const how = by === 'policy' ? 'its policy' : 'a rule that matches everything'
+  if (effect === 'accept')
+    return `chain ${name} accepts all forwarding by ${how}. What hostlet's rules drop stays dropped.`
+  const [bridge = 'the bridges of VMs'] = bridges
+  return `chain ${name} ${effect}s forwarded packets by ${how}: VMs reach nothing. Have it accept packets from and to ${bridge}${bridges.length > 1 ? ' and the other bridges' : ''}, before that.`
+}
+
+interface Walk {
+  readonly place: string
+  rulesOf(place: string): readonly Rule[]
+}
+
+/** The verdict of the first rule that takes every packet, in the chain or in one that it always goes to. */
+function sweeping(walk: Walk, rules: readonly Rule[], depth: number): Verdict | undefined {
+  if (depth > depthMax) return undefined
+  for (const { expr } of rules) {
+    if (expr.some((each) => 'match' in each || 'xt' in each || 'vmap' in each || 'limit' in each)) continue
+    const last = expr.at(-1) ?? {}
+    for (const verdict of ['drop', 'reject', 'accept'] as const) if (verdict in last) return verdict
+    const next = (last.jump ?? last.goto) as { target?: string } | undefined
+    const found = next && sweeping(walk, walk.rulesOf(`${walk.place} ${next.target}`), depth + 1)
+    if (found !== undefined || 'goto' in last) return found
+    if ('return' in last) return undefined
   }
+  return undefined
+}
+
+/** By its name, or by the beginning of names: `hl-*`. */
+function namesOneOf({ expr }: Rule, bridges: readonly string[]): boolean {
+  return expr.some((each) => {
+    const { left, right } = (each.match ?? {}) as { left?: { meta?: { key?: string } }; right?: unknown }
+    if (left?.meta?.key !== 'iifname' && left?.meta?.key !== 'oifname') return false
+    const names = Array.isArray((right as { set?: unknown })?.set)
+      ? (right as { set: unknown[] }).set
+      : [right]
+    return names.some((name) => bridges.some((bridge) => isNamed(bridge, name)))
+  })
+}
+
+function isNamed(bridge: string, name: unknown): boolean {
+  if (typeof name !== 'string') return false
+  return name.endsWith('*') ? bridge.startsWith(name.slice(0, -1)) : bridge === name
 }

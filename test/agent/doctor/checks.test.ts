@@ -67,9 +67,9 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
     { places: { ...goodFacts().places, state: known({ ...onDisk, fileSystem: 'btrfs' as const }) } }
   ],
 
-  ['firewall', 'fail', { firewall: known({ ruleset: {}, tables: ['inet hostlet'] }) }],
-  ['firewall', 'warn', { firewall: known({ ruleset: {}, tables: [] }), ...libvirt({ vms: [] }) }],
-  ['foreign-chains', 'warn', { firewall: known({ ruleset: dropping(), tables: [] }) }],
+  ['firewall', 'fail', { firewall: known({ objects: [], tables: ['inet hostlet'] }) }],
+  ['firewall', 'warn', { firewall: known({ objects: [], tables: [] }), ...libvirt({ vms: [] }) }],
+  ['foreign-chains', 'warn', { firewall: known({ objects: dropping(), tables: [] }) }],
   ['ip-forward', 'fail', { ipForward: known(false) }],
   ['br-netfilter', 'warn', { bridgeNetfilter: known(true) }],
   ['ipv6', 'fail', { bridges: known([{ name: 'hl-starter', ipv6Disabled: false, ipv6Addresses: [] }]) }],
@@ -185,7 +185,7 @@ function pool(change: object): Partial<DoctorFacts> {
   return { places: { ...goodFacts().places, pool: known({ ...onDisk, uid: 0, mode: 0o40711, ...change }) } }
 }
 
-function dropping(): unknown {
+function dropping() {
   const chain = { family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }
-  return { nftables: [{ chain }] }
+  return [{ chain }]
 }

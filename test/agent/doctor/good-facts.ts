@@ -58,7 +58,7 @@ export function goodFacts(): DoctorFacts {
     vulnerabilities: value([]),
     hugePages: value({ total: 512, free: 512 }),
     clockSynchronised: value(true),
-    firewall: value({ ruleset: { nftables: [] }, tables: ['inet hostlet', 'bridge hostlet'] }),
+    firewall: value({ objects: [], tables: ['inet hostlet', 'bridge hostlet'] }),
     bridgeNetfilter: value(false),
     ipForward: value(true),
     bridges: value([{ name: 'hl-starter', ipv6Disabled: true, ipv6Addresses: [] }]),

@@ -32,10 +32,17 @@ export const networkChecks: readonly Check[] = [
   {
     id: 'foreign-chains',
     title: "others' rules about forwarding",
-    judge: ({ firewall }) =>
-      over(firewall, ({ ruleset }) => {
-        const faults = foreignForwardFaults(ruleset)
-        if (faults.length === 0) return pass('none that drop or accept')
+    judge: ({ firewall, config, bridges }) =>
+      over(firewall, ({ objects }) => {
+        const shared = Object.values(config.profiles).flatMap(({ bridge, ownBridge }) =>
+          ownBridge ? [] : [bridge]
+        )
+        const up = 'value' in bridges ? bridges.value.map(({ name }) => name) : []
+        const own = { table: tableName(config), bridges: [...new Set([...shared, ...up])] }
+        const faults = foreignForwardFaults(objects, own).map(
+          ({ chain, effect, by }) => `${chain} ${effect}s all by ${by === 'policy' ? 'its policy' : 'a rule'}`
+        )
+        if (faults.length === 0) return pass('none that drop or accept all')
         const more = faults.length > faultsShown ? ` and ${faults.length - faultsShown} more` : ''
         return warn(
           `${faults.slice(0, faultsShown).join('; ')}${more}`,

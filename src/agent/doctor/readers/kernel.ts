@@ -3,6 +3,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runProcess } from '../../../lib/run-process.ts'
+import type { NftObject } from '../../firewall/nft-json.ts'
 import type { Wait } from '../../host/hypervisor.ts'
 import type { BridgeFacts, FirewallFacts, SwapArea } from '../facts.ts'
 import { isEncrypted } from './block-devices.ts'
@@ -106,11 +107,8 @@ export async function firewall(wait: Wait): Promise<FirewallFacts> {
   const options = { ...wait, deadlineMs: programMs, outputBytesMax: rulesetBytesMax }
   const { exitCode, stdout, stderr } = await runProcess('nft', ['-j', 'list', 'ruleset'], options)
   if (exitCode !== 0) throw new Error(`nft: ${stderr.trim().split('\n')[0]}`)
-  const ruleset = JSON.parse(stdout) as { nftables?: { table?: { family: string; name: string } }[] }
-  const tables = (ruleset.nftables ?? []).flatMap(({ table }) =>
-    table ? [`${table.family} ${table.name}`] : []
-  )
-  return { ruleset, tables }
+  const objects = (JSON.parse(stdout) as { nftables?: readonly NftObject[] }).nftables ?? []
+  return { objects, tables: objects.flatMap(({ table }) => (table ? [`${table.family} ${table.name}`] : [])) }
 }
 
 /** Asks systemd; without it, whether a daemon that sets the clock says so. */
