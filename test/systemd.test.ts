@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { loadAgentConfig } from '../src/agent/config.ts'
+import { qemuLogDirectory } from '../src/agent/host/qemu-logs.ts'
 
 const EXPOSURE_MAX = 3.0
 const units = ['hostlet.service', 'hostlet-scheduler.service'] as const
@@ -100,7 +101,7 @@ test('the agent: may write where restored disks are, and nowhere else outside of
   const settings = readUnit('hostlet.service')
   assert.deepEqual(settings.get('ProtectSystem'), ['strict'])
   const { pool } = loadAgentConfig('config/agent.yaml')
-  assert.deepEqual(settings.get('ReadWritePaths'), [`-${pool.path}`])
+  assert.deepEqual(settings.get('ReadWritePaths'), [`-${pool.path}`, '-/var/log/libvirt/qemu'])
   const threads = /UV_THREADPOOL_SIZE=(\d+)/.exec(settings.get('Environment')?.join(' ') ?? '')?.[1]
   assert.ok(Number(threads) < Number(settings.get('TasksMax')?.[0]) / 4)
 })
@@ -121,6 +122,23 @@ test('the sample for backups: each of its lines is one that systemd takes', anal
   const { stdout, stderr, status } = run('systemd-analyze', args)
   assert.equal(stdout + stderr, '')
   assert.equal(status, 0)
+})
+
+test("the mount of QEMU's logs: systemd finds nothing wrong, and memory is what it mounts", analyze, (t) => {
+  const directory = temporary(t)
+  const name = 'var-log-libvirt-qemu.mount'
+  cpSync(join('systemd', name), join(directory, name))
+  const args = ['verify', '--man=no', '--recursive-errors=no', join(directory, name)]
+  const { stdout, stderr, status } = run('systemd-analyze', args)
+  assert.equal(stdout + stderr, '')
+  assert.equal(status, 0)
+  const settings = readUnit(name)
+  assert.deepEqual(settings.get('Type'), ['tmpfs'])
+  assert.deepEqual(settings.get('Where'), [qemuLogDirectory])
+  // Whoever is in QEMU's group could plant a link where virtlogd, as root, writes.
+  assert.match(settings.get('Options')?.[0] ?? '', /mode=0770,gid=hostlet,/)
+  for (const writer of ['virtlogd.service', 'libvirtd.service', 'virtqemud.service'])
+    assert.ok(settings.get('Before')?.[0]?.split(' ').includes(writer), writer)
 })
 
 test('users and directories are made as the units need them', asRoot, (t) => {

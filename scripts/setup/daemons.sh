@@ -35,6 +35,7 @@ start_by_hand() {
   forget_gone
   # libvirtd makes it with the first dnsmasq, and fails before that to note the MACs of a network without one.
   mkdir -p /var/lib/libvirt/dnsmasq
+  logs_prepare
   start_daemon virtlogd
   # Without an init that reaps orphans libvirt waits two seconds more at each stop of a QEMU: tini is the subreaper.
   start_daemon libvirtd
@@ -48,6 +49,29 @@ kvm_prepare() {
     chgrp kvm /dev/kvm
     chmod 660 /dev/kvm
   fi
+}
+
+# What systemd/var-log-libvirt-qemu.mount does on a host: QEMU's logs hold the passphrases of disks. Only where nobody writes
+# there yet; where it may not mount, "hostlet doctor" says what that means.
+logs=/var/log/libvirt/qemu
+logs_mark=$state/logs-in-memory
+
+logs_prepare() {
+  case $(stat -f -c %T "$logs" 2>/dev/null) in tmpfs | ramfs) return 0 ;; esac
+  if pgrep -x virtlogd >/dev/null || pgrep qemu-system >/dev/null; then return 0; fi
+  mkdir -p "$logs"
+  if mount -t tmpfs -o mode=0755,size=512M,nr_inodes=16k,nosuid,nodev,noexec tmpfs "$logs"; then
+    touch "$logs_mark"
+  else
+    echo "the logs of QEMU stay on disk: $logs"
+  fi
+}
+
+logs_restore() {
+  [ -e "$logs_mark" ] || return 0
+  # Not while a virtlogd of somebody else's writes there.
+  if ! pgrep -x virtlogd >/dev/null; then umount "$logs" 2>/dev/null || true; fi
+  rm -f "$logs_mark"
 }
 
 # A killed machine whose /run is on disk leaves these; no process that owns them is alive when this runs.
@@ -104,6 +128,7 @@ daemons_stop() {
     stop_daemon "$pid" "$started" "$name"
   done
   rm -f "$record"
+  logs_restore
 }
 
 # The start time tells our process from a stranger that got the same number. tini passes the signal on.

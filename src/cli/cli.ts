@@ -17,6 +17,8 @@ export class Cli {
   readonly #stderr: NodeJS.WriteStream
   /** Set by the options of the command, so that errors are told in the same form as results. */
   format: OutputFormat = 'table'
+  /** Of a command that did what it should and has bad news nevertheless. */
+  exitStatus = 0
 
   constructor(
     options: {

@@ -90,6 +90,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/vm-refresh.ts')
   },
   {
+    words: ['vm', 'audit'],
+    summary: 'check whether a VM is isolated as promised',
+    load: () => import('./commands/vm-audit.ts')
+  },
+  {
     words: ['vm', 'forget'],
     summary: 'drop the record of a VM whose host is revoked',
     load: () => import('./commands/vm-forget.ts')
@@ -170,6 +175,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['image', 'prefetch'],
     summary: 'have a host fetch an image before it is needed',
     load: () => import('./commands/image-prefetch.ts')
+  },
+  {
+    words: ['doctor'],
+    summary: 'check this host: what is missing, open or in the way',
+    load: () => import('./commands/doctor.ts')
   },
   {
     words: ['status'],

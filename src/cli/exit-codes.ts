@@ -6,11 +6,14 @@ import { type ErrorCode, errorCodes } from '../errors.ts'
 export const interruptedExitCode = 130
 /** EX_CONFIG of sysexits: the unit of agent and scheduler does not restart after it. */
 export const configExitCode = 78
+/** "hostlet doctor" and "hostlet vm audit" found what should not be; they themselves did their work. */
+export const doctorExitCode = 3
 
 const meanings: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'failed on the host, or a bug',
   2: 'bad request: wrong usage, or not supported',
+  [doctorExitCode]: 'doctor or audit found a fault',
   4: 'not found',
   5: 'conflict with what exists, or stale',
   6: 'not allowed: key, token or certificate',

@@ -45,6 +45,14 @@ export async function follow(
   return operation
 }
 
+/** Follows without printing the operation itself. Throws as `follow` does. */
+export async function untilDone(session: Session, begun: OperationView): Promise<OperationView> {
+  const operation = await untilEnded(session, begun)
+  const failure = failureOf(operation)
+  if (failure !== undefined) throw failure
+  return operation
+}
+
 /** The error of an operation that did not get done; undefined for one that did, or has not ended. */
 export function failureOf(operation: OperationView): HostletError | undefined {
   const { error } = operation

@@ -15,7 +15,7 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
   try {
     const program = await build(words, cli)
     await program.parseAsync([...words], { from: 'user' })
-    return 0
+    return cli.exitStatus
   } catch (thrown) {
     return tell(thrown, cli)
   }

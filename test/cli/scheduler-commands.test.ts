@@ -226,6 +226,31 @@ describe('looking anew', () => {
     assert.equal((await vm.ended).stdout, 'VM web-1 is paused.\n')
   })
 
+  it('audits a VM: a line an item with why, and ends with 3 when one is not as promised', async () => {
+    const item = (id: string, answer: string) => ({
+      id,
+      title: `title of ${id}`,
+      answer,
+      why: `because ${id}`
+    })
+    const items = [item('seccomp', 'yes'), item('no-display', 'no'), item('firewall', 'unknown')]
+    const audited = async (words: readonly string[], seen: readonly object[]) => {
+      const running = begin('vm', 'audit', 'web-1', ...words)
+      const { claims } = await fleet.agent.nextCommand()
+      assert.deepEqual([claims.verb, claims.arguments], ['vm.audit', { vm: 'web-1' }])
+      fleet.agent.finish(claims.id, { vm: 'web-1', at: 1_700_000_000_000, items: seen })
+      return await running.ended
+    }
+    const bad = await audited([], items)
+    assert.equal(bad.status, 3)
+    assert.match(bad.stdout, /^ITEM +ANSWER +WHY\n/)
+    assert.match(bad.stdout, /^title of no-display +no +because no-display$/m)
+    assert.match(bad.stdout, /VM web-1: 1 yes, 1 no, 1 unknown\n$/)
+    const good = await audited(['-o', 'json'], items.slice(0, 1))
+    assert.equal(good.status, 0)
+    assert.deepEqual(JSON.parse(good.stdout).items, items.slice(0, 1))
+  })
+
   it('shows the fleet in numbers', async () => {
     const { status, stdout } = await fleet.hostlet('status')
     assert.equal(status, 0)

@@ -5,6 +5,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { after, before, describe, it } from 'node:test'
+import { expectedDevices } from '../../src/agent/audit/machine-items.ts'
 import type { DomainEvent, Hypervisor, VmDefinition } from '../../src/agent/host/hypervisor.ts'
 import { baseVolumeName, dataVolumeName, macAddressOf, rootVolumeName } from '../../src/agent/host/names.ts'
 import type { NetworkDefinition } from '../../src/agent/host/network-xml.ts'
@@ -191,6 +192,40 @@ function definitionTests(ask: Ask): void {
     await hypervisor.undefine(specification.name, wait())
     await hypervisor.undefine(specification.name, wait())
     assert.equal(await hypervisor.findVm(specification.name, wait()), undefined)
+  })
+
+  it('tells what a machine would be like: no way in but what was defined', async () => {
+    const subject = ask()
+    const { hypervisor, prefix } = subject
+    const definition = { ...definitionOf(subject, 'look', { data: true }), seedPath: '/seeds/a.iso' }
+    const { specification, placement } = definition
+    await hypervisor.define(definition, wait())
+    const seen = await hypervisor.inspect(specification.name, wait())
+    assert.deepEqual([seen.running, seen.autostart, seen.passesArguments], [false, false, false])
+    const disks = seen.disks.map(({ target, path, isCd, keyId }) => [
+      target,
+      path?.split('/').at(-1),
+      isCd,
+      keyId
+    ])
+    assert.deepEqual(disks, [
+      ['vda', placement.rootVolume, false, null],
+      ['vdb', placement.dataVolume, false, null],
+      ['sda', 'a.iso', true, null]
+    ])
+    const [port] = seen.ports
+    assert.deepEqual(
+      [port?.macAddress, port?.network, port?.isolated],
+      [placement.macAddress, placement.network, true]
+    )
+    assert.deepEqual([seen.memoryBytes, seen.vcpus], [specification.memoryBytes, specification.cpus])
+    assert.deepEqual([seen.inCoreDumps, seen.sharesPages, seen.serialLog], [false, false, null])
+    for (const { kind, model } of seen.devices) assert.match(model, expectedDevices[kind] ?? /^$/, kind)
+    await hypervisor.undefine(specification.name, wait())
+    await rejectsWith('E_NOT_FOUND', hypervisor.inspect(specification.name, wait()))
+    await subject.addForeign(`${prefix}-other`)
+    await rejectsWith('E_CONFLICT', hypervisor.inspect(`${prefix}-other`, wait()))
+    await subject.removeForeign(`${prefix}-other`)
   })
 
   it('refuses a second VM of the same name, or of the same UUID', async () => {

@@ -38,7 +38,10 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
       element('metadata', {}, metadataElement(metadataOf(definition, environment.pool.name))),
       // The size is the limit: memory is never given above it. A hard limit of the cgroup besides would kill QEMU,
       // whose own needs nobody can state, and with it the VM.
-      element('memory', { unit: 'b' }, String(vm.memoryBytes)),
+      // Left out of core dumps of QEMU, which somebody may have switched on.
+      element('memory', { unit: 'b', dumpCore: 'off' }, String(vm.memoryBytes)),
+      // Out of the kernel's merging of equal pages, through which one guest can learn what another has in memory.
+      element('memoryBacking', {}, element('nosharepages')),
       element('vcpu', { placement: 'static' }, String(vm.cpus)),
       cpuLimit(vm.cpuLimitPercent),
       ...machine(environment),

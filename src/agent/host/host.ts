@@ -23,6 +23,7 @@ import { Images } from './images.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
+import { QemuLogs } from './qemu-logs.ts'
 import type { Probes } from './readiness.ts'
 import { privateWorkPrefix } from './scratch.ts'
 import { Seeds } from './seed.ts'
@@ -60,6 +61,8 @@ export interface HostOptions {
   /** For tests; real connections otherwise. */
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  /** Where it is not libvirt's own. */
+  readonly qemuLogDirectory?: string
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
 }
@@ -70,6 +73,7 @@ export interface Host {
   readonly storage: Storage
   readonly seeds: Seeds
   readonly consoles: Consoles
+  readonly qemuLogs: QemuLogs
   readonly placements: Placements
   readonly vms: Vms
   readonly facts: Facts
@@ -134,6 +138,7 @@ export function createHost(options: HostOptions): Host {
     keys,
     storage: new Storage({ hypervisor, sealed: keys.sealed }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
+    qemuLogs: new QemuLogs({ log, ...(options.qemuLogDirectory && { directory: options.qemuLogDirectory }) }),
     vms: new Vms({
       hypervisor,
       placements,

@@ -5,6 +5,7 @@ import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
 import type { SealedHypervisor } from './sealed-port.ts'
+import type { MachineInspection } from './inspection.ts'
 
 export interface Wait {
   readonly signal: AbortSignal
@@ -154,6 +155,8 @@ export interface Hypervisor extends BackupHypervisor, SealedHypervisor {
   /** VMs of ours, by the metadata they carry. */
   listVms(wait: Wait): Promise<readonly VmRecord[]>
   findVm(name: string, wait: Wait): Promise<VmRecord | undefined>
+  /** What the machine is like as it runs, or would. E_NOT_FOUND; E_CONFLICT for a foreign one. */
+  inspect(name: string, wait: Wait): Promise<MachineInspection>
   /** Domains that carry no metadata of ours. They are never touched. */
   listForeign(wait: Wait): Promise<readonly ForeignDomain[]>
   /** Defines or redefines. E_CONFLICT when the name or UUID belongs to another domain. Never sets autostart. */

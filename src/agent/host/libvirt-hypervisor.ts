@@ -29,6 +29,7 @@ import type {
   Wait
 } from './hypervisor.ts'
 import { diskSecretUsage } from './names.ts'
+import { inspect } from './inspection.ts'
 import { Networks } from './networks.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { Secrets } from './secrets.ts'
@@ -163,6 +164,8 @@ export class LibvirtHypervisor implements Hypervisor {
 
   listVms = (wait: Wait) => this.#domains.list(wait)
   findVm = (name: string, wait: Wait) => this.#domains.find(name, wait)
+  inspect = (name: string, wait: Wait) =>
+    inspect(name, { domains: this.#domains, connection: this.#connections.get('jobs') }, wait)
   listForeign = (wait: Wait) => this.#domains.listForeign(wait)
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
   annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)

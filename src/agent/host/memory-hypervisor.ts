@@ -23,6 +23,7 @@ import {
 } from './hypervisor.ts'
 import { MemoryBackups } from './memory-backups.ts'
 import { willingGuests } from './memory-guests.ts'
+import { inspectionOf } from './memory-inspection.ts'
 import { MemoryNetworks } from './memory-networks.ts'
 import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
@@ -148,6 +149,8 @@ export class MemoryHypervisor implements Hypervisor {
       const vm = this.#vms.get(name)
       return vm && recordOf(vm)
     })
+  inspect = (name: string, wait: Wait) =>
+    this.#run('inspect', '', wait, () => inspectionOf(this.#require(name)))
   listForeign = (wait: Wait): Promise<readonly ForeignDomain[]> =>
     this.#run('listForeign', '', wait, () => [...this.foreign])
 

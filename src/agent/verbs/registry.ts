@@ -11,6 +11,7 @@ import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
+import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
@@ -39,6 +40,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: backupPrune, document: backupPruneDocument },
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
+  { verb: vmAudit, document: vmAuditDocument },
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },

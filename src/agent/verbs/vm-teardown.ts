@@ -78,11 +78,12 @@ export const vmTeardown = defineVerb<Host>()({
       }
     },
     {
-      name: 'remove the seed and the console log',
+      name: 'remove the seed and the logs',
       apply: async (operation) => {
         const { uuid } = subjectOf(operation, vm)
         await host.seeds.remove(uuid)
         await host.consoles.remove(uuid)
+        await host.qemuLogs.remove(vm)
       }
     },
     {

@@ -70,6 +70,11 @@ describe('domain XML', () => {
     assert.equal(find(limited, 'memory')?.text, String(256 * 1024 ** 2))
   })
 
+  it('keeps its memory out of core dumps, and apart from that of other VMs', () => {
+    assert.equal(find(parsed({}), 'memory')?.attributes.dumpCore, 'off')
+    assert.ok(find(parsed({}), 'memoryBacking', 'nosharepages'))
+  })
+
   it('logs the serial port only where asked, under a name that nobody chose', () => {
     assert.equal(find(parsed({}), 'devices', 'serial', 'log'), undefined)
     const log = find(parsed({ consoleLog: true }), 'devices', 'serial', 'log')

@@ -87,7 +87,8 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     log: silentLogger,
     bootRecord,
     probes,
-    availableMemoryBytes
+    availableMemoryBytes,
+    qemuLogDirectory: join(directory, 'logs')
   }
   const image = {
     url: `file://${imagePath}`,

@@ -155,6 +155,17 @@ describe('vm.teardown', () => {
     assert.deepEqual(await readdir(console), [`${otherUuid}.log`])
   })
 
+  it("removes QEMU's logs of the VM, and of no other", async () => {
+    await using bench = await provisioned()
+    const logs = join(bench.directory, 'logs')
+    await mkdir(logs)
+    const others = ['web-1-b.log', 'web-10.log', 'web-1.log.old', 'web-1.logs']
+    const own = ['web-1.log', 'web-1.log.0', 'web-1.log.1.gz']
+    for (const name of [...own, ...others]) await writeFile(join(logs, name), 'passphrase')
+    await succeed(bench.host, 'vm.teardown', { vm })
+    assert.deepEqual((await readdir(logs)).toSorted(), others.toSorted())
+  })
+
   it('removes nothing of another VM with the name, of a name that begins alike, or of somebody else', async () => {
     await using bench = await provisioned()
     const before = await bench.leftovers()

@@ -20,11 +20,13 @@ const START_PAUSE_MS = 100
 export class PrivateLibvirtd implements AsyncDisposable {
   readonly #directory: string
   readonly #isSystem: boolean
+  readonly #mounts: string
   #process: ChildProcess
 
-  private constructor(directory: string, { isSystem = false } = {}) {
+  private constructor(directory: string, { isSystem = false, mounts = '' } = {}) {
     this.#directory = directory
     this.#isSystem = isSystem
+    this.#mounts = mounts
     this.#process = this.#spawn()
   }
 
@@ -38,9 +40,12 @@ export class PrivateLibvirtd implements AsyncDisposable {
     return daemon
   }
 
-  /** As root, with QEMU's system driver, in mount and network namespaces of its own. */
-  static async startSystem(): Promise<PrivateLibvirtd> {
-    const directory = await mkdtemp(join(tmpdir(), 'hl-t-libvirtd-'))
+  /**
+   * As root, with QEMU's system driver, in mount and network namespaces of its own. `mounts` are lines of a shell that runs
+   * there after libvirt's directories are; `parent` is where what would be in /etc, /var and /run lies.
+   */
+  static async startSystem({ parent = tmpdir(), mounts = '' } = {}): Promise<PrivateLibvirtd> {
+    const directory = await mkdtemp(join(parent, 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
     for (const name of ['libvirt', 'lib/dnsmasq', 'log', 'run', 'etc/qemu/networks'])
       await mkdir(join(directory, name), { recursive: true })
@@ -50,9 +55,19 @@ export class PrivateLibvirtd implements AsyncDisposable {
     const socket = `unix_sock_dir = "${join(directory, 'libvirt')}"\nauth_unix_rw = "none"\n`
     await writeFile(configPath(directory), socket)
     await writeFile(join(directory, 'etc', 'qemu.conf'), 'stdio_handler = "file"\ncgroup_controllers = []\n')
-    const daemon = new PrivateLibvirtd(directory, { isSystem: true })
+    const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts })
     await (await daemon.connect()).close()
     return daemon
+  }
+
+  /** Where what it takes for /etc, /var and /run lies. */
+  get directory(): string {
+    return this.#directory
+  }
+
+  /** Its process, which the kernel lets root see the files of as it sees them: /proc/PID/root. */
+  get pid(): number | undefined {
+    return this.#process.pid
   }
 
   get uri(): string {
@@ -102,7 +117,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
 
   #spawn(): ChildProcess {
     const directory = this.#directory
-    if (this.#isSystem) return spawnSystem(directory)
+    if (this.#isSystem) return spawnSystem(directory, this.#mounts)
     return spawn('libvirtd', ['--config', configPath(directory)], {
       uid: NOBODY,
       gid: NOBODY,
@@ -114,7 +129,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
 }
 
 /** Everything is replaced by exec, so that the process that is begun is libvirtd itself. */
-function spawnSystem(directory: string): ChildProcess {
+function spawnSystem(directory: string, more: string): ChildProcess {
   const mounts = ['etc', 'lib', 'cache', 'log'].map(
     (name) =>
       `mount --bind ${directory}/${name} ${{ etc: '/etc', lib: '/var/lib' }[name] ?? `/var/${name}`}/libvirt`
@@ -123,6 +138,7 @@ function spawnSystem(directory: string): ChildProcess {
     'set -e',
     'mount --make-rprivate /',
     ...mounts,
+    more,
     // Kept over a restart: what libvirtd knows of machines that run.
     `mount --bind ${directory}/run /run/libvirt`,
     'mount -t sysfs sysfs /sys',

@@ -31,6 +31,7 @@ export const agentVerbs = [
   'vm.reboot',
   'vm.teardown',
   'vm.state',
+  'vm.audit',
   'vm.list',
   'vm.backup',
   'vm.restore',

@@ -148,6 +148,25 @@ export const vmRoutes = [
       })
   }),
 
+  defineRoute('POST /v1/vms/{name}/audit', {
+    tier: 'manage',
+    summary: "Have a VM's host look whether its isolation is as promised",
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: ({ params, repeatable }, services) =>
+      ask(services, repeatable, async () => {
+        const { name, host } = await findVm(services.store, params.name)
+        return {
+          verb: 'vm.audit',
+          host: await findHost(services.store, host),
+          arguments: { vm: name },
+          intent: { kind: 'none' }
+        }
+      })
+  }),
+
   defineRoute('POST /v1/vms/{name}/forget', {
     tier: 'manage',
     summary: 'Forget a VM whose host is revoked; where the host still lives the VM runs on',

@@ -1,0 +1,105 @@
+// Checks of what is the agent's own: keys, directories, policy.
+
+import { hostKeyCredential, hostKeyName } from '../../backups/host-key.ts'
+import { type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
+import type { DoctorFacts, Place } from '../facts.ts'
+
+/** Keys of the host: the credential that may hold each, and its file otherwise. */
+export const hostKeys = [
+  { what: 'secrets and disks', credential: 'hostlet-host-key', file: 'host-key.jwk' },
+  { what: 'backups', credential: hostKeyCredential, file: hostKeyName }
+] as const
+
+export const agentChecks: readonly Check[] = [
+  {
+    id: 'state-directory',
+    title: 'state directory',
+    judge: ({ places: { state }, agentUser }) =>
+      over(state, ({ path, mode, uid }) => {
+        if ((mode & 0o077) !== 0)
+          return fail(`${path} is open to others (${octal(mode)})`, `chmod 700 ${path}`)
+        const owner = 'value' in agentUser ? agentUser.value?.uid : undefined
+        return owner !== undefined && owner !== uid
+          ? fail(`${path} belongs to user ${uid}, not to hostlet`, `chown -R hostlet: ${path}`)
+          : pass(`${path}, ${octal(mode)}`)
+      })
+  },
+  {
+    id: 'key-files',
+    title: 'files of keys',
+    judge: ({ keyFiles }) =>
+      over(keyFiles, (files) => {
+        const open = files.filter(({ mode }) => (mode & 0o077) !== 0)
+        return open.length === 0
+          ? pass(files.length === 0 ? 'none yet' : `${files.length}, for their owner alone`)
+          : fail(
+              `${open[0]?.path} can be read by others`,
+              `chmod 600 ${open.map(({ path }) => path).join(' ')}`
+            )
+      })
+  },
+  { id: 'host-keys', title: "where the host's keys lie", judge: hostKeyPlaces },
+  {
+    id: 'pool-directory',
+    title: 'directory of the disks',
+    judge: ({ places: { pool } }) => over(pool, poolDirectory)
+  },
+  {
+    id: 'policy',
+    title: 'policy of backups',
+    judge: ({ policy, config }) =>
+      over(policy, (found) => {
+        if (found === null)
+          return warn(
+            `no ${config.backup.policy}: this host takes no backups`,
+            'Write one from config/policy.yaml; hostlet config check tells its faults.'
+          )
+        return 'fault' in found
+          ? fail(found.fault, 'hostlet config check FILE, as root.')
+          : pass(config.backup.policy)
+      })
+  },
+  {
+    id: 'recovery-key',
+    title: 'recovery key',
+    judge: ({ policy }) =>
+      over(policy, (found) => {
+        if (found === null || 'fault' in found)
+          return warn(
+            'none: what this host encrypts is lost with it',
+            'hostlet backup keygen on another machine; its public half goes into the policy (recovery).'
+          )
+        return pass(`${found.recoveryKeys} in the policy`)
+      })
+  }
+]
+
+function hostKeyPlaces({ credentials, keyFiles, tpm }: DoctorFacts): Verdict {
+  return over(credentials, (names) =>
+    over(keyFiles, (files) => {
+      const inFiles = hostKeys.filter(({ credential }) => !names.includes(credential))
+      if (inFiles.length === 0) return pass('systemd credentials')
+      const made = inFiles.filter(({ file }) => files.some(({ path }) => path.endsWith(`/${file}`)))
+      if (made.length === 0) return skip('no key was made yet: the agent makes them at its first start')
+      const sealed = 'value' in tpm && tpm.value ? '--with-key=host+tpm2 ' : ''
+      return warn(
+        `those of ${made.map(({ what }) => what).join(' and ')} are files: a copy of the disk opens what they opened`,
+        `systemd-creds encrypt ${sealed}--name=${made[0]?.credential} FILE /etc/credstore.encrypted/${made[0]?.credential}, and LoadCredentialEncrypted= in a drop-in of the unit.`
+      )
+    })
+  )
+}
+
+function poolDirectory({ path, mode, uid }: Place): Verdict {
+  if (uid !== 0) return fail(`${path} belongs to user ${uid}`, `chown root: ${path}`)
+  if ((mode & 0o022) !== 0) return fail(`others may write to ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+  if ((mode & 0o001) === 0)
+    return fail(`users of VMs cannot pass through ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+  return (mode & 0o044) === 0
+    ? pass(`${path}, ${octal(mode)}`)
+    : warn(`everybody may list ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+}
+
+function octal(mode: number): string {
+  return (mode & 0o7777).toString(8).padStart(4, '0')
+}

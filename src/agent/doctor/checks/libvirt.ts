@@ -1,0 +1,210 @@
+// Checks of libvirt, QEMU, KVM and of how they confine VMs.
+
+import { type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
+import type { DoctorFacts, Settings } from '../facts.ts'
+
+/** Upstream; distributions fix older ones, of which only Debian's is known here. */
+const nbdFixedUpstream = [9, 1, 0] as const
+const nbdFixedDebian12 = 8
+const cgroupsNeeded = ['cpu', 'cpuset', 'memory', 'io', 'pids'] as const
+
+export const libvirtChecks: readonly Check[] = [
+  {
+    id: 'libvirt',
+    title: 'libvirt answers',
+    judge: ({ libvirt }) =>
+      'value' in libvirt
+        ? pass(`libvirt ${libvirt.value.libvirtVersion}, QEMU ${libvirt.value.hypervisorVersion}`)
+        : fail(
+            libvirt.unreadable,
+            'systemctl status libvirtd (or virtqemud); is this user in the group libvirt? VMs run on.'
+          )
+  },
+  { id: 'qemu-nbd', title: 'QEMU without CVE-2024-7409', judge: nbdFault },
+  { id: 'kvm', title: 'KVM', judge: kvm },
+  {
+    id: 'kvm-mode',
+    title: "/dev/kvm for VMs' own users",
+    judge: ({ kvm: device, config }) =>
+      over(device, (found) => {
+        if (config.accelerator === 'tcg') return skip('VMs are emulated by configuration')
+        if (found === null) return skip('there is no /dev/kvm')
+        return (found.mode & 0o006) === 0o006
+          ? pass('open to all')
+          : fail(
+              `mode ${octal(found.mode)}: a VM's user, which is in no group, cannot open it`,
+              'Install systemd/udev/60-hostlet-kvm.rules; at once: udevadm trigger --name-match=kvm, or chmod 666 /dev/kvm.'
+            )
+      })
+  },
+  {
+    id: 'nested',
+    title: 'nested virtualization',
+    judge: ({ nested }) =>
+      over(nested, (on) =>
+        on
+          ? warn(
+              'guests can run guests, which is a large part of KVM to attack',
+              'options kvm_intel nested=0 (kvm_amd nested=0) in /etc/modprobe.d, where no guest needs it.'
+            )
+          : pass('off')
+      )
+  },
+  {
+    id: 'autostart',
+    title: 'no VM is started by libvirt',
+    judge: ({ libvirt }) =>
+      over(libvirt, ({ vms }) => {
+        const set = vms.filter(({ autostart }) => autostart).map(({ name }) => name)
+        return set.length === 0
+          ? pass(`${vms.length} VMs`)
+          : fail(
+              `${named(set)}: libvirt would start them before their rules and keys are there`,
+              `virsh autostart --disable ${set[0]}`
+            )
+      })
+  },
+  { id: 'confinement', title: 'AppArmor or SELinux around QEMU', judge: confinement },
+  setting('seccomp', 'seccomp sandbox', 'seccomp_sandbox', (value) => value !== '0', 'seccomp_sandbox = 1'),
+  setting(
+    'namespaces',
+    'mount namespace of QEMU',
+    'namespaces',
+    (value) => /mount/.test(value),
+    'namespaces = [ "mount" ]'
+  ),
+  setting(
+    'dynamic-ownership',
+    "files given to VM's users",
+    'dynamic_ownership',
+    (value) => value !== '0',
+    'dynamic_ownership = 1'
+  ),
+  setting(
+    'capabilities',
+    'QEMU without capabilities',
+    'clear_emulator_capabilities',
+    (value) => value !== '0',
+    'clear_emulator_capabilities = 1'
+  ),
+  setting('qemu-user', 'QEMU not as root', 'user', (value) => !/^"\+?(0|root)"$/.test(value), 'user'),
+  {
+    id: 'process-limit',
+    title: 'limit of threads of a QEMU',
+    judge: ({ qemuConf }) =>
+      over(qemuConf, ({ max_processes: limit }) =>
+        limit !== undefined && limit !== '0'
+          ? pass(`max_processes = ${limit}`)
+          : warn(
+              'none: a QEMU that was broken into can fill the process table',
+              'Set max_processes = 1024 in /etc/libvirt/qemu.conf and restart libvirtd (VMs run on; it counts from their next start).'
+            )
+      )
+  },
+  {
+    id: 'cgroups',
+    title: 'control groups',
+    judge: ({ cgroups }) =>
+      over(cgroups, (found) => {
+        const missing = cgroupsNeeded.filter((name) => !found.includes(name))
+        return missing.length === 0
+          ? pass(cgroupsNeeded.join(', '))
+          : warn(
+              `without ${missing.join(', ')}: such limits of VMs have no effect`,
+              'Boot with systemd and cgroup v2 (systemd.unified_cgroup_hierarchy=1, cgroup_enable=memory).'
+            )
+      })
+  }
+]
+
+/** A setting of qemu.conf whose default is good. */
+function setting(
+  id: string,
+  title: string,
+  key: string,
+  isGood: (value: string) => boolean,
+  wanted: string
+): Check {
+  const judge = (settings: Settings): Verdict => {
+    const value = settings[key]
+    if (value === undefined) return pass('as libvirt has it by default')
+    if (isGood(value)) return pass(`${key} = ${value}`)
+    return fail(
+      `qemu.conf: ${key} = ${value}`,
+      `${wanted.includes('=') ? `Set ${wanted} in` : `Take ${wanted} out of`} /etc/libvirt/qemu.conf, restart libvirtd (VMs run on), restart each VM.`
+    )
+  }
+  return { id, title, judge: ({ qemuConf }) => over(qemuConf, judge) }
+}
+
+function nbdFault({ libvirt, qemuPackage }: DoctorFacts): Verdict {
+  const packaged = 'value' in qemuPackage ? qemuPackage.value : null
+  const fix = 'apt-get update && apt-get install qemu-system-x86, then restart each VM.'
+  const debian12 = /^1:7\.2\+dfsg-7(?:\+deb12u(\d+))?/.exec(packaged ?? '')
+  if (debian12 !== null)
+    return Number(debian12[1] ?? 0) >= nbdFixedDebian12
+      ? pass(`package ${packaged}`)
+      : fail(`package ${packaged}: a client of a backup can crash the VM`, fix)
+  return over(libvirt, ({ hypervisorVersion }) => {
+    const version = versionIn(hypervisorVersion)
+    if (version === undefined) return skip(`no version in "${hypervisorVersion}"`)
+    return isAtLeast(version, nbdFixedUpstream)
+      ? pass(hypervisorVersion)
+      : warn(
+          `${packaged ?? hypervisorVersion} is older than ${nbdFixedUpstream.join('.')}; your distribution may have fixed it`,
+          'Look for CVE-2024-7409 in the changelog of the package of QEMU.'
+        )
+  })
+}
+
+function kvm({ libvirt, kvm: device, config }: DoctorFacts): Verdict {
+  if (config.accelerator === 'tcg') return skip('VMs are emulated by configuration')
+  return over(libvirt, ({ kvmOffered }) => {
+    const there = 'value' in device && device.value !== null
+    if (kvmOffered && there) return pass('libvirt offers it; the agent tries it before its first VM')
+    const text = there ? 'libvirt does not offer it' : 'there is no /dev/kvm'
+    const fix =
+      'Switch virtualization on in the firmware (or nested in the hypervisor below), modprobe kvm_intel or kvm_amd; virt-host-validate qemu tells more.'
+    return config.accelerator === 'kvm'
+      ? fail(`${text}: no VM starts`, fix)
+      : warn(`${text}: VMs are emulated, and slow`, fix)
+  })
+}
+
+function confinement({ libvirt, lsm }: DoctorFacts): Verdict {
+  return over(libvirt, ({ securityModels }) => {
+    const used = securityModels.filter((model) => model === 'apparmor' || model === 'selinux')
+    if (used.length > 0) return pass(used.join(', '))
+    const host = 'value' in lsm ? lsm.value.filter((name) => name === 'apparmor' || name === 'selinux') : []
+    return host.length > 0
+      ? fail(
+          `the host has ${host.join(', ')}, libvirt does not use it`,
+          'Take security_driver out of /etc/libvirt/qemu.conf, install apparmor-utils and its libvirt profiles, restart libvirtd.'
+        )
+      : warn(
+          'the host has neither: a QEMU that was broken into is held by its user, namespace and seccomp alone',
+          'Boot with apparmor=1 security=apparmor, or SELinux enforcing.'
+        )
+  })
+}
+
+function versionIn(text: string): readonly number[] | undefined {
+  const found = /(\d+)\.(\d+)\.(\d+)/.exec(text)
+  return found === null ? undefined : found.slice(1).map(Number)
+}
+
+function isAtLeast(version: readonly number[], least: readonly number[]): boolean {
+  for (const [index, part] of least.entries()) {
+    const own = version[index] ?? 0
+    if (own !== part) return own > part
+  }
+  return true
+}
+
+function named(names: readonly string[]): string {
+  return names.length <= 3 ? names.join(', ') : `${names.slice(0, 3).join(', ')} and ${names.length - 3} more`
+}
+
+function octal(mode: number): string {
+  return (mode & 0o7777).toString(8).padStart(4, '0')
+}

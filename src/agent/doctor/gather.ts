@@ -1,0 +1,114 @@
+// Reads all facts of a host at once. What cannot be read becomes a reading that says why; nothing here throws.
+
+import { stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { asHostletError, HostletError } from '../../errors.ts'
+import { loadPolicy } from '../backups/policy.ts'
+import type { AgentConfig } from '../config.ts'
+import type { Wait } from '../host/hypervisor.ts'
+import { surveyLibvirt } from '../host/libvirt-survey.ts'
+import { qemuLogDirectory } from '../host/qemu-logs.ts'
+import { hostKeys } from './checks/agent.ts'
+import type { DoctorFacts } from './facts.ts'
+import { filesIn, place, placeOrAbove, reading, textOf } from './readers/files.ts'
+import * as kernel from './readers/kernel.ts'
+import * as libvirtFiles from './readers/libvirt-files.ts'
+
+const agentUserName = 'hostlet'
+
+export async function gather(config: AgentConfig, wait: Wait): Promise<DoctorFacts> {
+  const [libvirt, files, machine] = await Promise.all([
+    ofLibvirt(config, wait),
+    ofFiles(config),
+    ofKernel(config, wait)
+  ])
+  return { config, ...libvirt, ...files, ...machine }
+}
+
+async function ofLibvirt({ libvirt: { uri, socket }, pool }: AgentConfig, wait: Wait) {
+  const { libvirtConfiguration } = libvirtFiles
+  return {
+    libvirt: await reading(() => surveyLibvirt({ uri, socket, pool: pool.name }, wait)),
+    qemuPackage: await reading(() => libvirtFiles.qemuPackage(wait)),
+    qemuConf: await reading(() => libvirtFiles.settingsOf(join(libvirtConfiguration, 'qemu.conf'))),
+    daemonConf: await reading(() => libvirtFiles.daemonSettings()),
+    guestsService: await reading(() => libvirtFiles.guestsService()),
+    memoryImages: await reading(() => libvirtFiles.memoryImages()),
+    credentials: await reading(() => libvirtFiles.unitCredentials())
+  }
+}
+
+async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: AgentConfig) {
+  return {
+    places: {
+      logs: await reading(() => place(qemuLogDirectory)),
+      keys: await reading(() => place(libvirtFiles.libvirtState)),
+      runtime: await reading(() => placeOrAbove(runtimeDirectory)),
+      state: await reading(() => place(stateDirectory)),
+      pool: await reading(() => place(pool.path))
+    },
+    logSpace: await reading(async () => {
+      const { bsize, blocks, bavail } = await statfs(qemuLogDirectory)
+      return { sizeBytes: blocks * bsize, freeBytes: bavail * bsize }
+    }),
+    agentUser: await reading(agentUser),
+    keyFiles: await reading(async () => [
+      ...(await filesIn(stateDirectory)).filter(({ path }) => isKey(path)),
+      ...(await filesIn(join(stateDirectory, 'keys'), 2))
+    ]),
+    policy: await reading(async () => policyOf(backup.policy))
+  }
+}
+
+async function ofKernel({ profiles, vmUids }: AgentConfig, wait: Wait) {
+  const prefixes = Object.values(profiles).map(({ bridge }) => bridge)
+  const { first, count } = vmUids
+  return {
+    kvm: await reading(async () => {
+      const found = await stat('/dev/kvm').catch(() => undefined)
+      return found === undefined ? null : { mode: found.mode }
+    }),
+    nested: await reading(() => kernel.isNested()),
+    tpm: await reading(async () => (await textOf('/sys/class/tpm/tpm0/tpm_version_major')) === '2'),
+    swap: await reading(() => kernel.swapAreas()),
+    hibernation: await reading(() => kernel.canHibernate()),
+    corePattern: await reading(async () => (await textOf('/proc/sys/kernel/core_pattern')) ?? ''),
+    lsm: await reading(() => kernel.securityModules()),
+    cgroups: await reading(() => kernel.cgroupControllers()),
+    ksm: await reading(() => kernel.isOn('/sys/kernel/mm/ksm/run')),
+    smt: await reading(() => kernel.isOn('/sys/devices/system/cpu/smt/active')),
+    vulnerabilities: await reading(() => kernel.openVulnerabilities()),
+    hugePages: await reading(() => kernel.hugePages()),
+    clockSynchronised: await reading(() => kernel.clockSynchronised(wait)),
+    firewall: await reading(() => kernel.firewall(wait)),
+    bridgeNetfilter: await reading(() => kernel.bridgeNetfilter()),
+    ipForward: await reading(() => kernel.isOn('/proc/sys/net/ipv4/ip_forward')),
+    bridges: await reading(() => kernel.bridgesOf(prefixes)),
+    accountsInRange: await reading(() => kernel.accountsBetween(first, first + count - 1))
+  }
+}
+
+/** By the files of users and groups: no name service is asked, for the user is a local one. */
+async function agentUser(): Promise<{ uid: number; gid: number } | null> {
+  const users = (await textOf('/etc/passwd')) ?? ''
+  const found = new RegExp(`^${agentUserName}:[^:]*:(\\d+):(\\d+):`, 'm').exec(users)
+  return found === null ? null : { uid: Number(found[1]), gid: Number(found[2]) }
+}
+
+function isKey(path: string): boolean {
+  return path.endsWith('.key') || hostKeys.some(({ file }) => path.endsWith(`/${file}`))
+}
+
+function policyOf(path: string): { recoveryKeys: number } | { fault: string } | null {
+  try {
+    return { recoveryKeys: loadPolicy(path).recovery.length }
+  } catch (error) {
+    if (
+      error instanceof HostletError &&
+      error.cause instanceof HostletError &&
+      error.cause.code === 'E_NOT_FOUND'
+    )
+      return null
+    return { fault: asHostletError(error).message.split('\n')[0] ?? '' }
+  }
+}

@@ -1,0 +1,73 @@
+// The facts of a host at which every check passes, to be changed one at a time.
+
+import type { AgentConfig } from '../../../src/agent/config.ts'
+import { loadAgentConfig } from '../../../src/agent/config.ts'
+import type { DoctorFacts, Place } from '../../../src/agent/doctor/facts.ts'
+
+export const config: AgentConfig = loadAgentConfig('config/agent.yaml', {})
+
+export const onDisk: Place = {
+  path: '/somewhere',
+  mode: 0o40700,
+  uid: 995,
+  gid: 994,
+  fileSystem: 'ext',
+  inMemory: false,
+  encrypted: false
+}
+export const inMemory: Place = { ...onDisk, fileSystem: 'tmpfs', inMemory: true, encrypted: undefined }
+
+export function goodFacts(): DoctorFacts {
+  const value = <Value>(known: Value) => ({ value: known })
+  return {
+    config: { ...config, profiles: { ...config.profiles, big: { ...profile(), hugepages: true } } },
+    libvirt: value({
+      libvirtVersion: '9.0.0',
+      hypervisorVersion: '7.2.22',
+      kvmOffered: true,
+      securityModels: ['apparmor', 'dac'],
+      vms: [{ name: 'web-1', autostart: false }]
+    }),
+    qemuPackage: value('1:7.2+dfsg-7+deb12u18+b3'),
+    qemuConf: value({ max_processes: '1024', seccomp_sandbox: '1' }),
+    daemonConf: value({ 'libvirtd.conf': { log_outputs: '"3:file:/var/log/libvirt/libvirtd.log"' } }),
+    guestsService: value({ enabled: true, onShutdown: 'shutdown' }),
+    kvm: value({ mode: 0o20666 }),
+    nested: value(false),
+    places: {
+      logs: value({ ...inMemory, mode: 0o40770, uid: 0 }),
+      keys: value(onDisk),
+      runtime: value(inMemory),
+      state: value(onDisk),
+      pool: value({ ...onDisk, uid: 0, mode: 0o40711 })
+    },
+    logSpace: value({ sizeBytes: 100, freeBytes: 90 }),
+    agentUser: value({ uid: 995, gid: 994 }),
+    memoryImages: value([]),
+    keyFiles: value([{ path: '/var/lib/hostlet/keys/a.json', mode: 0o100600 }]),
+    credentials: value(['hostlet-host-key', 'hostlet-backup-key']),
+    tpm: value(true),
+    policy: value({ recoveryKeys: 1 }),
+    swap: value([{ name: '/dev/zram0', safe: true }]),
+    hibernation: value(false),
+    corePattern: value('|/lib/systemd/systemd-coredump %P'),
+    lsm: value(['lockdown', 'apparmor']),
+    cgroups: value(['cpu', 'cpuset', 'memory', 'io', 'pids']),
+    ksm: value(false),
+    smt: value(false),
+    vulnerabilities: value([]),
+    hugePages: value({ total: 512, free: 512 }),
+    clockSynchronised: value(true),
+    firewall: value({ objects: [], tables: ['inet hostlet', 'bridge hostlet'] }),
+    bridgeNetfilter: value(false),
+    ipForward: value(true),
+    bridges: value([{ name: 'hl-starter', ipv6Disabled: true, ipv6Addresses: [] }]),
+    accountsInRange: value([])
+  }
+}
+
+function profile(): AgentConfig['profiles'][string] {
+  const { starter } = config.profiles
+  if (starter === undefined) throw new Error('the sample has no starter')
+  return starter
+}
