@@ -4,6 +4,7 @@ import type { Buffer } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { BackupJob, BackupRequest } from './backup-port.ts'
 import {
@@ -22,11 +23,13 @@ import {
   type Wait
 } from './hypervisor.ts'
 import { MemoryBackups } from './memory-backups.ts'
-import { willingGuests } from './memory-guests.ts'
+import { memoryFacts, willingGuests } from './memory-guests.ts'
 import { MemoryNetworks } from './memory-networks.ts'
-import { isOff, type MemoryVm, recordOf } from './memory-vm.ts'
+import { countersOf, isOff, type MemoryVm, recordOf, volumeOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
+import { reshaped } from './shape.ts'
+import type { VmShape } from './shape-port.ts'
 import { StartGates } from './start-gates.ts'
 
 export interface MemoryHypervisorOptions {
@@ -138,10 +141,7 @@ export class MemoryHypervisor implements Hypervisor {
   async facts(wait: Wait): Promise<HypervisorFacts> {
     this.#enter('facts', wait)
     return {
-      libvirtVersion: '9.0.0',
-      hypervisorVersion: '7.2.0',
-      accelerator: 'tcg',
-      architecture: 'x86_64',
+      ...memoryFacts,
       poolCapacityBytes: this.#volumes.capacityBytes,
       poolAvailableBytes: this.#volumes.availableBytes,
       ...this.#options.facts
@@ -211,6 +211,16 @@ export class MemoryHypervisor implements Hypervisor {
       if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
     })
 
+  reshape = (name: string, shape: VmShape, wait: Wait) =>
+    this.#run('reshape', name, wait, () => {
+      const vm = this.#require(name)
+      vm.definition = reshaped(vm.definition, shape)
+    })
+  growDisk = (name: string, role: DiskRole, capacityBytes: number, wait: Wait) =>
+    this.#run('growDisk', `${name} ${role}`, wait, () =>
+      this.#volumes.grow(volumeOf(this.#require(name), role), capacityBytes)
+    )
+
   ejectSeed = (name: string, wait: Wait) => this.#run('ejectSeed', name, wait, () => void this.#require(name))
 
   async undefine(name: string, wait: Wait): Promise<void> {
@@ -224,12 +234,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   async counters(wait: Wait): Promise<readonly DomainCounters[]> {
     this.#enter('counters', wait)
-    return [...this.#vms.values()].map(({ definition: { specification }, state }) => ({
-      name: specification.name,
-      uuid: specification.uuid,
-      state,
-      ...(state === 'running' && { cpuNanoseconds: 0, memoryMaximumBytes: specification.memoryBytes })
-    }))
+    return [...this.#vms.values()].map(countersOf)
   }
 
   listVolumes = (wait: Wait): Promise<readonly VolumeRecord[]> =>

@@ -1,6 +1,8 @@
 // One VM of the hypervisor in memory.
 
-import type { VmDefinition, VmRecord } from './hypervisor.ts'
+import { HostletError } from '../../errors.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
+import type { DomainCounters, VmDefinition, VmRecord } from './hypervisor.ts'
 
 export interface MemoryVm {
   definition: VmDefinition
@@ -18,4 +20,21 @@ export function isOff({ state }: MemoryVm): boolean {
 export function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
   const { seedPath: _unseen, ...carried } = definition
   return { ...carried, state, reason, run }
+}
+
+export function countersOf({ definition: { specification }, state }: MemoryVm): DomainCounters {
+  return {
+    name: specification.name,
+    uuid: specification.uuid,
+    state,
+    ...(state === 'running' && { cpuNanoseconds: 0, memoryMaximumBytes: specification.memoryBytes })
+  }
+}
+
+/** Throws E_NOT_FOUND where a machine has no such disk. */
+export function volumeOf({ definition }: MemoryVm, role: DiskRole): string {
+  const { rootVolume, dataVolume } = definition.placement
+  const volume = role === 'root' ? rootVolume : dataVolume
+  if (volume !== null) return volume
+  throw new HostletError('E_NOT_FOUND', `VM ${definition.specification.name} has no data disk`)
 }

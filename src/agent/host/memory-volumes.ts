@@ -85,6 +85,14 @@ export class MemoryVolumes {
     this.#volumes.set(name, { disk, capacityBytes })
   }
 
+  grow(name: string, capacityBytes: number): void {
+    const volume = this.#volumes.get(name)
+    if (volume === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
+    if (volume.capacityBytes >= capacityBytes) return
+    volume.disk?.grow(capacityBytes)
+    this.#volumes.set(name, { ...volume, capacityBytes })
+  }
+
   createImport({ name, sizeBytes }: { name: string; sizeBytes: number }): { path: string } {
     this.#requireSpace(newDiskBytes)
     const path = this.#imports.create(name)
