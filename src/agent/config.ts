@@ -38,6 +38,11 @@ export const AgentConfigSchema = Type.Object(
       first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),
       count: Type.Integer({ default: 16_384, minimum: 1, maximum: 65_536 })
     }),
+    /** What no VM gets: memory, and the first cores of the host, which VMs share but none has to itself. */
+    reserve: section({
+      memoryBytes: Type.Integer({ default: 1024 ** 3, minimum: 0, maximum: 2 ** 50 }),
+      cores: Type.Integer({ default: 1, minimum: 0, maximum: 8_192 })
+    }),
     images: section({
       allowFileUrls: Type.Array(AbsolutePath, { default: [], maxItems: 32 }),
       cacheBytesMax: Type.Integer({ default: 64 * 1024 ** 3, minimum: 1024 ** 2, maximum: 2 ** 50 }),

@@ -245,7 +245,14 @@ export const HostFacts = Type.Object(
     memoryBytes: Bytes,
     poolCapacityBytes: Bytes,
     poolAvailableBytes: Bytes,
-    bootedAt: Timestamp
+    bootedAt: Timestamp,
+    /** Cores that VMs of a pinned profile can have to themselves, taken or not. From here on absent from older agents. */
+    coresPinnable: Type.Optional(Type.Integer({ minimum: 0 })),
+    coresFree: Type.Optional(Type.Integer({ minimum: 0 })),
+    /** Memory for all VMs together: without the host's reserve and without huge pages. */
+    vmMemoryBytesMax: Type.Optional(Bytes),
+    /** Profiles whose VMs have cores to themselves. */
+    profilesPinned: Type.Optional(Type.Array(ProfileName, { maxItems: 256 }))
   },
   strict
 )

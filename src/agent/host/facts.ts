@@ -9,6 +9,7 @@ export interface FactsOptions {
   readonly hostId: string
   readonly agentVersion: string
   readonly machine?: Pick<MachineFactsReader, 'read'>
+  readonly capacity?: (wait: Wait) => Promise<Partial<HostFacts>>
 }
 
 const textCharactersMax = 256
@@ -25,9 +26,10 @@ export class Facts {
   /** Throws what the hypervisor throws: without it there is no telling what the host can do. */
   async read(wait: Wait): Promise<HostFacts> {
     const { hypervisor, hostId, agentVersion } = this.#options
-    const [machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
+    const [machine, { libvirtVersion, hypervisorVersion, ...rest }, capacity] = await Promise.all([
       this.#machine.read(wait),
-      hypervisor.facts(wait)
+      hypervisor.facts(wait),
+      this.#options.capacity?.(wait)
     ])
     return {
       hostId,
@@ -35,7 +37,8 @@ export class Facts {
       libvirtVersion: short(libvirtVersion),
       hypervisorVersion: short(hypervisorVersion),
       ...machine,
-      ...rest
+      ...rest,
+      ...capacity
     }
   }
 }

@@ -13,6 +13,8 @@ import {
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
 import type { Profile } from '../profiles.ts'
+import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
+import { type Reserve, Resources } from '../resources/resources.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
 import { Facts } from './facts.ts'
@@ -35,6 +37,8 @@ export interface HostConfig {
   readonly runtimeDirectory: string
   readonly profiles: Readonly<Record<string, Profile>>
   readonly vmUids: { readonly first: number; readonly count: number }
+  /** The defaults where it is left out. */
+  readonly reserve?: Reserve
   readonly images: {
     readonly allowFileUrls: readonly string[]
     readonly cacheBytesMax: number
@@ -57,6 +61,8 @@ export interface HostOptions {
   /** For tests; real connections otherwise. */
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  /** For tests; what is under the agent otherwise. */
+  readonly machine?: HostMachine
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
 }
@@ -68,6 +74,7 @@ export interface Host {
   readonly seeds: Seeds
   readonly consoles: Consoles
   readonly placements: Placements
+  readonly resources: Resources
   readonly vms: Vms
   readonly facts: Facts
   readonly backups: Backups
@@ -82,9 +89,12 @@ export interface Host {
 }
 
 export function createHost(options: HostOptions): Host {
-  const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
+  const { config, hypervisor, hostId, agentVersion, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
-  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
+  const { profiles, vmUids, reserve = reserveDefault } = config
+  const machine = options.machine ?? thisMachine
+  const resources = new Resources({ hypervisor, profiles, reserve, machine, clock, log })
+  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, resources })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
@@ -113,6 +123,7 @@ export function createHost(options: HostOptions): Host {
     config,
     bootRecord,
     placements,
+    resources,
     images,
     seeds,
     storage: new Storage({ hypervisor }),
@@ -123,10 +134,11 @@ export function createHost(options: HostOptions): Host {
       starts,
       clock,
       readyTimeoutMs,
+      resources,
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
-    facts: new Facts(options),
+    facts: new Facts({ hypervisor, hostId, agentVersion, capacity: (wait) => resources.capacity(wait) }),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
@@ -140,6 +152,8 @@ export function createHost(options: HostOptions): Host {
     }
   }
 }
+
+const reserveDefault: Reserve = { memoryBytes: 1024 ** 3, cores: 1 }
 
 const backupDefaults: BackupConfig = {
   policy: policyPath,

@@ -114,8 +114,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** The guest powers itself off. */
   shutDownGuest(name: string): void {
-    const vm = this.#require(name)
-    this.#turnOff(name, vm, 'shutdown')
+    this.#turnOff(name, this.#require(name), 'shutdown')
   }
 
   open(): void {
@@ -188,8 +187,7 @@ export class MemoryHypervisor implements Hypervisor {
   async pressPowerButton(name: string, wait: Wait): Promise<void> {
     this.#enter('pressPowerButton', wait, name)
     const vm = this.#require(name)
-    if (isOff(vm) || !this.guests.obeysPowerButton) return
-    this.#turnOff(name, vm, 'shutdown')
+    if (!isOff(vm) && this.guests.obeysPowerButton) this.#turnOff(name, vm, 'shutdown')
   }
 
   async requestReboot(name: string, wait: Wait): Promise<void> {
