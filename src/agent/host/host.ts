@@ -93,7 +93,7 @@ export function createHost(options: HostOptions): Host {
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const { profiles, vmUids, reserve = reserveDefault } = config
   const machine = options.machine ?? thisMachine
-  const resources = new Resources({ hypervisor, profiles, reserve, machine, clock, log })
+  const resources = new Resources({ hypervisor, profiles, reserve, machine, log })
   const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, resources })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })

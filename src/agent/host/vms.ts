@@ -96,10 +96,9 @@ export class Vms {
     const { hypervisor, placements } = this.#options
     const { specification: vm, placement } = record
     // What stands paused for a backup has taken none of its memory yet.
-    if (offStates.has(record.state) || standsForBackup(record)) {
-      this.requireMemory(vm)
-      await this.#options.resources?.admitStart(record, wait)
-    }
+    const takesMemory = offStates.has(record.state) || standsForBackup(record)
+    if (takesMemory) this.requireMemory(vm)
+    using _admitted = takesMemory ? await this.#options.resources?.admitStart(record, wait) : undefined
     await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)

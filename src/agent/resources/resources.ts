@@ -2,7 +2,6 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { asHostletError, HostletError } from '../../errors.ts'
-import type { Clock } from '../../lib/clock.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { HostFacts, VmSpecification } from '../../protocol/vm.ts'
@@ -35,7 +34,6 @@ export interface ResourcesOptions {
   readonly profiles: Readonly<Record<string, Profile>>
   readonly reserve: Reserve
   readonly machine: HostMachine
-  readonly clock: Pick<Clock, 'monotonic'>
   readonly log: Logger
 }
 
@@ -49,15 +47,14 @@ export interface Resized {
   readonly isOn: boolean
 }
 
-/** A VM that may start counts as if it ran for as long as a start may take. */
-const promiseMs = 180_000
 const oneAtATime = 'resources'
 
 export class Resources {
   readonly #options: ResourcesOptions
   /** Held by whoever gives out cores or memory, from the look to the definition that says so. */
   readonly #lock = new KeyedLock()
-  readonly #promises = new Map<string, number>()
+  /** VMs whose start is under way: they count as if they ran. */
+  readonly #starting = new Set<string>()
 
   constructor(options: ResourcesOptions) {
     this.#options = options
@@ -130,17 +127,20 @@ export class Resources {
   }
 
   /**
-   * Before a start that takes memory. Only what runs counts: after a boot of the host with less memory the first ones start.
-   * Throws E_CAPACITY.
+   * Before a start that takes memory; to be disposed of when it is over. Only what runs or starts counts: after a boot of the
+   * host with less memory the first ones start. Throws E_CAPACITY.
    */
-  async admitStart({ specification }: Pick<VmRecord, 'specification'>, wait: Wait): Promise<void> {
-    await this.exclusively(wait, async () => {
+  async admitStart({ specification }: Pick<VmRecord, 'specification'>, wait: Wait): Promise<Disposable> {
+    const { uuid } = specification
+    return await this.exclusively(wait, async () => {
       const vms = await this.#options.hypervisor.listVms(wait)
-      const others = vms.filter((vm) => !isSame(vm, { specification }) && (isOn(vm) || this.#isPromised(vm)))
+      const counts = (vm: VmRecord) => isOn(vm) || this.#starting.has(vm.specification.uuid)
+      const others = vms.filter((vm) => !isSame(vm, { specification }) && counts(vm))
       const demand = this.#demand(specification)
       admit(demand, this.#demands(others), await this.#supply(vms))
       if (demand.terms.hugepages) await this.#requireHugePages(specification)
-      this.#promises.set(specification.uuid, this.#options.clock.monotonic() + promiseMs)
+      this.#starting.add(uuid)
+      return { [Symbol.dispose]: () => void this.#starting.delete(uuid) }
     })
   }
 
@@ -276,13 +276,6 @@ export class Resources {
       reserveBytes: reserve.memoryBytes,
       sharedCpus: sharedCpus(await this.#cores(), takenBy(vms)).length
     }
-  }
-
-  #isPromised({ specification }: VmRecord): boolean {
-    const until = this.#promises.get(specification.uuid)
-    if (until !== undefined && until > this.#options.clock.monotonic()) return true
-    this.#promises.delete(specification.uuid)
-    return false
   }
 }
 
