@@ -1,0 +1,81 @@
+// Two greedy guests against one measured guest on real QEMU: what protects it is compared with the same without, in the same place.
+
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import type { Host } from '../../src/agent/host/host.ts'
+import { profileOf } from '../../src/agent/profiles.ts'
+import { readTopology } from '../../src/agent/resources/topology.ts'
+import { succeed } from '../agent/verbs/bench.ts'
+import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
+import { type Guest, provision, shareOfFirst, subjectOf, usageOf } from './neighbours.ts'
+import { cannotProvision, hostOf, setupOf } from './provision-host.ts'
+
+const windowSeconds = 6
+/** Of the greedy disks: far below what they write by themselves, even emulated on a busy machine. */
+const tightLimits = { bytesPerSecondMax: 64 * 1024, operationsPerSecondMax: 10 }
+const topology = await readTopology()
+const skip = topology.length < 2 ? 'this machine has one core: none is left for a guest alone' : await cannotProvision()
+
+describe('a guest beside two greedy ones', { skip }, () => {
+  let fixture: LibvirtFixture
+  let host: Host
+  let gate: Disposable
+  let greedy: Guest[]
+  let measured: Guest
+
+  before(async () => {
+    fixture = await openLibvirtFixture()
+    const setup = setupOf(fixture)
+    const { network, bridge, subnet } = setup.config.profiles.starter ?? assert.fail()
+    const profile = { network, bridge, subnet, encryption: false }
+    const profiles = { starter: profileOf(profile), own: profileOf({ ...profile, cpu: 'pinned' }) }
+    const reserve = { memoryBytes: 64 * 1024 ** 2, cores: topology.length - 1 }
+    host = await hostOf(fixture.hypervisor, { ...setup, config: { ...setup.config, profiles, reserve } })
+    gate = fixture.hypervisor.addStartGate(host.resources.gate)
+    const name = (vm: string) => `${fixture.prefix}-${vm}`
+    greedy = await Promise.all(['greedy-1', 'greedy-2'].map((vm) => provision(host, name(vm), { cpus: 2 })))
+    measured = await provision(host, name('measured'))
+  })
+  after(async () => {
+    gate?.[Symbol.dispose]()
+    await host?.close()
+    await fixture?.dispose()
+  })
+
+  it('keeps its disk where theirs are limited', async () => {
+    const share = async () =>
+      shareOfFirst((await usage('disk', 1)).map(({ writtenBytes }) => writtenBytes))
+    const without = await share()
+    for (const guest of greedy)
+      await succeed(host, 'vm.resize', { vm: guest.name, diskLimits: tightLimits }, subjectOf(guest))
+    const protectedShare = await share()
+    for (const guest of greedy)
+      await succeed(host, 'vm.resize', { vm: guest.name, diskLimits: {} }, subjectOf(guest))
+    assert.ok(protectedShare > 2 * without, `${protectedShare} of theirs, without limits ${without}`)
+  })
+
+  it('keeps its processor where theirs are limited', async () => {
+    const share = async () =>
+      shareOfFirst((await usage('cpu', 2)).map(({ cpuNanoseconds }) => cpuNanoseconds))
+    const without = await share()
+    for (const guest of greedy)
+      await succeed(host, 'vm.resize', { vm: guest.name, cpuLimitPercent: 10 }, subjectOf(guest))
+    const protectedShare = await share()
+    for (const guest of greedy)
+      await succeed(host, 'vm.resize', { vm: guest.name, cpuLimitPercent: null }, subjectOf(guest))
+    assert.ok(protectedShare > 1.5 * without, `${protectedShare} of theirs, without limits ${without}`)
+  })
+
+  it('has a core to itself, which all of theirs together do not touch', async () => {
+    const share = async (first: Guest) =>
+      shareOfFirst((await usage('cpu', 2, first)).map(({ cpuNanoseconds }) => cpuNanoseconds))
+    const without = await share(measured)
+    const own = await provision(host, `${fixture.prefix}-own`, { profile: 'own' })
+    const protectedShare = await share(own)
+    assert.ok(protectedShare > 1.25 * without, `${protectedShare} of theirs, sharing ${without}`)
+  })
+
+  function usage(kind: 'cpu' | 'disk', threads: number, first = measured) {
+    return usageOf(host, [first, ...greedy], { kind, seconds: windowSeconds, threads })
+  }
+})
