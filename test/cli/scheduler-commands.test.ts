@@ -113,7 +113,10 @@ describe('operations', () => {
     fleet.agent.finish(claims.id, { sizes, changes })
     const { status, stdout } = await ended
     assert.equal(status, 0)
-    assert.match(stdout, /^VM web-1 has it now: root disk\. From the next start of VM web-1 on: vCPUs, memory\.$/m)
+    assert.match(
+      stdout,
+      /^VM web-1 has it now: root disk\. From the next start of VM web-1 on: vCPUs, memory\.$/m
+    )
     const shown = JSON.parse((await fleet.hostlet('vm', 'show', 'web-1', '-o', 'json')).stdout)
     assert.equal(shown.vm.cpus, 4)
     assert.equal(shown.vm.memoryBytes, sizes.memoryBytes)

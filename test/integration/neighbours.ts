@@ -14,6 +14,9 @@ export interface Guest {
   readonly address: string
 }
 
+/** Several guests boot at once, emulated. */
+const readyMs = 400_000
+
 let generation = 0
 
 export function subjectOf({ name, uuid }: Pick<Guest, 'name' | 'uuid'>) {
@@ -26,7 +29,8 @@ export async function provision(
   changes: Partial<VmSpecification> = {}
 ): Promise<Guest> {
   const uuid = randomUUID()
-  const specification = guestSpecification({ name, uuid, ...changes })
+  const ready = { http: { port: 80, path: '/' }, timeoutMs: readyMs }
+  const specification = guestSpecification({ name, uuid, ready, ...changes })
   const value = await succeed(host, 'vm.provision', { specification }, subjectOf({ name, uuid }))
   return { name, uuid, address: String(value.address) }
 }
@@ -75,7 +79,13 @@ async function countersOf(host: Host, guests: readonly Guest[]): Promise<Usage[]
 /** How much the first got for each unit that all the others got together. */
 export function shareOfFirst(values: readonly number[]): number {
   const [first = 0, ...others] = values
-  return first / Math.max(1, others.reduce((sum, value) => sum + value, 0))
+  return (
+    first /
+    Math.max(
+      1,
+      others.reduce((sum, value) => sum + value, 0)
+    )
+  )
 }
 
 export async function pidOf(vm: string): Promise<number> {

@@ -14,7 +14,8 @@ const windowSeconds = 6
 /** Of the greedy disks: far below what they write by themselves, even emulated on a busy machine. */
 const tightLimits = { bytesPerSecondMax: 64 * 1024, operationsPerSecondMax: 10 }
 const topology = await readTopology()
-const skip = topology.length < 2 ? 'this machine has one core: none is left for a guest alone' : await cannotProvision()
+const skip =
+  topology.length < 2 ? 'this machine has one core: none is left for a guest alone' : await cannotProvision()
 
 describe('a guest beside two greedy ones', { skip }, () => {
   let fixture: LibvirtFixture
@@ -33,7 +34,7 @@ describe('a guest beside two greedy ones', { skip }, () => {
     host = await hostOf(fixture.hypervisor, { ...setup, config: { ...setup.config, profiles, reserve } })
     gate = fixture.hypervisor.addStartGate(host.resources.gate)
     const name = (vm: string) => `${fixture.prefix}-${vm}`
-    greedy = await Promise.all(['greedy-1', 'greedy-2'].map((vm) => provision(host, name(vm), { cpus: 2 })))
+    greedy = await Promise.all(['greedy-1', 'greedy-2'].map((vm) => provision(host, name(vm))))
     measured = await provision(host, name('measured'))
   })
   after(async () => {
@@ -43,8 +44,7 @@ describe('a guest beside two greedy ones', { skip }, () => {
   })
 
   it('keeps its disk where theirs are limited', async () => {
-    const share = async () =>
-      shareOfFirst((await usage('disk', 1)).map(({ writtenBytes }) => writtenBytes))
+    const share = async () => shareOfFirst((await usage('disk', 1)).map(({ writtenBytes }) => writtenBytes))
     const without = await share()
     for (const guest of greedy)
       await succeed(host, 'vm.resize', { vm: guest.name, diskLimits: tightLimits }, subjectOf(guest))

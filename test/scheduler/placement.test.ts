@@ -57,7 +57,10 @@ describe('placement', () => {
     const telling = (id: string, facts: Partial<HostFacts>) =>
       candidate(id, { report: { facts: { ...hostFacts(id, 8 * gibibyte), ...facts } } })
     const cores = (coresFree: number) => ({ coresFree, coresPinnable: 4, profilesPinned: ['premium'] })
-    const [few, many] = [telling('few', cores(1)), telling('many', { ...cores(4), memoryBytes: 4 * gibibyte })]
+    const [few, many] = [
+      telling('few', cores(1)),
+      telling('many', { ...cores(4), memoryBytes: 4 * gibibyte })
+    ]
     const wanted = { memoryBytes: gibibyte, verb: 'vm.provision', cpus: 2 } as const
     assert.equal(place({ ...wanted, profile: 'premium' }, [few, many]).id, 'many')
     assert.equal(place({ ...wanted, profile: 'starter' }, [few, many]).id, 'few')

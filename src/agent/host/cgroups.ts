@@ -10,6 +10,10 @@ export interface Cgroups {
 }
 
 const root = '/sys/fs/cgroup'
+/** libvirt's own default of a machine in each version: here that of one vCPU. */
+const weightPerCpu = { 1: 1_024, 2: 100 } as const
+/** The most that the kernel takes. */
+const weightMax = { 1: 262_144, 2: 10_000 } as const
 
 export function readCgroups(directory: string = root): Cgroups {
   const unified = controllersIn(directory)
@@ -24,4 +28,9 @@ function controllersIn(directory: string): ReadonlySet<string> | undefined {
   const path = join(directory, 'cgroup.controllers')
   if (!existsSync(path)) return undefined
   return new Set(readFileSync(path, 'utf8').trim().split(/\s+/))
+}
+
+/** What counts when processors are short: each vCPU weighs the same, whoever's it is. */
+export function cpuWeight(cpus: number, { version }: Cgroups): number {
+  return Math.min(cpus * weightPerCpu[version], weightMax[version])
 }

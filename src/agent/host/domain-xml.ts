@@ -39,7 +39,7 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
       element('name', {}, vm.name),
       element('uuid', {}, vm.uuid),
       element('metadata', {}, metadataElement(metadataOf(definition, environment.pool.name))),
-      ...sizeElements(definition, environment),
+      ...sizeElements(definition),
       ...machine(environment),
       devices(definition, environment),
       userLabel(definition.placement.uid, environment.qemuGid)

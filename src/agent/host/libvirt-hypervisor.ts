@@ -112,7 +112,8 @@ export class LibvirtHypervisor implements Hypervisor {
       connection,
       domains: this.#domains,
       volumes: this.#volumes,
-      environment: (wait) => this.#environment(wait)
+      environment: (wait) => this.#environment(wait),
+      log: options.log
     })
     this.#networks = new Networks({ connection })
     this.#backups = createBackups({

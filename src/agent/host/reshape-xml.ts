@@ -1,7 +1,7 @@
 // Changes an existing definition in what it says of sizes and limits, and leaves the rest of it as libvirt has it.
 
 import { HostletError } from '../../errors.ts'
-import { type DomainEnvironment, diskTargets } from './domain-xml.ts'
+import { diskTargets } from './domain-xml.ts'
 import { metadataElement, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
 import { diskLimitElement, sizeElementNames, sizeElements } from './tuning-xml.ts'
@@ -11,7 +11,7 @@ import { find, readXml, type XmlNode } from './xml-read.ts'
 const ourDisks: ReadonlySet<string> = new Set(Object.values(diskTargets))
 
 /** `source` is the definition of an existing domain, `metadata` what it is to carry. */
-export function reshapedXml(source: string, metadata: VmMetadata, environment: DomainEnvironment): string {
+export function reshapedXml(source: string, metadata: VmMetadata): string {
   const domain = readXml(source)
   if (find(domain, 'metadata') === undefined)
     throw new HostletError('E_INTERNAL', 'the definition of a VM of ours has no metadata')
@@ -21,7 +21,7 @@ export function reshapedXml(source: string, metadata: VmMetadata, environment: D
       domain.name,
       domain.attributes,
       ...children.map((child) => reshapedPart(child, metadata)),
-      ...sizeElements(metadata, environment)
+      ...sizeElements(metadata)
     )
   )
 }

@@ -2,7 +2,6 @@
 
 import type { DiskLimits } from '../../protocol/vm.ts'
 import { cpuListText } from '../resources/topology.ts'
-import type { Cgroups } from './cgroups.ts'
 import type { VmDefinition } from './hypervisor.ts'
 import { element, type XmlElement } from './xml.ts'
 
@@ -10,11 +9,6 @@ type Sized = Pick<VmDefinition, 'specification' | 'placement'>
 
 /** Period of the CPU limit: the share of each of these that the machine may run. */
 export const cpuPeriodMicroseconds = 100_000
-/** libvirt's own default of a machine, in each version of control groups: here that of one vCPU. */
-const sharesPerCpu = { 1: 1_024, 2: 100 } as const
-/** The most that the kernel takes. */
-const sharesMax = { 1: 262_144, 2: 10_000 } as const
-
 /** Names of the elements that `sizeElements` may make: those of an old definition give way to them. */
 export const sizeElementNames: ReadonlySet<string> = new Set([
   'memory',
@@ -27,8 +21,8 @@ export const sizeElementNames: ReadonlySet<string> = new Set([
   'memtune'
 ])
 
-/** The limit of memory is not here: libvirt would limit locked memory besides, which it may not everywhere. See `Tuning`. */
-export function sizeElements(vm: Sized, { cgroups }: { readonly cgroups?: Cgroups }): XmlElement[] {
+/** The limit of memory and the weight are not here: a machine gets them when it has started. See `Tuning`. */
+export function sizeElements(vm: Sized): XmlElement[] {
   const { specification, placement } = vm
   const { shared, hugepages } = placement.resources ?? {}
   const cpuset = shared && cpuListText(shared)
@@ -36,7 +30,7 @@ export function sizeElements(vm: Sized, { cgroups }: { readonly cgroups?: Cgroup
     element('memory', { unit: 'b' }, String(specification.memoryBytes)),
     ...(hugepages ? [element('memoryBacking', {}, element('hugepages'))] : []),
     element('vcpu', { placement: 'static', cpuset }, String(specification.cpus)),
-    ...cpuTune(vm, cgroups)
+    ...cpuTune(vm)
   ]
 }
 
@@ -59,19 +53,13 @@ export function cpuQuotaMicroseconds(percentOfCore: number): number {
   return Math.round((percentOfCore * cpuPeriodMicroseconds) / 100)
 }
 
-function cpuTune({ specification, placement }: Sized, cgroups: Cgroups | undefined): XmlElement[] {
+function cpuTune({ specification, placement }: Sized): XmlElement[] {
   const { cpus, cpuLimitPercent } = specification
   const children = [
-    ...(cgroups?.cpu ? [shares(cpus, cgroups.version)] : []),
     ...(cpuLimitPercent === undefined ? [] : quota(cpuLimitPercent)),
     ...pins(cpus, placement.resources?.pinned)
   ]
   return children.length === 0 ? [] : [element('cputune', {}, ...children)]
-}
-
-/** What counts when processors are short: each vCPU weighs the same, whoever's it is. */
-function shares(cpus: number, version: 1 | 2): XmlElement {
-  return element('shares', {}, String(Math.min(cpus * sharesPerCpu[version], sharesMax[version])))
 }
 
 function quota(percentOfCore: number): XmlElement[] {

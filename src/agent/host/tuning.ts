@@ -20,11 +20,14 @@ import {
   errorCode,
   memoryParameter,
   modificationImpact,
-  schedulerParameter
+  schedulerParameter,
+  type TypedParameterInput
 } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
+import type { Logger } from '../../lib/log.ts'
 import type { DiskRole } from '../../protocol/backup.ts'
 import { memoryLimitBytes } from '../resources/memory-limit.ts'
+import { cpuWeight } from './cgroups.ts'
 import type { ConnectionRole } from './connections.ts'
 import { type DomainEnvironment, diskTargets } from './domain-xml.ts'
 import type { Domains } from './domains.ts'
@@ -42,6 +45,7 @@ export interface TuningOptions {
   readonly domains: Pick<Domains, 'require' | 'stateOf' | 'changes'>
   readonly volumes: Pick<Volumes, 'find' | 'grow'>
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
+  readonly log: Logger
 }
 
 const quickMs = 10_000
@@ -53,6 +57,8 @@ const offStates: ReadonlySet<number> = new Set([domainState.shutOff, domainState
 
 export class Tuning {
   readonly #options: TuningOptions
+  /** Controllers that libvirt turned out not to have, told once. */
+  readonly #missing = new Set<string>()
 
   constructor(options: TuningOptions) {
     this.#options = options
@@ -70,7 +76,7 @@ export class Tuning {
       const { xml: source } = await this.#call(doing, wait, (jobs, options) =>
         jobs.call(domainGetXmlDesc, args, options)
       )
-      const xml = reshapedXml(source, metadata, host)
+      const xml = reshapedXml(source, metadata)
       await this.#call(doing, wait, (jobs, options) => jobs.call(domainDefineXml, { xml }, options))
     }
     if (offStates.has(await domains.stateOf(domain, doing, wait))) return
@@ -98,9 +104,11 @@ export class Tuning {
     )
   }
 
-  /** Memory of QEMU as a whole, as soon as it runs: see `limitMemory`. */
+  /** What a machine gets as soon as it runs, since its definition does not say it. */
   async contain(domain: Domain, metadata: VmMetadata, wait: Wait): Promise<void> {
-    await this.#limitMemory(domain, metadata, await this.#options.environment(wait), wait)
+    const host = await this.#options.environment(wait)
+    await this.#limitMemory(domain, metadata, host, wait)
+    await this.#weigh(domain, host, wait)
   }
 
   get #jobs(): Connection {
@@ -114,6 +122,7 @@ export class Tuning {
       await this.#pin(domain, metadata, wait)
       await this.#limitDisks(domain, metadata, wait)
       await this.#limitMemory(domain, metadata, host, wait)
+      await this.#weigh(domain, host, wait)
     } catch (error) {
       const cause = error instanceof Error ? error.cause : undefined
       const isOver = isAnswer(cause, errorCode.operationInvalid) || isAnswer(cause, errorCode.noDomain)
@@ -123,17 +132,63 @@ export class Tuning {
   }
 
   async #setQuota(domain: Domain, { specification }: VmMetadata, host: DomainEnvironment, wait: Wait) {
-    if (host.cgroups?.cpu !== true) return
     const { cpuLimitPercent: percent } = specification
-    const quota = percent === undefined ? noQuota : cpuQuotaMicroseconds(percent)
+    if (percent === undefined && host.cgroups?.cpu !== true) return
     const parameters = [
       { field: schedulerParameter.globalPeriodUs, type: 'ullong', value: cpuPeriodMicroseconds },
-      { field: schedulerParameter.globalQuotaUs, type: 'llong', value: quota }
+      {
+        field: schedulerParameter.globalQuotaUs,
+        type: 'llong',
+        value: percent === undefined ? noQuota : cpuQuotaMicroseconds(percent)
+      }
     ] as const
+    const set = () => this.#setScheduler(domain, parameters, wait)
+    if (percent === undefined) await this.#whereGrouped('CPU time', domain, set, wait)
+    else await set()
+  }
+
+  async #weigh(domain: Domain, { cgroups }: DomainEnvironment, wait: Wait): Promise<void> {
+    if (cgroups?.cpu !== true) return
+    const vcpus = await this.#vcpusOf(domain, wait)
+    const weight = {
+      field: schedulerParameter.cpuShares,
+      type: 'ullong',
+      value: cpuWeight(vcpus, cgroups)
+    } as const
+    await this.#whereGrouped('CPU time', domain, () => this.#setScheduler(domain, [weight], wait), wait)
+  }
+
+  async #setScheduler(domain: Domain, parameters: readonly TypedParameterInput[], wait: Wait): Promise<void> {
     const args = { domain, parameters: [...parameters], flags: live }
-    await this.#call(`limit the CPU time of VM ${domain.name}`, wait, (jobs, options) =>
+    await this.#call(`share CPU time out to VM ${domain.name}`, wait, (jobs, options) =>
       jobs.call(domainSetSchedulerParametersFlags, args, options)
     )
+  }
+
+  async #vcpusOf(domain: Domain, wait: Wait): Promise<number> {
+    const { vcpus } = await this.#call(`look at VM ${domain.name}`, wait, (jobs, options) =>
+      jobs.call(domainGetVcpusFlags, { domain, flags: live }, options)
+    )
+    return vcpus
+  }
+
+  /** Where libvirt was told to keep its hands off a controller it says no more than that it cannot, of a machine that runs. */
+  async #whereGrouped(
+    what: 'CPU time' | 'memory',
+    domain: Domain,
+    set: () => Promise<void>,
+    wait: Wait
+  ): Promise<void> {
+    try {
+      await set()
+    } catch (error) {
+      const isRefused = error instanceof HostletError && isAnswer(error.cause, errorCode.operationInvalid)
+      const { domains, log } = this.#options
+      if (!isRefused || offStates.has(await domains.stateOf(domain, `look at VM ${domain.name}`, wait)))
+        throw error
+      if (!this.#missing.has(what)) log.warn({ what }, 'VMs have no limits: libvirt has no controller for it')
+      this.#missing.add(what)
+    }
   }
 
   /** As many vCPUs as run: those that come or go with the next start are not there yet, or still there. */
@@ -141,9 +196,7 @@ export class Tuning {
     const { pinned, shared } = placement.resources ?? {}
     if (pinned === undefined && shared === undefined) return
     const doing = `move VM ${domain.name} to its cores`
-    const { vcpus } = await this.#call(doing, wait, (jobs, options) =>
-      jobs.call(domainGetVcpusFlags, { domain, flags: live }, options)
-    )
+    const vcpus = await this.#vcpusOf(domain, wait)
     for (let vcpu = 0; vcpu < vcpus; vcpu++) {
       const cpus = pinned === undefined ? shared : (pinned[vcpu] ?? pinned.flat())
       const args = { domain, vcpu, cpuMap: cpuMapOf(cpus ?? []), flags: live }
@@ -178,9 +231,7 @@ export class Tuning {
     const { memoryKib } = await this.#call(doing, wait, (jobs, options) =>
       jobs.call(domainGetMaxMemory, { domain }, options)
     )
-    const { vcpus } = await this.#call(doing, wait, (jobs, options) =>
-      jobs.call(domainGetVcpusFlags, { domain, flags: live }, options)
-    )
+    const vcpus = await this.#vcpusOf(domain, wait)
     const limitBytes = memoryLimitBytes({
       memoryBytes: Number(memoryKib) * 1024,
       cpus: vcpus,
@@ -189,7 +240,11 @@ export class Tuning {
     })
     const hard = { field: memoryParameter.hardLimitKib, type: 'ullong', value: limitBytes / 1024 } as const
     const args = { domain, parameters: [hard], flags: live }
-    await this.#call(doing, wait, (jobs, options) => jobs.call(domainSetMemoryParameters, args, options))
+    const set = async () =>
+      void (await this.#call(doing, wait, (jobs, options) =>
+        jobs.call(domainSetMemoryParameters, args, options)
+      ))
+    await this.#whereGrouped('memory', domain, set, wait)
   }
 
   async #call<Reply>(

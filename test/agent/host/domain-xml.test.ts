@@ -71,22 +71,27 @@ describe('domain XML', () => {
     assert.equal(find(limited, 'memory')?.text, String(256 * 1024 ** 2))
   })
 
-  it('gives a VM the cores, the weight, the pages and the disk limits of its placement', () => {
+  it('gives a VM the cores, the pages and the disk limits of its placement', () => {
     const with_ = (resources: Placement['resources'], changes: Partial<VmSpecification> = {}) => {
       const plain = definition(changes)
       const placement = { ...plain.placement, dataVolume: 'd.qcow2', ...(resources && { resources }) }
-      const cgroups = { version: 1, cpu: true, memory: true } as const
-      return readXml(domainXml({ ...plain, placement }, { ...environment, cgroups }))
+      return readXml(domainXml({ ...plain, placement }, environment))
     }
     const shared = with_({ shared: [0, 3], diskLimits: { operationsPerSecondMax: 50 } })
     assert.equal(find(shared, 'vcpu')?.attributes.cpuset, '0,3')
-    assert.equal(find(shared, 'cputune', 'shares')?.text, '2048')
     assert.equal(find(shared, 'memtune'), undefined)
     for (const disk of findAll(find(shared, 'devices'), 'disk')) {
       assert.equal(find(disk, 'iotune', 'total_iops_sec')?.text, '50')
       assert.equal(find(disk, 'iotune', 'total_bytes_sec'), undefined)
     }
-    const own = with_({ pinned: [[1, 5], [2, 6], [3, 7]], hugepages: true })
+    const own = with_({
+      pinned: [
+        [1, 5],
+        [2, 6],
+        [3, 7]
+      ],
+      hugepages: true
+    })
     const pins = findAll(find(own, 'cputune'), 'vcpupin').map(({ attributes }) => ({ ...attributes }))
     assert.deepEqual(pins, [
       { vcpu: '0', cpuset: '1,5' },
@@ -110,7 +115,7 @@ describe('domain XML', () => {
       specification: { ...before.specification, cpus: 3 },
       placement: { ...before.placement, resources }
     }
-    const after = readXml(reshapedXml(source, metadata, environment))
+    const after = readXml(reshapedXml(source, metadata))
     assert.equal(find(after, 'vcpu')?.text, '3')
     assert.equal(find(after, 'vcpu')?.attributes.cpuset, '1')
     assert.equal(find(after, 'currentMemory'), undefined)

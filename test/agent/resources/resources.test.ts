@@ -15,7 +15,13 @@ const network = { network: 'hl-net', bridge: 'hlnet', subnet: '10.90.0.0/24', en
 const profiles: Record<string, Profile> = {
   starter: profileOf(network),
   own: profileOf({ ...network, network: 'hl-own', bridge: 'hlown', subnet: '10.91.0.0/24', cpu: 'pinned' }),
-  huge: profileOf({ ...network, network: 'hl-huge', bridge: 'hlhuge', subnet: '10.92.0.0/24', hugepages: true }),
+  huge: profileOf({
+    ...network,
+    network: 'hl-huge',
+    bridge: 'hlhuge',
+    subnet: '10.92.0.0/24',
+    hugepages: true
+  }),
   slow: profileOf({
     ...network,
     network: 'hl-slow',
@@ -109,7 +115,10 @@ describe('cores of a pinned profile', () => {
     const refusal = await failure(bench.restarted(), 'vm.provision', { specification: second })
     assert.equal(refusal?.code, 'E_CAPACITY')
     assert.match(refusal?.message ?? '', /needs 2 cores to itself; the host has 1 left of the 3/)
-    assert.deepEqual(await bench.leftovers().then((left) => left.filter((each) => each.includes('second'))), [])
+    assert.deepEqual(
+      await bench.leftovers().then((left) => left.filter((each) => each.includes('second'))),
+      []
+    )
   })
 
   it('are not taken from VMs that share and need them', async () => {
@@ -130,7 +139,13 @@ describe('cores of a pinned profile', () => {
     await succeed(host, 'vm.stop', { vm: 'own', force: true }, { subject: subjectOf(own) })
     for (const [cores, expected] of [
       [[[0], [1]], [[1]]],
-      [[[0, 2], [1, 3]], [[1, 3]]]
+      [
+        [
+          [0, 2],
+          [1, 3]
+        ],
+        [[1, 3]]
+      ]
     ] as const) {
       machine.cores = cores.map((core) => [...core])
       await succeed(host, 'vm.start', { vm: 'own' }, { subject: subjectOf(own) })
@@ -196,7 +211,9 @@ describe('admission of a host', () => {
   it('counts VMs that run or should, at provision and at start', async () => {
     await using bench = await openBench()
     const { host } = bench
-    const [first, second] = ['first', 'second'].map((name) => named(bench, name, { memoryBytes: 4 * gibibyte }))
+    const [first, second] = ['first', 'second'].map((name) =>
+      named(bench, name, { memoryBytes: 4 * gibibyte })
+    )
     const third = named(bench, 'third', { memoryBytes: gibibyte })
     assert.ok(first && second)
     for (const specification of [first, second]) await succeed(host, 'vm.provision', { specification })

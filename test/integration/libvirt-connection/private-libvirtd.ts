@@ -38,8 +38,8 @@ export class PrivateLibvirtd implements AsyncDisposable {
     return daemon
   }
 
-  /** As root, with QEMU's system driver, in mount and network namespaces of its own. */
-  static async startSystem(): Promise<PrivateLibvirtd> {
+  /** As root, with QEMU's system driver, in mount and network namespaces of its own; `qemuConfig` is added to its qemu.conf. */
+  static async startSystem(qemuConfig = ''): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(tmpdir(), 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
     for (const name of ['libvirt', 'lib/dnsmasq', 'log', 'run', 'etc/qemu/networks'])
@@ -49,7 +49,8 @@ export class PrivateLibvirtd implements AsyncDisposable {
     await mkdir(join(directory, 'cache'), { recursive: true })
     const socket = `unix_sock_dir = "${join(directory, 'libvirt')}"\nauth_unix_rw = "none"\n`
     await writeFile(configPath(directory), socket)
-    await writeFile(join(directory, 'etc', 'qemu.conf'), 'stdio_handler = "file"\ncgroup_controllers = []\n')
+    const settings = `stdio_handler = "file"\ncgroup_controllers = []\n${qemuConfig}`
+    await writeFile(join(directory, 'etc', 'qemu.conf'), settings)
     const daemon = new PrivateLibvirtd(directory, { isSystem: true })
     await (await daemon.connect()).close()
     return daemon
