@@ -71,16 +71,11 @@ export class Tuning {
     const { domain, metadata: before } = await domains.require(name, wait)
     const metadata = reshaped(before, shape)
     const doing = `change the shape of VM ${name}`
-    if (shape.sizes !== undefined || shape.resources !== undefined) {
-      const args = { domain, flags: domainXmlFlag.inactive }
-      const { xml: source } = await this.#call(doing, wait, (jobs, options) =>
-        jobs.call(domainGetXmlDesc, args, options)
-      )
-      const xml = reshapedXml(source, metadata)
-      await this.#call(doing, wait, (jobs, options) => jobs.call(domainDefineXml, { xml }, options))
-    }
-    if (offStates.has(await domains.stateOf(domain, doing, wait))) return
-    await this.#follow(domain, metadata, host, wait)
+    // The machine first: what it did not take must not stand in the definition as if it had.
+    const isOff = offStates.has(await domains.stateOf(domain, doing, wait))
+    if (!isOff) await this.#follow(domain, metadata, host, wait)
+    if (shape.sizes !== undefined || shape.resources !== undefined)
+      await this.#redefine(domain, metadata, doing, wait)
   }
 
   async growDisk(name: string, role: DiskRole, capacityBytes: number, wait: Wait): Promise<void> {
@@ -113,6 +108,15 @@ export class Tuning {
 
   get #jobs(): Connection {
     return this.#options.connection('jobs')
+  }
+
+  async #redefine(domain: Domain, metadata: VmMetadata, doing: string, wait: Wait): Promise<void> {
+    const args = { domain, flags: domainXmlFlag.inactive }
+    const { xml: source } = await this.#call(doing, wait, (jobs, options) =>
+      jobs.call(domainGetXmlDesc, args, options)
+    )
+    const xml = reshapedXml(source, metadata)
+    await this.#call(doing, wait, (jobs, options) => jobs.call(domainDefineXml, { xml }, options))
   }
 
   /** The running machine as its metadata says. One that went off meanwhile needs nothing. */

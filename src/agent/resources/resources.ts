@@ -66,9 +66,13 @@ export class Resources {
     return await work()
   }
 
-  /** Whether a new VM fits beside those that run or should. Throws E_CAPACITY and E_BAD_REQUEST; gives nothing out. */
-  async check(specification: VmSpecification, wait: Wait): Promise<void> {
+  /** A command may tighten what its VM's profile says, never loosen it. Throws E_BAD_REQUEST. */
+  refuseLooser(specification: VmSpecification): void {
     refuseLooser(specification, this.#profile(specification)?.diskLimits ?? {})
+  }
+
+  /** Whether a new VM fits beside those that run or should. Throws E_CAPACITY; gives nothing out. */
+  async check(specification: VmSpecification, wait: Wait): Promise<void> {
     const vms = await this.#options.hypervisor.listVms(wait)
     const others = vms.filter((vm) => isWanted(vm) && !isSame(vm, { specification }))
     admit(this.#demand(specification), this.#demands(others), await this.#supply(vms))
@@ -87,7 +91,7 @@ export class Resources {
   async makeRoom(wait: Wait): Promise<void> {
     const vms = await this.#options.hypervisor.listVms(wait)
     const cpus = sharedCpus(await this.#cores(), takenBy(vms))
-    for (const { specification, placement } of vms.filter((vm) => isOn(vm) && !vm.placement.trial)) {
+    for (const { specification, placement } of vms.filter(isOn)) {
       const { resources } = placement
       if (resources?.pinned !== undefined || cpus.length === 0 || isDeepStrictEqual(resources?.shared, cpus))
         continue
@@ -159,7 +163,8 @@ export class Resources {
       if (before === undefined)
         throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
       const specification = resized(before.specification, sizes)
-      refuseLooser(specification, this.#profile(specification)?.diskLimits ?? {})
+      // What it had before its profile was tightened is not asked for now.
+      if (sizes.diskLimits !== undefined) this.refuseLooser(specification)
       const others = isWanted(before) ? vms.filter((vm) => isWanted(vm) && vm !== before) : []
       if (grows(before.specification, specification))
         admit(this.#demand(specification), this.#demands(others), await this.#supply(vms))

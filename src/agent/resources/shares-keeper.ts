@@ -1,4 +1,4 @@
-// Has the shares of VMs set when the hypervisor is ready and when a VM has left: one round at a time, however often it is asked.
+// Has the shares of VMs set when the hypervisor is ready, and when a machine has started or a VM has left: one round at a time.
 
 import type { DomainEvent } from '../host/hypervisor.ts'
 import type { Resources } from './resources.ts'
@@ -15,9 +15,9 @@ export class SharesKeeper implements AsyncDisposable {
     this.#resources = resources
   }
 
-  /** Cores of a VM that is gone are everybody's again. */
+  /** Cores of a VM that is gone are everybody's again; a machine may have begun on some that were given away meanwhile. */
   note({ kind }: Pick<DomainEvent, 'kind'>): void {
-    if (kind === 'undefined') this.#ask('rebalance')
+    if (kind === 'undefined' || kind === 'started') this.#ask('rebalance')
   }
 
   ready(): void {

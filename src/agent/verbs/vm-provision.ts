@@ -37,6 +37,7 @@ export const vmProvision = defineVerb<Host>()({
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
+    host.resources.refuseLooser(specification)
     host.vms.requireMemory(specification)
     await host.resources.check(specification, operation)
   },
