@@ -54,16 +54,21 @@ describe('a guest beside two greedy ones', { skip }, () => {
     assert.ok(protectedShare > 2 * without, `${protectedShare} of theirs, without limits ${without}`)
   })
 
-  it('keeps its processor where theirs are limited', async () => {
-    const share = async () =>
-      shareOfFirst((await usage('cpu', 2)).map(({ cpuNanoseconds }) => cpuNanoseconds))
-    const without = await share()
+  it('keeps its processor where theirs are limited', async (t) => {
+    const percent = 10
+    const limitNanoseconds = (percent / 100) * windowSeconds * 1e9
+    const without = (await usage('cpu', 2)).map(({ cpuNanoseconds }) => cpuNanoseconds)
     for (const guest of greedy)
-      await succeed(host, 'vm.resize', { vm: guest.name, cpuLimitPercent: 10 }, subjectOf(guest))
-    const protectedShare = await share()
+      await succeed(host, 'vm.resize', { vm: guest.name, cpuLimitPercent: percent }, subjectOf(guest))
+    const limited = (await usage('cpu', 2)).map(({ cpuNanoseconds }) => cpuNanoseconds)
     for (const guest of greedy)
       await succeed(host, 'vm.resize', { vm: guest.name, cpuLimitPercent: null }, subjectOf(guest))
-    assert.ok(protectedShare > 1.5 * without, `${protectedShare} of theirs, without limits ${without}`)
+    for (const used of limited.slice(1))
+      assert.ok(used < 2 * limitNanoseconds, `${used} ns of ${limitNanoseconds}`)
+    if (without.slice(1).some((used) => used < 2 * limitNanoseconds))
+      return t.skip('this machine is so busy with other work that no guest gets as far as its limit')
+    const [share, shareWithout] = [shareOfFirst(limited), shareOfFirst(without)]
+    assert.ok(share > 1.5 * shareWithout, `${share} of theirs, without limits ${shareWithout}`)
   })
 
   it('has a core to itself, which all of theirs together do not touch', async () => {

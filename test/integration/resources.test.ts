@@ -15,7 +15,6 @@ import { carry, succeed } from '../agent/verbs/bench.ts'
 import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
 import { allowedCpus, type Guest, memoryGroupOf, pidOf, provision, subjectOf, work } from './neighbours.ts'
 import {
-  askGuest,
   cannotProvision,
   guestSpecification,
   hostOf,
@@ -82,7 +81,7 @@ describe('the share of a VM on libvirt', { skip: await cannotShare(topology) }, 
     const outcome = await carry(host, 'vm.provision', { specification }, subjectOf(second))
     assert.equal(outcome.outcome === 'failed' && outcome.error.code, 'E_CAPACITY')
     await succeed(host, 'vm.start', { vm: own.name }, subjectOf(own))
-    await askGuest(own.address)
+    await untilAnswer(own)
     for (const { cpus } of await allowedCpus(own.name)) assert.equal(cpus, listText(ownCpus))
   })
 
@@ -110,7 +109,7 @@ describe('the share of a VM on libvirt', { skip: await cannotShare(topology) }, 
     const most = await read('memory.peak', 'memory.max_usage_in_bytes')
     assert.ok(most < limit, `${most} of ${limit}`)
     assert.equal((await host.hypervisor.findVm(shared.name, wait()))?.state, 'running')
-    await askGuest(shared.address)
+    await untilAnswer(shared)
   })
 
   it('weighs a VM by its vCPUs where processors are short', {
@@ -154,7 +153,7 @@ describe('the share of a VM on libvirt', { skip: await cannotShare(topology) }, 
     assert.match(await fixture.virsh('domblkinfo', shared.name, 'vda'), /^Capacity:\s+167772160$/m)
     assert.match(await fixture.virsh('domblkinfo', shared.name, 'vdb'), /^Capacity:\s+16777216$/m)
     assert.match(await fixture.virsh('vcpucount', shared.name, '--live', '--current'), /^1$/m)
-    await askGuest(shared.address)
+    await untilAnswer(shared)
   })
 
   it('has the rest from its next start on, with the limits that it had', async () => {
@@ -193,7 +192,7 @@ describe('the share of a VM on libvirt', { skip: await cannotShare(topology) }, 
     await succeed(host, 'vm.resize', { vm: shared.name, cpus: 1 }, subjectOf(shared))
     await succeed(host, 'vm.start', { vm: shared.name }, subjectOf(shared))
     assert.match(await fixture.virsh('domblkinfo', shared.name, 'vdb'), /^Capacity:\s+25165824$/m)
-    await askGuest(shared.address)
+    await untilAnswer(shared)
   })
 
   it('gives the core back to all when its VM is gone', async () => {

@@ -9,9 +9,9 @@ export interface MemoryDemand {
 }
 
 const mebibyte = 1024 ** 2
-/** QEMU's program, its heap and device buffers; measured 45 to 120 MiB. */
+/** QEMU's program, its heap and device buffers: a fifth of this was seen with a busy guest. */
 const baseBytes = 512 * mebibyte
-/** A vCPU's thread and queues; measured below 8 MiB. */
+/** A vCPU's thread and queues. */
 const perCpuBytes = 16 * mebibyte
 /** qcow2's tables (32 MiB at most), requests in flight, and the same again for a backup's scratch file and export. */
 const perDiskBytes = 96 * mebibyte
