@@ -13,7 +13,16 @@ import { processLimitsOf } from '../../src/agent/resources/process-limits.ts'
 import { readTopology, type Topology } from '../../src/agent/resources/topology.ts'
 import { carry, succeed } from '../agent/verbs/bench.ts'
 import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
-import { allowedCpus, type Guest, memoryGroupOf, pidOf, provision, subjectOf, work } from './neighbours.ts'
+import {
+  allowedCpus,
+  type Guest,
+  memoryGroupOf,
+  pidOf,
+  provision,
+  subjectOf,
+  untilAnswer,
+  work
+} from './neighbours.ts'
 import {
   cannotProvision,
   guestSpecification,
