@@ -62,16 +62,18 @@ export interface Usage {
   readonly writtenBytes: number
 }
 
-/** What each guest used in a window, while all of them work. */
+/** What each guest used in a window, while all of them work: `threads` of each at once, 1 where it is not said. */
 export async function usageOf(
   host: Host,
   guests: readonly Guest[],
-  { kind, seconds, threads = 1 }: { kind: 'cpu' | 'disk'; seconds: number; threads?: number }
+  { kind, seconds, threads = [] }: { kind: 'cpu' | 'disk'; seconds: number; threads?: readonly number[] }
 ): Promise<Usage[]> {
   const idle = await countersOf(host, guests)
   // Busy before the window opens and after it closes.
-  const working = guests.flatMap((guest) =>
-    Array.from({ length: threads }, () => work(guest, kind, seconds + leadSecondsMax + 2).catch(() => 0))
+  const working = guests.flatMap((guest, index) =>
+    Array.from({ length: threads[index] ?? 1 }, () =>
+      work(guest, kind, seconds + leadSecondsMax + 2).catch(() => 0)
+    )
   )
   await untilBusy(host, guests, idle)
   const before = await countersOf(host, guests)
