@@ -12,7 +12,8 @@ export const figureNames = [
   'incremental-backup',
   'repository',
   'restore',
-  'backup-memory'
+  'backup-memory',
+  'noisy-neighbours'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]

@@ -102,7 +102,7 @@ build_initrd() {
   for script in start lease lease-keeper power agent; do install -m 755 "$source/$script" "$tree/etc/guest/$script"; done
   printf '#!/bin/sh\nexec /etc/guest/power off\n' >"$tree/etc/acpi/PWRF/00000080"
   chmod 755 "$tree/etc/acpi/PWRF/00000080"
-  for page in index write sum; do install -m 755 "$source/$page.cgi" "$tree/www/cgi-bin/$page"; done
+  for page in index write sum work; do install -m 755 "$source/$page.cgi" "$tree/www/cgi-bin/$page"; done
   mv "$tree/www/cgi-bin/index" "$tree/www/cgi-bin/index.cgi"
   printf 'root:x:0:0:root:/root:/bin/sh\n' >"$tree/etc/passwd"
   copy_modules

@@ -21,6 +21,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
+import { SharesKeeper } from './resources/shares-keeper.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
@@ -76,6 +77,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     log,
     journal: prunedTogether(journal, records),
     onReady: () => {
+      shares.ready()
       schedules.refresh()
       void inventory.refresh()
     }
@@ -135,6 +137,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  const shares = new SharesKeeper(host.resources)
+  stack.use(shares)
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())
@@ -143,6 +147,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.defer(() => sampler.stop())
   stack.use(renewal)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
+  stack.use(hypervisor.onEvent((event) => shares.note(event)))
+  stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
   return {

@@ -40,6 +40,11 @@ export const AgentConfigSchema = Type.Object(
     }),
     /** Encrypted disks that are kept ready in memory, so that a new VM does not wait for them; each takes 3 MiB. */
     preparedDisks: Type.Integer({ default: 4, minimum: 0, maximum: 64 }),
+    /** What no VM gets: memory, and the first cores of the host, which VMs share but none has to itself. */
+    reserve: section({
+      memoryBytes: Type.Integer({ default: 1024 ** 3, minimum: 0, maximum: 2 ** 50 }),
+      cores: Type.Integer({ default: 1, minimum: 0, maximum: 8_192 })
+    }),
     images: section({
       allowFileUrls: Type.Array(AbsolutePath, { default: [], maxItems: 32 }),
       cacheBytesMax: Type.Integer({ default: 64 * 1024 ** 3, minimum: 1024 ** 2, maximum: 2 ** 50 }),

@@ -67,6 +67,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/vm-create.ts')
   },
   { words: ['vm', 'start'], summary: 'start a VM', load: () => import('./commands/vm-start.ts') },
+  {
+    words: ['vm', 'resize'],
+    summary: 'change the sizes and limits of a VM',
+    load: () => import('./commands/vm-resize.ts')
+  },
   { words: ['vm', 'stop'], summary: 'shut a VM down', load: () => import('./commands/vm-stop.ts') },
   {
     words: ['vm', 'rekey'],

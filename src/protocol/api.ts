@@ -33,6 +33,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { vmSizeFields } from './resize.ts'
 import { ForeignDomain, HostFacts, ImageReference, VmSpecification, VmState, vmStates } from './vm.ts'
 
 /** Longest body of a request. */
@@ -293,6 +294,10 @@ export type StopVmRequest = Static<typeof StopVmRequest>
 
 export const RebootVmRequest = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict)
 export type RebootVmRequest = Static<typeof RebootVmRequest>
+
+/** Body of `POST /v1/vms/{name}/resize`: what is absent stays as it is. */
+export const ResizeVmRequest = Type.Object(vmSizeFields, { ...strict, minProperties: 1 })
+export type ResizeVmRequest = Static<typeof ResizeVmRequest>
 
 /** Body of actions that need no words. */
 export const EmptyRequest = Type.Object({}, strict)

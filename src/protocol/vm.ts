@@ -255,7 +255,14 @@ export const HostFacts = Type.Object(
     poolAvailableBytes: Bytes,
     bootedAt: Timestamp,
     /** Secrets for this host are sealed for this key (JWE, ECDH-ES+A256KW). */
-    secretsKey: Type.Optional(SecretsKey)
+    secretsKey: Type.Optional(SecretsKey),
+    /** Cores that VMs of a pinned profile can have to themselves, taken or not. From here on absent from older agents. */
+    coresPinnable: Type.Optional(Type.Integer({ minimum: 0 })),
+    coresFree: Type.Optional(Type.Integer({ minimum: 0 })),
+    /** Memory for all VMs together: without the host's reserve and without huge pages. */
+    vmMemoryBytesMax: Type.Optional(Bytes),
+    /** Profiles whose VMs have cores to themselves. */
+    profilesPinned: Type.Optional(Type.Array(ProfileName, { maxItems: 256 }))
   },
   strict
 )

@@ -2,6 +2,7 @@
 
 import type { ErrorReport } from '../errors.ts'
 import type { CommandResult } from '../protocol/command.ts'
+import { VmResizeResult } from '../protocol/resize.ts'
 import { compile } from '../protocol/validate.ts'
 import { HostFacts, VmSummary } from '../protocol/vm.ts'
 import type { CommandRecord, Told, VmConsequence } from './store/store.ts'
@@ -10,6 +11,7 @@ import type { CommandRecord, Told, VmConsequence } from './store/store.ts'
 export const refusalCharactersMax = 1_000
 const readFacts = compile(HostFacts, 'facts in a result')
 const readVmSummary = compile(VmSummary, 'VM in a result')
+const readSizes = compile(VmResizeResult.properties.sizes, 'sizes in a result')
 
 /** The end of a command that no host told. */
 export interface CommandEnd {
@@ -30,9 +32,11 @@ export function toldBy({ host, verb, vm }: CommandRecord, { outcome, value }: Co
   if (outcome !== 'done' || verb === 'vm.teardown') return {}
   const facts = ifFits(readFacts, value?.facts)
   const summary = ifFits(readVmSummary, value?.vm)
+  const sizes = verb === 'vm.resize' ? ifFits(readSizes, value?.sizes) : undefined
   return {
     ...(facts?.hostId === host && { facts }),
-    ...(summary !== undefined && (vm === undefined || summary.name === vm) && { vm: summary })
+    ...(summary !== undefined && (vm === undefined || summary.name === vm) && { vm: summary }),
+    ...(sizes !== undefined && { sizes })
   }
 }
 

@@ -96,6 +96,35 @@ describe('operations', () => {
     assert.match(shown.stdout, /^verb: +vm\.stop$/m)
   })
 
+  it('say which sizes a VM has now and which it has after its next start, and are kept', async () => {
+    const sizes = { cpus: 4, memoryBytes: 8 * 1024 ** 3, rootDiskBytes: 40 * 1024 ** 3 }
+    const options = ['--cpus', '4', '--memory', '8GiB', '--disk', '40GiB', '--cpu-limit', 'none']
+    const ended = fleet.hostlet('vm', 'resize', 'web-1', ...options, '--disk-iops', '500')
+    const { claims } = await fleet.agent.nextCommand()
+    const asked = { ...sizes, cpuLimitPercent: null, diskLimits: { operationsPerSecondMax: 500 } }
+    assert.equal(claims.verb, 'vm.resize')
+    assert.deepEqual(claims.arguments, { vm: 'web-1', ...asked })
+    fleet.agent.acknowledge(claims.id)
+    const changes = [
+      { what: 'cpus', applied: 'next start' },
+      { what: 'memoryBytes', applied: 'next start' },
+      { what: 'rootDiskBytes', applied: 'live' }
+    ]
+    fleet.agent.finish(claims.id, { sizes, changes })
+    const { status, stdout } = await ended
+    assert.equal(status, 0)
+    assert.match(
+      stdout,
+      /^VM web-1 has it now: root disk\. From the next start of VM web-1 on: vCPUs, memory\.$/m
+    )
+    const shown = JSON.parse((await fleet.hostlet('vm', 'show', 'web-1', '-o', 'json')).stdout)
+    assert.equal(shown.vm.cpus, 4)
+    assert.equal(shown.vm.memoryBytes, sizes.memoryBytes)
+    assert.equal(shown.vm.rootDiskBytes, sizes.rootDiskBytes)
+    const nothing = await fleet.hostlet('vm', 'resize', 'web-1')
+    assert.match(nothing.stderr, /say what to change/)
+  })
+
   it('go on when Ctrl-C detaches from them', async () => {
     const running = begin('vm', 'start', 'web-1')
     const { claims } = await fleet.agent.nextCommand()

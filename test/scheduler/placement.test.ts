@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import type { HostFacts } from '../../src/protocol/vm.ts'
 import { type Candidate, place } from '../../src/scheduler/placement.ts'
 import type { HostRecord, HostReport } from '../../src/scheduler/store/store.ts'
 import { gibibyte, hostFacts } from './support/samples.ts'
@@ -50,6 +51,27 @@ describe('placement', () => {
     const half = candidate('half', { placedBytes: 4 * gibibyte, availableBytes: 6 * gibibyte })
     assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used, half]).id, 'half')
     assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used]).id, 'used')
+  })
+
+  it('asks hosts that tell for whole cores and for what they have for VMs', () => {
+    const telling = (id: string, facts: Partial<HostFacts>) =>
+      candidate(id, { report: { facts: { ...hostFacts(id, 8 * gibibyte), ...facts } } })
+    const cores = (coresFree: number) => ({ coresFree, coresPinnable: 4, profilesPinned: ['premium'] })
+    const [few, many] = [
+      telling('few', cores(1)),
+      telling('many', { ...cores(4), memoryBytes: 4 * gibibyte })
+    ]
+    const wanted = { memoryBytes: gibibyte, verb: 'vm.provision', cpus: 2 } as const
+    assert.equal(place({ ...wanted, profile: 'premium' }, [few, many]).id, 'many')
+    assert.equal(place({ ...wanted, profile: 'starter' }, [few, many]).id, 'few')
+    assert.throws(() => place({ ...wanted, profile: 'premium' }, [few]), {
+      code: 'E_CAPACITY',
+      message: /^no host has 2 whole cores left, which profile premium gives to a VM\./
+    })
+    const old = candidate('old')
+    assert.equal(place({ ...wanted, profile: 'premium' }, [few, old]).id, 'old')
+    const reserved = telling('reserved', { vmMemoryBytesMax: gibibyte })
+    assert.throws(() => place({ ...wanted, memoryBytes: 2 * gibibyte }, [reserved]), { code: 'E_CAPACITY' })
   })
 
   const unable: readonly [string, Candidate][] = [

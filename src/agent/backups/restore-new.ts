@@ -22,7 +22,10 @@ export function newVmSteps(params: VmRestoreParams, host: Host): readonly Step[]
         const { vm: name, uuid, profile = backedUp.profile } = params
         const specification = specificationOf(backedUp, found.disks, { name, uuid, profile })
         host.placements.network(profile)
-        if (params.start !== false) host.vms.requireMemory(specification)
+        if (params.start !== false) {
+          host.vms.requireMemory(specification)
+          await host.resources.check(specification, operation)
+        }
         return {
           ...found,
           specification,

@@ -1,9 +1,12 @@
 // The machine that a VM gets: libvirt's domain XML from a definition and what this host is like.
 
 import { join } from 'node:path'
+import type { DiskLimits } from '../../protocol/vm.ts'
+import type { Cgroups } from './cgroups.ts'
 import type { VmDefinition } from './hypervisor.ts'
 import { metadataElement, metadataOf } from './metadata.ts'
 import { baseVolumeName } from './names.ts'
+import { diskLimitElement, sizeElements } from './tuning-xml.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 import { element, renderXml, type XmlChild, type XmlElement } from './xml.ts'
 
@@ -15,12 +18,12 @@ export interface DomainEnvironment {
   readonly qemuGid: number
   /** Directory on memory-backed storage for the serial logs of VMs that ask for one. */
   readonly consoleDirectory: string
+  /** Controllers of the kernel's groups that libvirt can use here; absent: taken for none. */
+  readonly cgroups?: Cgroups
 }
 
 /** As guests' agents know it (libvirt formatdomain, 'channel'). */
 export const agentChannelName = 'org.qemu.guest_agent.0'
-/** Period of the CPU limit: the share of each of these that the machine may run. */
-const cpuPeriodMicroseconds = 100_000
 const balloonStatsSeconds = 10
 /** Names of a VM's disks in libvirt, by what they are for. */
 export const diskTargets = { root: 'vda', data: 'vdb' } as const
@@ -36,14 +39,7 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
       element('name', {}, vm.name),
       element('uuid', {}, vm.uuid),
       element('metadata', {}, metadataElement(metadataOf(definition, environment.pool.name))),
-      // The size is the limit: memory is never given above it. A hard limit of the cgroup besides would kill QEMU,
-      // whose own needs nobody can state, and with it the VM.
-      // Left out of core dumps of QEMU, which somebody may have switched on.
-      element('memory', { unit: 'b', dumpCore: 'off' }, String(vm.memoryBytes)),
-      // Out of the kernel's merging of equal pages, through which one guest can learn what another has in memory.
-      element('memoryBacking', {}, element('nosharepages')),
-      element('vcpu', { placement: 'static' }, String(vm.cpus)),
-      cpuLimit(vm.cpuLimitPercent),
+      ...sizeElements(definition),
       ...machine(environment),
       devices(definition, environment),
       userLabel(definition.placement.uid, environment.qemuGid)
@@ -54,18 +50,6 @@ export function domainXml(definition: VmDefinition, environment: DomainEnvironme
 /** The CD drive without a medium: what the seed's drive is changed to. */
 export function emptySeedDriveXml(): string {
   return renderXml(seedDrive(undefined))
-}
-
-/** Caps the whole machine, QEMU's own threads included, rather than each vCPU apart. */
-function cpuLimit(percentOfCore: number | undefined): XmlElement | undefined {
-  if (percentOfCore === undefined) return undefined
-  const quota = Math.round((percentOfCore * cpuPeriodMicroseconds) / 100)
-  return element(
-    'cputune',
-    {},
-    element('global_period', {}, String(cpuPeriodMicroseconds)),
-    element('global_quota', {}, String(quota))
-  )
 }
 
 function machine({ accelerator }: DomainEnvironment): XmlElement[] {
@@ -115,7 +99,12 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
     data === null
       ? undefined
       : disk(
-          { path: join(environment.pool.path, data), target: diskTargets.data, key: placement.dataKey },
+          {
+            path: join(environment.pool.path, data),
+            target: diskTargets.data,
+            key: placement.dataKey,
+            limits: placement.resources?.diskLimits
+          },
           element('backingStore')
         ),
     ...(seedPath === null
@@ -136,7 +125,8 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
 /** Names the whole chain, so that no file of the guest decides what QEMU opens. The base is never relabelled. */
 function rootDisk({ specification, placement }: VmDefinition, poolPath: string): XmlElement {
   const path = join(poolPath, placement.rootVolume)
-  const root = { path, target: diskTargets.root, key: placement.rootKey }
+  const limits = placement.resources?.diskLimits
+  const root = { path, target: diskTargets.root, key: placement.rootKey, limits }
   if (placement.rootStandsAlone) return disk(root, element('backingStore'))
   const { image } = specification
   const base = element(
@@ -153,10 +143,14 @@ function rootDisk({ specification, placement }: VmDefinition, poolPath: string):
   return disk(root, base)
 }
 
-function disk(
-  { path, target, key }: { path: string; target: string; key: string | undefined },
-  backing: XmlChild
-): XmlElement {
+interface DiskSettings {
+  readonly path: string
+  readonly target: string
+  readonly key: string | undefined
+  readonly limits: DiskLimits | undefined
+}
+
+function disk({ path, target, key, limits }: DiskSettings, backing: XmlChild): XmlElement {
   const encryption = key && luksEncryption(key)
   return element(
     'disk',
@@ -164,7 +158,8 @@ function disk(
     element('driver', { name: 'qemu', type: 'qcow2', cache: 'none', discard: 'unmap' }),
     element('source', { file: path }, encryption || undefined),
     backing,
-    element('target', { dev: target, bus: 'virtio' })
+    element('target', { dev: target, bus: 'virtio' }),
+    diskLimitElement(limits)
   )
 }
 

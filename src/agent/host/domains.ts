@@ -27,6 +27,7 @@ import {
   modificationImpact
 } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
+import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { ConnectionRole } from './connections.ts'
 import { stateOf } from './domain-state.ts'
@@ -64,10 +65,14 @@ export interface DomainsOptions {
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
   /** Asked before each start of a domain that is off. */
   readonly gate: StartGate
+  /** What a machine that has just started must have on it. One that cannot is switched off again. */
+  readonly contain: (domain: Domain, metadata: VmMetadata, wait: Wait) => Promise<void>
 }
 
 export class Domains {
   readonly #options: DomainsOptions
+  /** Who reads a definition to write it anew, whole or its metadata, holds its name. */
+  readonly changes = new KeyedLock()
   /** Domains of ours by UUID, to tell whose an event is after the domain is gone. */
   readonly #ours = new Map<string, string>()
 
@@ -113,6 +118,7 @@ export class Domains {
   }
 
   async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
+    await using _held = await this.changes.acquire(name, wait.signal)
     const { domain, metadata } = await this.require(name, wait)
     const xml = renderXml(metadataElementPlain(changed(metadata, change)))
     // The definition only: a running machine's own copy is never read, and ends with it.
@@ -133,7 +139,20 @@ export class Domains {
     await this.#unless(domain, doing, isOn, wait, async () => {
       await this.#options.gate(metadata, wait)
       await this.#jobs.call(domainCreateWithFlags, { domain, flags }, { ...wait, deadlineMs: startMs })
+      await this.#contain(name, wait)
     })
+  }
+
+  /** Given up by its caller, the machine is left running: the agent looks after its limits when it is ready again. */
+  async #contain(name: string, wait: Wait): Promise<void> {
+    const { domain, metadata } = await this.require(name, wait)
+    try {
+      await this.#options.contain(domain, metadata, wait)
+    } catch (error) {
+      if (wait.signal.aborted || isOff(await this.stateOf(domain, `start VM ${name}`, wait))) throw error
+      await this.cutPower(name, wait)
+      throw error
+    }
   }
 
   async pressPowerButton(name: string, wait: Wait): Promise<void> {

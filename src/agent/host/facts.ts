@@ -11,6 +11,7 @@ export interface FactsOptions {
   /** What secrets for this host are sealed for. */
   readonly secretsKey?: () => HostFacts['secretsKey']
   readonly machine?: Pick<MachineFactsReader, 'read'>
+  readonly capacity?: (wait: Wait) => Promise<Partial<HostFacts>>
 }
 
 const textCharactersMax = 256
@@ -28,9 +29,10 @@ export class Facts {
   async read(wait: Wait): Promise<HostFacts> {
     const { hypervisor, hostId, agentVersion } = this.#options
     const secretsKey = this.#options.secretsKey?.()
-    const [machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
+    const [machine, { libvirtVersion, hypervisorVersion, ...rest }, capacity] = await Promise.all([
       this.#machine.read(wait),
-      hypervisor.facts(wait)
+      hypervisor.facts(wait),
+      this.#options.capacity?.(wait)
     ])
     return {
       hostId,
@@ -39,7 +41,8 @@ export class Facts {
       hypervisorVersion: short(hypervisorVersion),
       ...machine,
       ...rest,
-      ...(secretsKey && { secretsKey })
+      ...(secretsKey && { secretsKey }),
+      ...capacity
     }
   }
 }

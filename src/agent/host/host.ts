@@ -14,6 +14,8 @@ import {
 import { policyPath } from '../backups/policy.ts'
 import { Keys } from '../keys/keys.ts'
 import type { Profile } from '../profiles.ts'
+import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
+import { type Reserve, Resources } from '../resources/resources.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
 import { Facts } from './facts.ts'
@@ -37,6 +39,8 @@ export interface HostConfig {
   readonly runtimeDirectory: string
   readonly profiles: Readonly<Record<string, Profile>>
   readonly vmUids: { readonly first: number; readonly count: number }
+  /** The defaults where it is left out. */
+  readonly reserve?: Reserve
   readonly images: {
     readonly allowFileUrls: readonly string[]
     readonly cacheBytesMax: number
@@ -63,6 +67,8 @@ export interface HostOptions {
   readonly availableMemoryBytes?: () => number
   /** Where it is not libvirt's own. */
   readonly qemuLogDirectory?: string
+  /** For tests; what is under the agent otherwise. */
+  readonly machine?: HostMachine
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
 }
@@ -75,6 +81,7 @@ export interface Host {
   readonly consoles: Consoles
   readonly qemuLogs: QemuLogs
   readonly placements: Placements
+  readonly resources: Resources
   readonly vms: Vms
   readonly facts: Facts
   readonly backups: Backups
@@ -90,11 +97,9 @@ export interface Host {
 }
 
 export function createHost(options: HostOptions): Host {
-  const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
+  const { config, hypervisor, hostId, agentVersion, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const isEncrypted = (profile: string) => config.profiles[profile]?.encryption === true
-  const { vmUids } = config
-  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, isEncrypted })
   const keys = new Keys({
     ...config,
     hypervisor,
@@ -102,6 +107,16 @@ export function createHost(options: HostOptions): Host {
     log,
     credentialsDirectory: options.backups?.credentialsDirectory,
     preparedDisks: preparedDisksOf(config)
+  })
+  const { profiles, vmUids, reserve = reserveDefault } = config
+  const machine = options.machine ?? thisMachine
+  const resources = new Resources({ hypervisor, profiles, reserve, machine, log })
+  const placements = new Placements({
+    hypervisor,
+    profiles: networksOf(config),
+    vmUids,
+    resources,
+    isEncrypted
   })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
@@ -133,6 +148,7 @@ export function createHost(options: HostOptions): Host {
     config,
     bootRecord,
     placements,
+    resources,
     images,
     seeds,
     keys,
@@ -145,10 +161,17 @@ export function createHost(options: HostOptions): Host {
       starts,
       clock,
       readyTimeoutMs,
+      resources,
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
-    facts: new Facts({ ...options, secretsKey: () => keys.publicKey }),
+    facts: new Facts({
+      hypervisor,
+      hostId,
+      agentVersion,
+      secretsKey: () => keys.publicKey,
+      capacity: (wait) => resources.capacity(wait)
+    }),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
@@ -164,6 +187,8 @@ export function createHost(options: HostOptions): Host {
     }
   }
 }
+
+const reserveDefault: Reserve = { memoryBytes: 1024 ** 3, cores: 1 }
 
 const backupDefaults: BackupConfig = {
   policy: policyPath,

@@ -4,8 +4,9 @@ import type { Readable } from 'node:stream'
 import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
-import type { SealedHypervisor } from './sealed-port.ts'
 import type { MachineInspection } from './inspection.ts'
+import type { SealedHypervisor } from './sealed-port.ts'
+import type { ShapeHypervisor, VmResources } from './shape-port.ts'
 
 export interface Wait {
   readonly signal: AbortSignal
@@ -27,6 +28,8 @@ export interface Placement {
   readonly rootStandsAlone?: true
   /** A throw-away machine that shows whether a backup boots: it has no network card, and is listed nowhere. */
   readonly trial?: true
+  /** What it gets of the host; absent: what is usual. */
+  readonly resources?: VmResources
 }
 
 /** Reason of a VM that is paused since it was off and its disks are being backed up. */
@@ -139,7 +142,7 @@ export type HypervisorStatus =
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor extends BackupHypervisor, SealedHypervisor {
+export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus

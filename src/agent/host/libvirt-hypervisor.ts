@@ -6,12 +6,14 @@ import { type Connection, type Domain, domainEvents } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
 import { type TrialResult, tryKvm } from './accelerator.ts'
 import { AcceleratorChoice } from './accelerator-choice.ts'
 import type { BackupRequest } from './backup-port.ts'
 import { type Backups, createBackups } from './backups.ts'
 import { BootRecord } from './boot-record.ts'
 import { type Capabilities, readCapabilities } from './capabilities.ts'
+import { readCgroups } from './cgroups.ts'
 import { Connections } from './connections.ts'
 import { readCounters } from './counters.ts'
 import { lifecycleOf } from './domain-state.ts'
@@ -28,12 +30,14 @@ import type {
   VmDefinition,
   Wait
 } from './hypervisor.ts'
-import { diskSecretUsage } from './names.ts'
 import { inspect } from './inspection.ts'
+import { diskSecretUsage } from './names.ts'
 import { Networks } from './networks.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { Secrets } from './secrets.ts'
+import type { VmShape } from './shape-port.ts'
 import { StartGates } from './start-gates.ts'
+import { Tuning } from './tuning.ts'
 import { uuidText } from './uuid.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 import { Volumes } from './volumes.ts'
@@ -76,6 +80,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #volumes: Volumes
   readonly #networks: Networks
   readonly #secrets: Secrets
+  readonly #tuning: Tuning
   readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
   readonly #gates = new StartGates()
@@ -103,10 +108,18 @@ export class LibvirtHypervisor implements Hypervisor {
       connection,
       pool: options.pool.name,
       environment: (wait) => this.#environment(wait),
-      gate: this.#gates.pass
+      gate: this.#gates.pass,
+      contain: (domain, metadata, wait) => this.#tuning.contain(domain, metadata, wait)
     })
     const { pool, clock } = options
     this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
+    this.#tuning = new Tuning({
+      connection,
+      domains: this.#domains,
+      volumes: this.#volumes,
+      environment: (wait) => this.#environment(wait),
+      log: options.log
+    })
     this.#networks = new Networks({ connection })
     this.#secrets = new Secrets({ connection })
     this.#backups = createBackups({
@@ -176,6 +189,9 @@ export class LibvirtHypervisor implements Hypervisor {
   cutPower = (name: string, wait: Wait) => this.#domains.cutPower(name, wait)
   ejectSeed = (name: string, wait: Wait) => this.#domains.ejectSeed(name, wait)
   undefine = (name: string, wait: Wait) => this.#domains.undefine(name, wait)
+  reshape = (name: string, shape: VmShape, wait: Wait) => this.#tuning.reshape(name, shape, wait)
+  growDisk = (name: string, role: DiskRole, capacityBytes: number, wait: Wait) =>
+    this.#tuning.growDisk(name, role, capacityBytes, wait)
 
   counters(wait: Wait) {
     return readCounters(this.#connections.get('statistics'), (uuid) => this.#domains.isOurs(uuid), wait)
@@ -309,7 +325,8 @@ export class LibvirtHypervisor implements Hypervisor {
       accelerator,
       qemuGid: capabilities.qemuGid,
       pool: this.#options.pool,
-      consoleDirectory: join(this.#options.runtimeDirectory, 'console')
+      consoleDirectory: join(this.#options.runtimeDirectory, 'console'),
+      cgroups: readCgroups()
     }
   }
 

@@ -68,7 +68,8 @@ async function survey(connection: Connection, pool: string, wait: Wait): Promise
 
 async function autostarts(connection: Connection, pool: string, wait: Wait): Promise<LibvirtSurvey['vms']> {
   const unused = () => Promise.reject(new Error('nothing is defined or started here'))
-  const domains = new Domains({ connection: () => connection, pool, environment: unused, gate: unused })
+  const ways = { environment: unused, gate: unused, contain: unused }
+  const domains = new Domains({ connection: () => connection, pool, ...ways })
   const found: { name: string; autostart: boolean }[] = []
   for (const { specification } of await domains.list(wait)) {
     const { name } = specification

@@ -7,13 +7,22 @@ import { HostletError } from '../../errors.ts'
 const readsInFlightMax = 8
 
 export class MemoryDisk {
-  readonly sizeBytes: number
+  #sizeBytes: number
   /** A block that is written is replaced, never changed: a copy of the map is a view of the instant. */
   readonly #blocks = new Map<number, Buffer>()
   readonly #bitmaps = new Map<string, Set<number>>()
 
   constructor(sizeBytes: number) {
-    this.sizeBytes = sizeBytes
+    this.#sizeBytes = sizeBytes
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes
+  }
+
+  /** Empty beyond what it was. It never shrinks. */
+  grow(sizeBytes: number): void {
+    this.#sizeBytes = Math.max(this.#sizeBytes, sizeBytes)
   }
 
   write(offset: number, data: Uint8Array): void {

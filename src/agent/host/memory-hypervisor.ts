@@ -4,6 +4,7 @@ import type { Buffer } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { BackupJob, BackupRequest } from './backup-port.ts'
 import {
@@ -25,10 +26,12 @@ import { MemoryBackups } from './memory-backups.ts'
 import { willingGuests } from './memory-guests.ts'
 import { inspectionOf } from './memory-inspection.ts'
 import { MemoryNetworks } from './memory-networks.ts'
-import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets } from './memory-vm.ts'
+import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets, volumeOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
+import { reshaped } from './shape.ts'
+import type { VmShape } from './shape-port.ts'
 import { StartGates } from './start-gates.ts'
 
 export interface MemoryHypervisorOptions {
@@ -184,8 +187,7 @@ export class MemoryHypervisor implements Hypervisor {
   async pressPowerButton(name: string, wait: Wait): Promise<void> {
     this.#enter('pressPowerButton', wait, name)
     const vm = this.#require(name)
-    if (isOff(vm) || !this.guests.obeysPowerButton) return
-    this.#turnOff(name, vm, 'shutdown')
+    if (!isOff(vm) && this.guests.obeysPowerButton) this.#turnOff(name, vm, 'shutdown')
   }
 
   async requestReboot(name: string, wait: Wait): Promise<void> {
@@ -206,6 +208,16 @@ export class MemoryHypervisor implements Hypervisor {
       const vm = this.#require(name)
       if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
     })
+
+  reshape = (name: string, shape: VmShape, wait: Wait) =>
+    this.#run('reshape', name, wait, () => {
+      const vm = this.#require(name)
+      vm.definition = reshaped(vm.definition, shape)
+    })
+  growDisk = (name: string, role: DiskRole, capacityBytes: number, wait: Wait) =>
+    this.#run('growDisk', `${name} ${role}`, wait, () =>
+      this.#volumes.grow(volumeOf(this.#require(name), role), capacityBytes)
+    )
 
   ejectSeed = (name: string, wait: Wait) => this.#run('ejectSeed', name, wait, () => void this.#require(name))
 

@@ -1,6 +1,7 @@
 // One VM of the hypervisor in memory.
 
 import { HostletError } from '../../errors.ts'
+import type { DiskRole } from '../../protocol/backup.ts'
 import type { DomainCounters, HypervisorFacts, VmDefinition, VmRecord } from './hypervisor.ts'
 
 export interface MemoryVm {
@@ -49,4 +50,12 @@ export function requireSecrets({ definition }: MemoryVm, secrets: ReadonlyMap<st
     if (id !== undefined && !secrets.has(id))
       throw new HostletError('E_LIBVIRT', `Secret not found: no secret with matching uuid '${id}'`)
   }
+}
+
+/** Throws E_NOT_FOUND where a machine has no such disk. */
+export function volumeOf({ definition }: MemoryVm, role: DiskRole): string {
+  const { rootVolume, dataVolume } = definition.placement
+  const volume = role === 'root' ? rootVolume : dataVolume
+  if (volume !== null) return volume
+  throw new HostletError('E_NOT_FOUND', `VM ${definition.specification.name} has no data disk`)
 }

@@ -113,6 +113,13 @@ export class MemoryVolumes {
     }
   }
 
+  grow(name: string, capacityBytes: number): void {
+    const volume = this.#require(name)
+    if (volume.capacityBytes >= capacityBytes) return
+    volume.disk?.grow(capacityBytes)
+    this.#volumes.set(name, { ...volume, capacityBytes })
+  }
+
   createImport({ name, sizeBytes }: { name: string; sizeBytes: number }): { path: string } {
     this.#requireSpace(newDiskBytes)
     const path = this.#imports.create(name)

@@ -8,6 +8,7 @@ import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'
 import type { Placement, VmChange, VmDefinition } from './hypervisor.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
+import { VmResources } from './shape-port.ts'
 import { element, type XmlElement } from './xml.ts'
 import { readXml } from './xml-read.ts'
 
@@ -27,7 +28,8 @@ const Metadata = Type.Object(
         rootKey: Type.Optional(Uuid),
         dataKey: Type.Optional(Uuid),
         rootStandsAlone: Type.Optional(Type.Literal(true)),
-        trial: Type.Optional(Type.Literal(true))
+        trial: Type.Optional(Type.Literal(true)),
+        resources: Type.Optional(VmResources)
       },
       strict
     ),

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import type { Resources } from '../resources/resources.ts'
 import type { Hypervisor, Placement, VmRecord, Wait } from './hypervisor.ts'
 import { dataVolumeName, macAddressOf, rootVolumeName } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
@@ -18,6 +19,8 @@ export interface PlacementOptions {
   readonly vmUids: { readonly first: number; readonly count: number }
   /** Whether the disks of a profile's VMs are encrypted. */
   readonly isEncrypted?: (profile: string) => boolean
+  /** Without it nothing of the host is shared out, and a VM gets what is usual. */
+  readonly resources?: Pick<Resources, 'exclusively' | 'allot' | 'makeRoom'>
 }
 
 export interface Claim {
@@ -65,7 +68,17 @@ export class Placements {
    * generation. Throws E_CONFLICT and E_CAPACITY.
    */
   async claim(claim: Claim, wait: Wait): Promise<Placement> {
+    const { resources } = this.#options
     await using _held = await this.#lock.acquire(oneAtATime, wait.signal)
+    if (resources === undefined) return await this.#claim(claim, wait)
+    return await resources.exclusively(wait, async () => {
+      const placement = await this.#claim(claim, wait)
+      if (placement.resources?.pinned !== undefined) await resources.makeRoom(wait)
+      return placement
+    })
+  }
+
+  async #claim(claim: Claim, wait: Wait): Promise<Placement> {
     const { specification, generation, seedPath } = claim
     const existing = await this.#options.hypervisor.findVm(specification.name, wait)
     if (existing !== undefined && isClaimOf(existing, claim)) return existing.placement
@@ -81,8 +94,8 @@ export class Placements {
     return placement
   }
 
-  async #place({ specification, macAddress }: Claim, wait: Wait): Promise<Placement> {
-    const { hypervisor } = this.#options
+  async #place({ specification, macAddress, trial }: Claim, wait: Wait): Promise<Placement> {
+    const { hypervisor, resources } = this.#options
     const network = this.network(specification.profile)
     await hypervisor.ensureNetwork(network, wait)
     const [vms, reservations, leases] = await Promise.all([
@@ -90,6 +103,7 @@ export class Placements {
       hypervisor.listReservations(network.name, wait),
       hypervisor.listLeases(network.name, wait)
     ])
+    const vm = { specification, placement: { ...(trial && { trial }) } }
     const placements = [...vms.map((vm) => vm.placement), ...reservations]
     return {
       uid: this.#freeUid(vms),
@@ -99,7 +113,8 @@ export class Placements {
       network: network.name,
       rootVolume: rootVolumeName(specification),
       dataVolume: specification.dataDiskBytes === undefined ? null : dataVolumeName(specification),
-      ...this.diskKeys(specification)
+      ...this.diskKeys(specification),
+      ...(resources && { resources: await resources.allot(vm, vms) })
     }
   }
 

@@ -4,7 +4,8 @@ import { freemem } from 'node:os'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
-import type { VmState, VmSummary } from '../../protocol/vm.ts'
+import type { VmSpecification, VmState, VmSummary } from '../../protocol/vm.ts'
+import type { Resources } from '../resources/resources.ts'
 import { backupReason, type Hypervisor, type VmRecord, type Wait } from './hypervisor.ts'
 import type { Placements } from './placement.ts'
 import { awaitReady, type Probes } from './readiness.ts'
@@ -23,6 +24,7 @@ export interface VmsOptions {
   readonly clock: Clock
   readonly readyTimeoutMs: number
   readonly probes?: Probes
+  readonly resources?: Pick<Resources, 'admitStart' | 'usesHugePages'>
   /** What the host could give to a new process now; the kernel's own estimate otherwise. */
   readonly availableMemoryBytes?: () => number
 }
@@ -94,7 +96,9 @@ export class Vms {
     const { hypervisor, placements } = this.#options
     const { specification: vm, placement } = record
     // What stands paused for a backup has taken none of its memory yet.
-    if (offStates.has(record.state) || standsForBackup(record)) this.requireMemory(vm)
+    const takesMemory = offStates.has(record.state) || standsForBackup(record)
+    if (takesMemory) this.requireMemory(vm)
+    using _admitted = takesMemory ? await this.#options.resources?.admitStart(record, wait) : undefined
     await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
@@ -102,7 +106,9 @@ export class Vms {
   }
 
   /** One VM too many would have the kernel kill another. Throws E_CAPACITY. */
-  requireMemory({ name, memoryBytes }: { name: string; memoryBytes: number }): void {
+  requireMemory(vm: Pick<VmSpecification, 'name' | 'memoryBytes' | 'profile'>): void {
+    if (this.#options.resources?.usesHugePages(vm)) return
+    const { name, memoryBytes } = vm
     const availableBytes = (this.#options.availableMemoryBytes ?? freemem)()
     if (availableBytes >= memoryBytes) return
     throw new HostletError(

@@ -21,6 +21,7 @@ import {
   storageVolDownload,
   storageVolGetInfo,
   storageVolLookupByName,
+  storageVolResize,
   storageVolUpload,
   storageXmlFlag
 } from 'node-libvirt'
@@ -194,6 +195,17 @@ export class Volumes {
     await this.#requireSpace(newDiskBytes, doing, wait)
     const store = backing && base && { backing: { path: base.path, format: backing.format } }
     await this.#create(diskVolumeXml({ name, capacityBytes, ...store }), doing, wait)
+  }
+
+  /** Of a disk that no machine uses. No effect when it is that large. libvirt answers that it cannot do so with an encrypted one. */
+  async grow(name: string, capacityBytes: number, wait: Wait): Promise<void> {
+    const volume = await this.#lookup(name, wait)
+    if (volume === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
+    if (((await this.#record(volume, wait))?.capacityBytes ?? 0) >= capacityBytes) return
+    const args = { volume, capacityBytes: BigInt(capacityBytes), flags: 0 }
+    await attempt(`grow volume ${name}`, () =>
+      this.#jobs.call(storageVolResize, args, { ...wait, deadlineMs: createMs })
+    )
   }
 
   async remove(name: string, wait: Wait): Promise<void> {

@@ -18,6 +18,7 @@ import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
 import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
+import { vmResize, document as vmResizeDocument } from './vm-resize.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
@@ -30,6 +31,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmStart, document: vmStartDocument },
   { verb: vmStop, document: vmStopDocument },
   { verb: vmReboot, document: vmRebootDocument },
+  { verb: vmResize, document: vmResizeDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
   { verb: vmRekey, document: vmRekeyDocument },
   { verb: vmBackup, document: vmBackupDocument },

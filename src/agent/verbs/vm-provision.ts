@@ -37,7 +37,9 @@ export const vmProvision = defineVerb<Host>()({
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
+    host.resources.refuseLooser(specification)
     host.vms.requireMemory(specification)
+    await host.resources.check(specification, operation)
   },
 
   steps: ({ specification }, host) => [
@@ -193,13 +195,14 @@ function requireRoomFor(virtualSizeBytes: number, { name, rootDiskBytes }: VmSpe
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, the profile is not configured here, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
+      'an argument is wrong, the profile is not configured here, a limit is looser than its profile allows, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
     E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
     E_UNAVAILABLE:
       'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
-    E_CAPACITY: 'no room for the image or the disks, no memory, no free address, no free user',
+    E_CAPACITY:
+      'no room for the image or the disks, no memory, no huge pages, no processors or whole cores left for it, no free address, no free user',
     E_CORRUPT: 'the image has another SHA-256 than the command says',
     E_TIMEOUT: 'the whole of it took longer than its deadline; it was undone'
   },

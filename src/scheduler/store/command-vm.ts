@@ -1,6 +1,7 @@
 // What commands do to the records of VMs: a new one makes or changes a record, an ended one may drop it. Inside the command's transaction.
 
 import { HostletError } from '../../errors.ts'
+import type { VmResizeResult } from '../../protocol/resize.ts'
 import type { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { isConstraintFault, type Sqlite } from './sqlite.ts'
 import type { NewCommand, VmConsequence } from './store.ts'
@@ -44,6 +45,16 @@ export function applyRestored(
   sqlite.run(
     'UPDATE vms SET profile = :profile, cpus = :cpus, memory_bytes = :memoryBytes WHERE uuid = :uuid AND restored_by = :command',
     { uuid, profile, cpus, memoryBytes, command }
+  )
+}
+
+/** What its host says that it made of a VM; the specification, where it is known here, says the same from then on. */
+export function applySizes(sqlite: Sqlite, command: string, sizes: VmResizeResult['sizes']): void {
+  const { cpus, memoryBytes } = sizes
+  sqlite.run(
+    `UPDATE vms SET cpus = :cpus, memory_bytes = :memoryBytes, specification = json_patch(specification, :sizes)
+     WHERE uuid = (SELECT vm_uuid FROM commands WHERE id = :command)`,
+    { cpus, memoryBytes, sizes: JSON.stringify(sizes), command }
   )
 }
 

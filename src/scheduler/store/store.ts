@@ -6,6 +6,7 @@ import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
+import type { VmResizeResult } from '../../protocol/resize.ts'
 import type { ForeignDomain, HostFacts, VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { BackupStore } from './backup-store.ts'
 
@@ -202,6 +203,8 @@ export interface Courier {
 /** What a result tells besides its end. */
 export interface Told {
   readonly vm?: VmSummary
+  /** Of that VM, where it was given others. */
+  readonly sizes?: VmResizeResult['sizes']
   readonly facts?: HostFacts
 }
 

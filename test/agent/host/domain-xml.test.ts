@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { domainXml } from '../../../src/agent/host/domain-xml.ts'
-import type { VmDefinition } from '../../../src/agent/host/hypervisor.ts'
+import type { Placement, VmDefinition } from '../../../src/agent/host/hypervisor.ts'
 import { readMetadata } from '../../../src/agent/host/metadata.ts'
+import { reshapedXml } from '../../../src/agent/host/reshape-xml.ts'
 import { find, findAll, readXml, type XmlNode } from '../../../src/agent/host/xml-read.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 
@@ -73,6 +74,72 @@ describe('domain XML', () => {
   it('keeps its memory out of core dumps, and apart from that of other VMs', () => {
     assert.equal(find(parsed({}), 'memory')?.attributes.dumpCore, 'off')
     assert.ok(find(parsed({}), 'memoryBacking', 'nosharepages'))
+  })
+
+  it('gives a VM the cores, the pages and the disk limits of its placement', () => {
+    const with_ = (resources: Placement['resources'], changes: Partial<VmSpecification> = {}) => {
+      const plain = definition(changes)
+      const placement = { ...plain.placement, dataVolume: 'd.qcow2', ...(resources && { resources }) }
+      return readXml(domainXml({ ...plain, placement }, environment))
+    }
+    const shared = with_({ shared: [0, 3], diskLimits: { operationsPerSecondMax: 50 } })
+    assert.equal(find(shared, 'vcpu')?.attributes.cpuset, '0,3')
+    assert.equal(find(shared, 'memtune'), undefined)
+    for (const disk of findAll(find(shared, 'devices'), 'disk')) {
+      assert.equal(find(disk, 'iotune', 'total_iops_sec')?.text, '50')
+      assert.equal(find(disk, 'iotune', 'total_bytes_sec'), undefined)
+    }
+    const own = with_({
+      pinned: [
+        [1, 5],
+        [2, 6],
+        [3, 7]
+      ],
+      hugepages: true
+    })
+    const pins = findAll(find(own, 'cputune'), 'vcpupin').map(({ attributes }) => ({ ...attributes }))
+    assert.deepEqual(pins, [
+      { vcpu: '0', cpuset: '1,5' },
+      { vcpu: '1', cpuset: '2,6' }
+    ])
+    assert.equal(find(own, 'cputune', 'emulatorpin')?.attributes.cpuset, '1,2,5,6')
+    assert.ok(find(own, 'memoryBacking', 'hugepages'))
+    assert.equal(find(with_(undefined), 'memoryBacking', 'hugepages'), undefined)
+  })
+
+  it('changes sizes and limits of a definition, and nothing else that libvirt has made of it', () => {
+    const before = definition({ cpuLimitPercent: 50 })
+    const resources = { shared: [1], diskLimits: { bytesPerSecondMax: 65_536 } }
+    const source = domainXml(before, environment)
+      .replace('</metadata>', '<other:x xmlns:other="urn:other">kept</other:x></metadata>')
+      .replace('<vcpu ', '<currentMemory unit="KiB">65536</currentMemory><vcpu ')
+      .replace('</devices>', '<channel type="spicevmc"><address type="pci" bus="0x05"/></channel></devices>')
+    const metadata = {
+      ...before,
+      pool: 'hostlet',
+      specification: { ...before.specification, cpus: 3 },
+      placement: { ...before.placement, resources }
+    }
+    const after = readXml(reshapedXml(source, metadata))
+    assert.equal(find(after, 'vcpu')?.text, '3')
+    assert.equal(find(after, 'vcpu')?.attributes.cpuset, '1')
+    assert.equal(find(after, 'currentMemory'), undefined)
+    assert.equal(find(after, 'cputune', 'global_quota')?.text, '50000')
+    assert.equal(find(after, 'metadata', 'other:x')?.text, 'kept')
+    assert.equal(findAll(find(after, 'metadata'), 'hostlet:vm').length, 1)
+    const devices = (node: XmlNode) =>
+      find(node, 'devices')?.children.map((device) => ({
+        ...device,
+        children: device.children.filter(({ name }) => name !== 'iotune')
+      }))
+    assert.deepEqual(devices(after), devices(readXml(source)))
+    const [root] = findAll(find(after, 'devices'), 'disk')
+    assert.equal(find(root, 'iotune', 'total_bytes_sec')?.text, '65536')
+    const others = (node: XmlNode) => node.children.map(({ name }) => name).toSorted()
+    assert.deepEqual(
+      others(after),
+      others(readXml(source)).filter((name) => name !== 'currentMemory')
+    )
   })
 
   it('logs the serial port only where asked, under a name that nobody chose', () => {

@@ -15,6 +15,7 @@ import type { JournalEntry } from '../../../src/agent/operations/journal.ts'
 import type { Outcome } from '../../../src/agent/operations/verb.ts'
 import { VerbTable } from '../../../src/agent/operations/verb-table.ts'
 import { profileOf } from '../../../src/agent/profiles.ts'
+import type { HostMachine } from '../../../src/agent/resources/host-machine.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
 import { asHostletError, type ErrorReport } from '../../../src/errors.ts'
 import { type Clock, systemClock } from '../../../src/lib/clock.ts'
@@ -43,6 +44,7 @@ export interface BenchOptions {
   readonly config?: Partial<HostConfig>
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  readonly machine?: HostMachine
   readonly hostId?: string
   readonly backups?: BackupParts
 }
@@ -82,6 +84,7 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     config,
     hostId: options.hostId ?? 'host-1',
     ...(options.backups && { backups: options.backups }),
+    ...(options.machine && { machine: options.machine }),
     agentVersion: '0.1.0',
     clock,
     log: silentLogger,

@@ -42,9 +42,14 @@ export class PrivateLibvirtd implements AsyncDisposable {
 
   /**
    * As root, with QEMU's system driver, in mount and network namespaces of its own. `mounts` are lines of a shell that runs
-   * there after libvirt's directories are; `parent` is where what would be in /etc, /var and /run lies.
+   * there after libvirt's directories are; `parent` is where what would be in /etc, /var and /run lies; `qemuConfig` is
+   * added to its qemu.conf.
    */
-  static async startSystem({ parent = tmpdir(), mounts = '' } = {}): Promise<PrivateLibvirtd> {
+  static async startSystem({
+    parent = tmpdir(),
+    mounts = '',
+    qemuConfig = ''
+  } = {}): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(parent, 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
     for (const name of ['libvirt', 'lib/dnsmasq', 'log', 'run', 'etc/qemu/networks'])
@@ -54,7 +59,10 @@ export class PrivateLibvirtd implements AsyncDisposable {
     await mkdir(join(directory, 'cache'), { recursive: true })
     const socket = `unix_sock_dir = "${join(directory, 'libvirt')}"\nauth_unix_rw = "none"\n`
     await writeFile(configPath(directory), socket)
-    await writeFile(join(directory, 'etc', 'qemu.conf'), 'stdio_handler = "file"\ncgroup_controllers = []\n')
+    const settings = `stdio_handler = "file"
+cgroup_controllers = []
+${qemuConfig}`
+    await writeFile(join(directory, 'etc', 'qemu.conf'), settings)
     const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts })
     await (await daemon.connect()).close()
     return daemon

@@ -29,6 +29,7 @@ export const agentVerbs = [
   'vm.start',
   'vm.stop',
   'vm.reboot',
+  'vm.resize',
   'vm.teardown',
   'vm.state',
   'vm.audit',

@@ -10,6 +10,7 @@ import {
   OperationReply,
   RebootVmRequest,
   Removed,
+  ResizeVmRequest,
   StopVmRequest,
   VmList,
   VmMetrics,
@@ -129,6 +130,17 @@ export const vmRoutes = [
     handle: (call, services) => askOfVm(services, call, { verb: 'vm.rekey', intent: { kind: 'none' } })
   }),
 
+  defineRoute('POST /v1/vms/{name}/resize', {
+    tier: 'manage',
+    summary: 'Change the sizes and limits of a VM, at once or at its next start: the result says which',
+    status: 202,
+    params: VmParams,
+    body: ResizeVmRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.resize', intent: { kind: 'none' }, arguments: call.body })
+  }),
+
   defineRoute('POST /v1/vms/{name}/refresh', {
     tier: 'manage',
     summary: "Have a VM's host look at it anew",
@@ -205,5 +217,6 @@ export async function assertFree(store: Store, name: string, way = 'or choose an
 /** The host that was asked for, or the one with most room. */
 async function hostFor(store: Store, { host, specification }: Static<typeof CreateVmRequest>) {
   if (host !== undefined) return findHost(store, host)
-  return hostWithRoom(store, { memoryBytes: specification.memoryBytes, verb: 'vm.provision' })
+  const { memoryBytes, cpus, profile } = specification
+  return hostWithRoom(store, { memoryBytes, cpus, profile, verb: 'vm.provision' })
 }
