@@ -129,7 +129,7 @@ export function taken(existing: VmRecord, wanted: { name: string; uuid: string }
 }
 
 /** User data may hold passwords, and libvirt keeps metadata in a file: the seed is the only place for it. */
-function withoutSecrets(specification: VmSpecification): VmSpecification {
+export function withoutSecrets(specification: VmSpecification): VmSpecification {
   const { seed, ...rest } = specification
   if (seed === undefined) return specification
   const { userData: _secret, ...kept } = seed

@@ -19,9 +19,9 @@ export class Storage {
     this.#options = options
   }
 
-  /** A fresh root disk of a VM that is off: one that a crash left, whole or half, is made anew. */
+  /** A fresh root disk that no machine uses: one that a crash left, whole or half, is made anew. */
   async createRootDisk(vm: VmSpecification, placement: Placement, wait: Wait): Promise<void> {
-    await this.#requireOff(vm.name, wait)
+    await this.#requireFree(vm.name, placement.rootVolume, wait)
     const { hypervisor } = this.#options
     await hypervisor.removeVolume(placement.rootVolume, wait)
     const { image, rootDiskBytes: capacityBytes } = vm
@@ -34,9 +34,15 @@ export class Storage {
   async createDataDisk(vm: VmSpecification, placement: Placement, wait: Wait): Promise<void> {
     const { dataDiskBytes: capacityBytes } = vm
     if (placement.dataVolume === null || capacityBytes === undefined) return
-    await this.#requireOff(vm.name, wait)
+    await this.#requireFree(vm.name, placement.dataVolume, wait)
     await this.#options.hypervisor.removeVolume(placement.dataVolume, wait)
     await this.#options.hypervisor.createVolume({ name: placement.dataVolume, capacityBytes }, wait)
+  }
+
+  /** Removes one disk of a VM that no machine uses. No effect when there is none. */
+  async removeDisk(vm: { name: string; uuid: string }, volume: string, wait: Wait): Promise<void> {
+    await this.#requireFree(vm.name, volume, wait)
+    await this.#options.hypervisor.removeVolume(volume, wait)
   }
 
   /** Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Returns what there was. */
@@ -49,9 +55,11 @@ export class Storage {
   }
 
   /** A disk in use is never replaced, whatever led here. */
-  async #requireOff(name: string, wait: Wait): Promise<void> {
+  async #requireFree(name: string, volume: string, wait: Wait): Promise<void> {
     const record = await this.#options.hypervisor.findVm(name, wait)
     if (record === undefined || record.state === 'stopped' || record.state === 'crashed') return
+    const { rootVolume, dataVolume } = record.placement
+    if (volume !== rootVolume && volume !== dataVolume) return
     throw new HostletError('E_CONFLICT', `VM ${name} is ${record.state}: its disks cannot be replaced`)
   }
 }

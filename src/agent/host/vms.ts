@@ -113,9 +113,12 @@ export class Vms {
   }
 
   /** See awaitReady. */
-  async awaitReady(record: Pick<VmRecord, 'specification' | 'placement'>, wait: ProgressWait): Promise<void> {
+  async awaitReady(
+    record: Pick<VmRecord, 'specification' | 'placement'>,
+    wait: ProgressWait & { readyWithinMs?: number | undefined; leaseBefore?: number | undefined }
+  ): Promise<void> {
     const { hypervisor, clock, probes, readyTimeoutMs } = this.#options
-    const timeoutMs = record.specification.ready?.timeoutMs ?? readyTimeoutMs
+    const timeoutMs = wait.readyWithinMs ?? record.specification.ready?.timeoutMs ?? readyTimeoutMs
     const options = { hypervisor, clock, ...(probes && { probes }) }
     await awaitReady(record, options, { ...wait, timeoutMs })
   }

@@ -15,6 +15,7 @@ import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-bac
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
+import { vmReimage, document as vmReimageDocument } from './vm-reimage.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
@@ -27,6 +28,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmStart, document: vmStartDocument },
   { verb: vmStop, document: vmStopDocument },
   { verb: vmReboot, document: vmRebootDocument },
+  { verb: vmReimage, document: vmReimageDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },
