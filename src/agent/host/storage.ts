@@ -2,6 +2,7 @@
 
 import { HostletError } from '../../errors.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import type { SealedDisks } from '../keys/sealed-disks.ts'
 import type { Hypervisor, Placement, Wait } from './hypervisor.ts'
 import { baseVolumeName, shortId } from './names.ts'
 
@@ -10,6 +11,7 @@ export interface StorageOptions {
     Hypervisor,
     'createOverlay' | 'createVolume' | 'removeVolume' | 'listVolumes' | 'findVm'
   >
+  readonly sealed: SealedDisks
 }
 
 export class Storage {
@@ -25,6 +27,9 @@ export class Storage {
     const { hypervisor } = this.#options
     await hypervisor.removeVolume(placement.rootVolume, wait)
     const { image, rootDiskBytes: capacityBytes } = vm
+    const { rootVolume: volume, rootKey: id } = placement
+    if (id !== undefined)
+      return await this.#options.sealed.create({ id, vm, volume, capacityBytes }, image, wait)
     const base = baseVolumeName(image)
     const overlay = { name: placement.rootVolume, base, baseFormat: image.format, capacityBytes }
     await hypervisor.createOverlay(overlay, wait)
@@ -34,24 +39,36 @@ export class Storage {
   async createDataDisk(vm: VmSpecification, placement: Placement, wait: Wait): Promise<void> {
     const { dataDiskBytes: capacityBytes } = vm
     if (placement.dataVolume === null || capacityBytes === undefined) return
-    await this.#requireFree(vm.name, placement.dataVolume, wait)
-    await this.#options.hypervisor.removeVolume(placement.dataVolume, wait)
-    await this.#options.hypervisor.createVolume({ name: placement.dataVolume, capacityBytes }, wait)
+    const { dataVolume: volume, dataKey: id } = placement
+    await this.#requireFree(vm.name, volume, wait)
+    const { hypervisor, sealed } = this.#options
+    await hypervisor.removeVolume(volume, wait)
+    if (id !== undefined) await sealed.create({ id, vm, volume, capacityBytes }, undefined, wait)
+    else await hypervisor.createVolume({ name: volume, capacityBytes }, wait)
   }
 
-  /** Removes one disk of a VM that no machine uses. No effect when there is none. */
-  async removeDisk(vm: { name: string; uuid: string }, volume: string, wait: Wait): Promise<void> {
+  /** Removes one disk of a VM that no machine uses, its key first. No effect when there is none. */
+  async removeDisk(
+    vm: { name: string; uuid: string },
+    { volume, key }: { volume: string; key: string | undefined },
+    wait: Wait
+  ): Promise<void> {
     await this.#requireFree(vm.name, volume, wait)
+    await this.#options.sealed.destroyKeys([key], wait)
     await this.#options.hypervisor.removeVolume(volume, wait)
   }
 
-  /** Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Returns what there was. */
+  /**
+   * Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Their keys go first, so that
+   * what is left of a disk is unreadable whatever becomes of it. Returns what there was.
+   */
   async removeDisks(vm: { name: string; uuid: string }, wait: Wait): Promise<string[]> {
+    const keys = await this.#options.sealed.destroyKeysOf(vm, wait)
     const prefix = `${shortId(vm)}.`
     const volumes = await this.#options.hypervisor.listVolumes(wait)
     const disks = volumes.map((volume) => volume.name).filter((name) => name.startsWith(prefix))
     for (const disk of disks) await this.#options.hypervisor.removeVolume(disk, wait)
-    return disks
+    return [...keys.map((id) => `key ${id}`), ...disks]
   }
 
   /** A disk in use is never replaced, whatever led here. */

@@ -103,30 +103,30 @@ export class DiskSwap {
       name: 'remove the old disks',
       apply: async (operation) => {
         const { before, placement } = swapIn(operation)
-        for (const volume of volumesOnlyIn(before.placement, placement)) await this.#drop(volume, operation)
+        for (const disk of disksOnlyIn(before.placement, placement)) await this.#drop(disk, operation)
       }
     }
   }
 
   /** Removes what was made for the new disks. */
   async removeNew(operation: Operation, { before, placement }: Swap): Promise<void> {
-    for (const volume of volumesOnlyIn(placement, before.placement)) await this.#remove(volume, operation)
+    for (const disk of disksOnlyIn(placement, before.placement)) await this.#remove(disk, operation)
   }
 
   /** The swap is done by then: a disk that stays is told, and goes with its VM. */
-  async #drop(volume: string, operation: Operation): Promise<void> {
+  async #drop(disk: Disk, operation: Operation): Promise<void> {
     try {
-      await this.#remove(volume, operation)
+      await this.#remove(disk, operation)
     } catch (error) {
       operation.signal.throwIfAborted()
-      operation.log.warn({ error, volume }, 'an old disk could not be removed')
+      operation.log.warn({ error, volume: disk.volume }, 'an old disk could not be removed')
     }
   }
 
-  async #remove(volume: string, operation: Operation): Promise<void> {
+  async #remove(disk: Disk, operation: Operation): Promise<void> {
     const { storage } = this.#options.host
     const { specification } = swapIn(operation).before
-    await storage.removeDisk(specification, volume, operation)
+    await storage.removeDisk(specification, disk, operation)
   }
 }
 
@@ -173,11 +173,18 @@ async function leaseOf(
   return Math.max(0, ...leases.map((lease) => (lease.macAddress === macAddress ? (lease.expiresAt ?? 0) : 0)))
 }
 
-function volumesOnlyIn(placement: Placement, other: Placement): string[] {
-  const others = [other.rootVolume, other.dataVolume]
-  return [placement.rootVolume, placement.dataVolume].filter(
-    (volume) => volume !== null && !others.includes(volume)
-  ) as string[]
+interface Disk {
+  readonly volume: string
+  readonly key: string | undefined
+}
+
+function disksOnlyIn(placement: Placement, other: Placement): Disk[] {
+  const { rootVolume, rootKey, dataVolume, dataKey } = placement
+  const disks = [
+    { volume: rootVolume, key: rootKey },
+    ...(dataVolume === null ? [] : [{ volume: dataVolume, key: dataKey }])
+  ]
+  return disks.filter(({ volume }) => volume !== other.rootVolume && volume !== other.dataVolume)
 }
 
 function sameDisks(record: Pick<VmRecord, 'placement'>, other: Pick<VmRecord, 'placement'>): boolean {

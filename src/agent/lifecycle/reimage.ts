@@ -16,7 +16,7 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
   return [
     {
       name: 'look at the VM',
-      apply: async (operation) => ({ ...swapOf(await swap.require(operation), params, operation) })
+      apply: async (operation) => ({ ...swapOf(await swap.require(operation), params, { host, operation }) })
     },
     {
       name: 'fetch the image',
@@ -59,14 +59,19 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
   ]
 }
 
-function swapOf(record: VmRecord, { image, seed }: VmReimageParams, { id }: Operation): Swap {
+function swapOf(
+  record: VmRecord,
+  { image, seed }: VmReimageParams,
+  { host, operation }: { host: Host; operation: Operation }
+): Swap {
   const { specification, placement } = record
-  const { rootStandsAlone: _restored, ...kept } = placement
-  const rootVolume = restoredVolumeName(specification, { token: backupToken(id), role: 'root' })
+  const { rootStandsAlone: _restored, rootKey: _old, ...kept } = placement
+  const { rootKey } = host.placements.diskKeys(specification)
+  const rootVolume = restoredVolumeName(specification, { token: backupToken(operation.id), role: 'root' })
   return {
     ...beforeOf(record),
     specification: withoutSecrets({ ...specification, image, ...seedOf(specification.seed, seed) }),
-    placement: { ...kept, rootVolume }
+    placement: { ...kept, rootVolume, ...(rootKey !== undefined && { rootKey }) }
   }
 }
 
