@@ -117,7 +117,8 @@ export class Repositories {
   async lock(
     { store }: OpenRepository,
     vm: string,
-    { signal, progress }: Pick<Operation, 'signal' | 'progress'>
+    { signal, progress }: Pick<Operation, 'signal' | 'progress'>,
+    waitMs = lockWaitMs
   ): Promise<RepositoryLock> {
     const { hostId: host, instance, clock } = this.#options
     progress({ note: 'waiting for the repository' })
@@ -127,7 +128,7 @@ export class Repositories {
       holder: { host, instance },
       clock,
       signal,
-      waitMs: lockWaitMs
+      waitMs
     })
   }
 

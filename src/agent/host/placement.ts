@@ -7,6 +7,7 @@ import type { VmSpecification } from '../../protocol/vm.ts'
 import type { Hypervisor, Placement, VmRecord, Wait } from './hypervisor.ts'
 import { dataVolumeName, macAddressOf, rootVolumeName } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import { untilText } from './retained.ts'
 import { lowestFreeAddress, parseSubnet } from './subnet.ts'
 
 export interface PlacementOptions {
@@ -128,6 +129,12 @@ export function isClaimOf(record: VmRecord, claim: Pick<Claim, 'specification' |
 }
 
 export function taken(existing: VmRecord, wanted: { name: string; uuid: string }): HostletError {
+  if (existing.retained !== undefined)
+    return new HostletError(
+      'E_CONFLICT',
+      `VM ${wanted.name} on this host was torn down and is kept ${untilText(existing.retained)}. Have it back with "hostlet vm undelete ${wanted.name}", erase it now with "hostlet vm rm ${wanted.name}", or choose another name.`,
+      { details: { vm: wanted.name, uuid: existing.specification.uuid } }
+    )
   const same = existing.specification.uuid === wanted.uuid
   return new HostletError(
     'E_CONFLICT',

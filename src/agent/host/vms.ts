@@ -64,7 +64,7 @@ export class Vms {
   }
 
   summary(record: VmRecord): VmSummary {
-    const { specification: vm, placement, state, reason, wanted, generation } = record
+    const { specification: vm, placement, state, reason, wanted, generation, retained } = record
     const startedAt = this.#options.starts.startedAt(record)
     return {
       name: vm.name,
@@ -78,7 +78,8 @@ export class Vms {
       memoryBytes: vm.memoryBytes,
       macAddress: placement.macAddress,
       address: placement.address,
-      ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt })
+      ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt }),
+      ...(retained && { retainedUntil: retained.until })
     }
   }
 

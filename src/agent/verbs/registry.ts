@@ -12,6 +12,7 @@ import { imagePrefetch, document as imagePrefetchDocument } from './image-prefet
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
+import { vmErase, document as vmEraseDocument } from './vm-erase.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
@@ -21,6 +22,7 @@ import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
 import { vmStop, document as vmStopDocument } from './vm-stop.ts'
 import { vmTeardown, document as vmTeardownDocument } from './vm-teardown.ts'
+import { vmUndelete, document as vmUndeleteDocument } from './vm-undelete.ts'
 
 /** Each verb with what its page says of it. */
 export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly document: VerbDocument }[] = [
@@ -30,6 +32,8 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmReboot, document: vmRebootDocument },
   { verb: vmReimage, document: vmReimageDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
+  { verb: vmUndelete, document: vmUndeleteDocument },
+  { verb: vmErase, document: vmEraseDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },
   { verb: vmBackupSchedule, document: vmBackupScheduleDocument },

@@ -6,7 +6,7 @@ import { operationStatesEnded } from '../../protocol/api.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
-import { applyConsequence, applyIntent, applyRestored } from './command-vm.ts'
+import { applyConsequence, applyIntent, applyReimaged, applyRestored } from './command-vm.ts'
 import { reportResult } from './inventory.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -223,6 +223,7 @@ export class CommandTable implements CommandStore {
       applyConsequence(this.#sqlite, end.id, end.consequence)
       if (end.told !== undefined) reportResult(this.#sqlite, end.told)
       if (end.told?.vm !== undefined) applyRestored(this.#sqlite, end.id, end.told.vm)
+      if (end.told?.image !== undefined) applyReimaged(this.#sqlite, end.id, end.told.image)
       return true
     })
     if (ended) this.#changed(end.id)

@@ -1,7 +1,7 @@
 // What commands do to the records of VMs: a new one makes or changes a record, an ended one may drop it. Inside the command's transaction.
 
 import { HostletError } from '../../errors.ts'
-import type { VmSpecification, VmSummary } from '../../protocol/vm.ts'
+import type { ImageReference, VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { isConstraintFault, type Sqlite } from './sqlite.ts'
 import type { NewCommand, VmConsequence } from './store.ts'
 
@@ -44,6 +44,15 @@ export function applyRestored(
   sqlite.run(
     'UPDATE vms SET profile = :profile, cpus = :cpus, memory_bytes = :memoryBytes WHERE uuid = :uuid AND restored_by = :command',
     { uuid, profile, cpus, memoryBytes, command }
+  )
+}
+
+/** The root disk is made of another image from now on, and the VM runs. */
+export function applyReimaged(sqlite: Sqlite, command: string, image: ImageReference): void {
+  sqlite.run(
+    `UPDATE vms SET specification = json_set(specification, '$.image', json(:image)), wanted = 'running'
+     WHERE uuid = (SELECT vm_uuid FROM commands WHERE id = :command)`,
+    { command, image: JSON.stringify(image) }
   )
 }
 
