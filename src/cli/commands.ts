@@ -40,6 +40,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-token.ts')
   },
   {
+    words: ['host', 'rotate-key'],
+    summary: 'replace the key of a host that disk keys are wrapped under',
+    load: () => import('./commands/host-rotate-key.ts')
+  },
+  {
     words: ['host', 'refresh'],
     summary: 'have a host look at itself anew',
     load: () => import('./commands/host-refresh.ts')
@@ -63,6 +68,11 @@ export const commands: readonly CommandEntry[] = [
   },
   { words: ['vm', 'start'], summary: 'start a VM', load: () => import('./commands/vm-start.ts') },
   { words: ['vm', 'stop'], summary: 'shut a VM down', load: () => import('./commands/vm-stop.ts') },
+  {
+    words: ['vm', 'rekey'],
+    summary: 'give the disks of a VM new passphrases',
+    load: () => import('./commands/vm-rekey.ts')
+  },
   { words: ['vm', 'reboot'], summary: 'reboot a VM', load: () => import('./commands/vm-reboot.ts') },
   {
     words: ['vm', 'rm'],

@@ -21,16 +21,19 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
       apply: async (operation) => {
         const { backedUp: _not, ...found } = await lookUp(params, host, operation)
         const record = await swap.require(operation)
-        return { ...found, ...swapOf(record, found.disks, operation) }
+        // For either disk: the backup may hold one that the VM has not.
+        const keys = host.placements.diskKeys({ ...record.specification, dataDiskBytes: 0 })
+        return { ...found, ...swapOf(record, found.disks, { id: operation.id, keys }) }
       }
     },
     {
       name: 'restore the disks beside the old ones',
       apply: async (operation) => {
-        const { disks, placement, snapshot } = swapIn(operation) as RestoreSwap
+        const { disks, placement, snapshot, specification } = swapIn(operation) as RestoreSwap
         await requireRoom(disks, host, operation)
-        const volumes = disks.map(({ role }) => ({ role, volume: volumeOf(placement, role) }))
-        return await host.backups.restorer.toVolumes({ ...params, snapshot }, volumes, operation)
+        const volumes = disks.map(({ role }) => ({ role, ...volumeOf(placement, role) }))
+        const query = { ...params, snapshot }
+        return await host.backups.restorer.toVolumes(query, { vm: specification, volumes }, operation)
       },
       undo: onceLookedUp((operation, made) => swap.removeNew(operation, made))
     },
@@ -44,7 +47,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
 function swapOf(
   record: VmRecord,
   disks: RestorePlan['disks'],
-  { id }: Operation
+  { id, keys }: { id: string; keys: Pick<Placement, 'rootKey' | 'dataKey'> }
 ): Swap & { notRestored: string[] } {
   const { specification, placement } = record
   const token = backupToken(id)
@@ -60,7 +63,9 @@ function swapOf(
       ...(dataBytes !== undefined && { dataDiskBytes: dataBytes })
     },
     placement: {
-      ...placement,
+      ...withoutKeys(placement),
+      ...keysOf(rootBytes === undefined ? placement : keys, 'rootKey'),
+      ...keysOf(dataBytes === undefined ? placement : keys, 'dataKey'),
       ...(rootBytes !== undefined && { rootVolume: named('root'), rootStandsAlone: true }),
       ...(dataBytes !== undefined && { dataVolume: named('data') })
     },
@@ -68,8 +73,22 @@ function swapOf(
   }
 }
 
-function volumeOf(placement: Placement, role: 'root' | 'data'): string {
+function withoutKeys({ rootKey: _root, dataKey: _data, ...rest }: Placement): Placement {
+  return rest
+}
+
+/** Nothing at all where the disk is not encrypted. */
+function keysOf(
+  from: Pick<Placement, 'rootKey' | 'dataKey'>,
+  which: 'rootKey' | 'dataKey'
+): Pick<Placement, 'rootKey' | 'dataKey'> {
+  const id = from[which]
+  return id === undefined ? {} : { [which]: id }
+}
+
+function volumeOf(placement: Placement, role: 'root' | 'data'): { volume: string; key: string | undefined } {
   const volume = role === 'root' ? placement.rootVolume : placement.dataVolume
-  if (volume !== null) return volume
+  const key = role === 'root' ? placement.rootKey : placement.dataKey
+  if (volume !== null) return { volume, key }
   throw new HostletError('E_INTERNAL', `no volume is named for the ${role} disk`)
 }

@@ -1,7 +1,7 @@
 // Encrypted qcow2 files made by qemu-img: libvirt's own making takes many seconds, and cannot be told how slow guesses should be.
 
 import { randomBytes } from 'node:crypto'
-import { rm, writeFile } from 'node:fs/promises'
+import { chmod, rm, writeFile } from 'node:fs/promises'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { mustRun } from '../../lib/run-process.ts'
@@ -45,6 +45,7 @@ export async function formatLuks({ path, passphrase, sizeBytes }: LuksFile, wait
       () => runLuks('qemu-img', args, wait),
       () => rm(path, { force: true })
     )
+    await chmod(path, 0o600)
   } finally {
     await rm(keyPath, { force: true })
   }
@@ -67,7 +68,8 @@ export async function retryLuks<Value>(
   }
 }
 
-async function runLuks(program: string, args: readonly string[], wait: LuksWait): Promise<string> {
+/** Runs one of QEMU's programs on a LUKS file. Throws what mustRun throws. */
+export async function runLuks(program: string, args: readonly string[], wait: LuksWait): Promise<string> {
   const [first, ...rest] = wait.background ? ['nice', '-n', '19', program, ...args] : [program, ...args]
   return await mustRun(first, rest, { signal: wait.signal, deadlineMs: createMs })
 }

@@ -43,6 +43,11 @@ export interface Rewrapped {
   readonly unreadable: readonly string[]
 }
 
+export interface PassphraseChange {
+  readonly from: string
+  readonly to: string
+}
+
 export interface DiskKeysOptions {
   readonly directory: string
   readonly hostKey: () => HostKey
@@ -76,7 +81,10 @@ export class DiskKeys {
   /** Durable when it resolves. One of the same id, of a disk that is made anew, is destroyed. */
   async keep(key: KeptDiskKey): Promise<void> {
     const { id, vm, volume, passphrase } = key
-    const wrapped = await this.#options.hostKey().seal(passphrase)
+    let wrapped: string
+    // A rotation may have come in between, and would not look here again.
+    do wrapped = await this.#options.hostKey().seal(passphrase)
+    while (!this.#options.hostKey().isCurrent(wrapped))
     const createdAt = this.#options.clock.now()
     this.#write({ id, vm: { name: vm.name, uuid: vm.uuid }, volume, createdAt, wrapped })
     for (const listener of this.#listeners) await listener(key)
@@ -118,11 +126,7 @@ export class DiskKeys {
     const [rewrapped, unreadable]: [string[], string[]] = [[], []]
     for (const id of this.#ids()) {
       try {
-        const before = this.#read(id)
-        const after = before && (await this.#rewrapped(before))
-        if (after === undefined) continue
-        this.#write(after)
-        rewrapped.push(id)
+        if (await this.#update(id, (record) => this.#rewrapped(record))) rewrapped.push(id)
       } catch (error) {
         if (!(error instanceof HostletError) || error.code === 'E_UNAVAILABLE') throw error
         unreadable.push(id)
@@ -131,30 +135,50 @@ export class DiskKeys {
     return { rewrapped, unreadable }
   }
 
-  /** Begins a change of the passphrase, or goes on with one: both are to open the disk next. */
-  async beginChange(id: string): Promise<{ from: string; to: string }> {
-    const record = this.#require(id)
-    const to = record.next === undefined ? newPassphrase() : await this.#open(id, record.next)
-    if (record.next === undefined) this.#write({ ...record, next: await this.#options.hostKey().seal(to) })
-    return { from: await this.#open(id, record.wrapped), to }
+  /** Begins a change of the passphrase, or goes on with one: the disk is to open with both next. */
+  async beginChange(id: string): Promise<PassphraseChange> {
+    await this.#update(id, async (record) => {
+      if (record.next !== undefined) return undefined
+      return { ...record, next: await this.#options.hostKey().seal(newPassphrase()) }
+    })
+    const { wrapped, next = wrapped } = this.#require(id)
+    return { from: await this.#open(id, wrapped), to: await this.#open(id, next) }
   }
 
-  /** Both open the disk: from here on it is the new one that is used. Returns both, until the change has ended. */
-  async turnOver(id: string): Promise<{ from: string; to: string } | undefined> {
-    let record = this.#require(id)
-    const { next, previous: _old, ...rest } = record
-    if (next !== undefined) {
-      record = { ...rest, wrapped: next, previous: record.wrapped }
-      this.#write(record)
-    }
-    if (record.previous === undefined) return undefined
-    return { from: await this.#open(id, record.previous), to: await this.#open(id, record.wrapped) }
+  /** The disk opens with both: from here on the new one is used. */
+  turnOver(id: string): void {
+    const { next, ...record } = this.#require(id)
+    if (next !== undefined) this.#write({ ...record, wrapped: next, previous: record.wrapped })
+  }
+
+  /** The change whose old passphrase may open the disk still; undefined where there is none. */
+  async changeToEnd(id: string): Promise<PassphraseChange | undefined> {
+    const { wrapped, previous } = this.#require(id)
+    if (previous === undefined) return undefined
+    return { from: await this.#open(id, previous), to: await this.#open(id, wrapped) }
   }
 
   /** The disk does not open with the old one any more, which is destroyed. */
   endChange(id: string): void {
     const { previous, ...rest } = this.#require(id)
     if (previous !== undefined) this.#write(rest)
+  }
+
+  /**
+   * Writes what becomes of a record, unless the record has been changed or destroyed meanwhile, or the host's key: then it is
+   * asked again, and what is destroyed never comes back. False where nothing was to be written.
+   */
+  async #update(id: string, change: (record: Stored) => Promise<Stored | undefined>): Promise<boolean> {
+    for (;;) {
+      const { kid } = this.#options.hostKey().publicKey
+      const before = this.#read(id)
+      const after = before && (await change(before))
+      if (after === undefined) return false
+      if (kid !== this.#options.hostKey().publicKey.kid) continue
+      if (JSON.stringify(this.#read(id)) !== JSON.stringify(before)) continue
+      this.#write(after)
+      return true
+    }
   }
 
   async #rewrapped(record: Stored): Promise<Stored | undefined> {

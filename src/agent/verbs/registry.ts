@@ -8,6 +8,7 @@ import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
 import { backupVerify, document as backupVerifyDocument } from './backup-verify.ts'
 import type { VerbDocument } from './document.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
+import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
@@ -17,6 +18,7 @@ import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
 import { vmReimage, document as vmReimageDocument } from './vm-reimage.ts'
+import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
@@ -34,6 +36,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmTeardown, document: vmTeardownDocument },
   { verb: vmUndelete, document: vmUndeleteDocument },
   { verb: vmErase, document: vmEraseDocument },
+  { verb: vmRekey, document: vmRekeyDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },
   { verb: vmBackupSchedule, document: vmBackupScheduleDocument },
@@ -45,7 +48,8 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },
-  { verb: hostFacts, document: hostFactsDocument }
+  { verb: hostFacts, document: hostFactsDocument },
+  { verb: hostRotateKey, document: hostRotateKeyDocument }
 ]
 
 export const verbs: readonly Verb<Host>[] = documentedVerbs.map(({ verb }) => verb)
