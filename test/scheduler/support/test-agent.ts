@@ -30,6 +30,8 @@ export const agentVerbs = [
   'vm.stop',
   'vm.reboot',
   'vm.teardown',
+  'vm.undelete',
+  'vm.reimage',
   'vm.state',
   'vm.list',
   'vm.backup',
