@@ -131,7 +131,7 @@ describe('the end of a VM over the API', { timeout: 120_000 }, () => {
     const undelete = await agent.nextCommand()
     assert.equal(undelete.claims.verb, 'vm.undelete')
     await done(undelete.claims, { vm: vmSummary({ name: 'web-4', uuid }) })
-    const image = { ...specification().image, sha256: 'ab'.repeat(32) }
+    const image = { url: 'https://images.example.org/b.qcow2', sha256: 'ab'.repeat(32), format: 'qcow2' }
     await scheduler.api.post('/v1/vms/web-4/reimage', { image, readyWithinMs: 1_000 })
     const { claims } = await agent.nextCommand()
     assert.deepEqual(
