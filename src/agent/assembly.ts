@@ -11,11 +11,13 @@ import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from 
 import type { AgentConfig } from './config.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
-import type { Hypervisor } from './host/hypervisor.ts'
+import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
 import { Renewal } from './identity/renewal.ts'
+import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
+import { Retention } from './lifecycle/retention.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
@@ -62,9 +64,11 @@ export interface CurrentIdentity {
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
     results: () => dispatcher.unacknowledged(),
     backups: () => records.unacknowledged(),
+    erasures: () => erasures.unacknowledged(),
     metrics: buffer
   })
   const inventory = createInventory(parts, (message) => {
@@ -79,6 +83,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     onReady: () => {
       shares.ready()
       schedules.refresh()
+      retention.refresh()
       void inventory.refresh()
     }
   })
@@ -91,12 +96,15 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     outbox,
     onChanged: () => {
       schedules.refresh()
+      retention.refresh()
       void inventory.refresh()
     },
     onBackup: () => {
       schedules.refresh()
       outbox.tellBackups()
-    }
+    },
+    onErasure: () => outbox.tellErasures(),
+    erasures
   })
   const schedules = createSchedules({
     ...parts,
@@ -105,6 +113,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     operations: dispatcher,
     runsAtOnceMax: config.backup.concurrencyMax
   })
+  const vms = (wait: Wait) => hypervisor.listVms(wait)
+  const retention = new Retention({ vms, readiness: keeper, operations: dispatcher, clock, log })
   const health = new HealthMonitor({
     clock,
     log,
@@ -125,7 +135,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.pump()
     }
   })
-  const session = createSession(parts, { outbox, dispatcher, health, sampler, onOnline: lookAnew })
+  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline: lookAnew }
+  const session = createSession(parts, peers)
   const renewal = new Renewal(identity.value, {
     stateDirectory: config.stateDirectory,
     urls: urlsOf(parts),
@@ -144,6 +155,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.defer(() => session.stop())
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
+  stack.use(retention)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
@@ -155,6 +167,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     begin: () => {
       dispatcher.resume()
       schedules.begin()
+      retention.begin()
       keeper.begin()
       hypervisor.open()
       sampler.start()
@@ -183,12 +196,13 @@ interface SessionPeers {
   readonly dispatcher: Dispatcher<Host>
   readonly health: HealthMonitor
   readonly sampler: Sampler
+  readonly erasures: ErasureRecords
   onOnline(): void
 }
 
 function createSession(
   parts: HostParts,
-  { outbox, dispatcher, health, sampler, onOnline }: SessionPeers
+  { outbox, dispatcher, health, sampler, erasures, onOnline }: SessionPeers
 ): Session {
   const { clock, log, random, identity, hypervisor, records } = parts
   const instance = randomUUID()
@@ -214,6 +228,7 @@ function createSession(
     onCommand: (jws) => void dispatcher.receive(jws),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
+    onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline
@@ -228,13 +243,16 @@ interface DispatcherPeers {
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
+  readonly erasures: ErasureRecords
   /** A backup has ended, well or not. */
   onBackup(): void
+  /** A VM was erased that no command asked for. */
+  onErasure(): void
 }
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
-  { readiness, outbox, onChanged, onBackup }: DispatcherPeers
+  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -247,6 +265,7 @@ function createDispatcher(
     onChanged,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
+      if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)
     },
     verifier: new CommandVerifier({
       hostId: identity.value.hostId,

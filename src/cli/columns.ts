@@ -15,6 +15,7 @@ const stateStyles: Readonly<Record<string, Style>> = {
   waiting: 'yellow',
   sent: 'yellow',
   paused: 'yellow',
+  retained: 'yellow',
   away: 'red',
   crashed: 'red',
   failed: 'red',

@@ -81,8 +81,23 @@ export const commands: readonly CommandEntry[] = [
   { words: ['vm', 'reboot'], summary: 'reboot a VM', load: () => import('./commands/vm-reboot.ts') },
   {
     words: ['vm', 'rm'],
-    summary: 'tear a VM down, with its disks',
+    summary: 'erase a VM with its keys and disks, now or after some days',
     load: () => import('./commands/vm-rm.ts')
+  },
+  {
+    words: ['vm', 'undelete'],
+    summary: 'have a VM back that was torn down and is still kept',
+    load: () => import('./commands/vm-undelete.ts')
+  },
+  {
+    words: ['vm', 'reimage'],
+    summary: 'give a VM a new root disk made of another image',
+    load: () => import('./commands/vm-reimage.ts')
+  },
+  {
+    words: ['vm', 'erase-certificate'],
+    summary: 'show what a host signed when it erased a VM',
+    load: () => import('./commands/vm-erase-certificate.ts')
   },
   {
     words: ['vm', 'metrics'],
@@ -192,5 +207,10 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/status.ts')
   },
   { words: ['top'], summary: 'live table of hosts and VMs', load: () => import('./commands/top.ts') },
+  {
+    words: ['verify-certificate'],
+    summary: 'check an erase certificate, without a scheduler',
+    load: () => import('./commands/verify-certificate.ts')
+  },
   { words: ['version'], summary: 'print versions', load: () => import('./commands/version.ts') }
 ]

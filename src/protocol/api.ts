@@ -16,6 +16,7 @@ import {
 } from './backup.ts'
 import { ErrorReportSchema } from './command.ts'
 import { CaHash } from './enrollment.ts'
+import { EraseCertificate, EraseCertificateText, VmReimageParams, VmTeardownParams } from './lifecycle.ts'
 import { Condition, vmEventKinds } from './messages.ts'
 import { HostSample, VmSample } from './metrics.ts'
 import {
@@ -225,7 +226,7 @@ export type WaitQuery = Static<typeof WaitQuery>
 
 // VMs
 
-export const vmViewStates = ['pending', ...vmStates, 'missing'] as const
+export const vmViewStates = ['pending', ...vmStates, 'retained', 'missing'] as const
 
 /** A VM as the scheduler knows it: what was asked for, and what its host last said. */
 export const VmView = Type.Object(
@@ -233,7 +234,7 @@ export const VmView = Type.Object(
     name: VmName,
     uuid: Uuid,
     host: HostId,
-    /** `pending`: its host has not reported it yet. `missing`: its host reported it before, and no longer does. */
+    /** `pending`: its host has not reported it yet. `retained`: torn down, kept off until `retainedUntil`. `missing`: its host reported it before, and no longer does. */
     state: Type.Enum([...vmViewStates]),
     reason: Sentence,
     wanted: Type.Enum(['running', 'stopped']),
@@ -254,7 +255,9 @@ export const VmView = Type.Object(
     /** What was asked for, without user data and keys. Absent for a VM that was found on its host. */
     image: Type.Optional(ImageReference),
     rootDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
-    dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 }))
+    dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+    /** It is erased then, unless somebody has it back. */
+    retainedUntil: Type.Optional(Timestamp)
   },
   strict
 )
@@ -298,6 +301,33 @@ export type RebootVmRequest = Static<typeof RebootVmRequest>
 /** Body of `POST /v1/vms/{name}/resize`: what is absent stays as it is. */
 export const ResizeVmRequest = Type.Object(vmSizeFields, { ...strict, minProperties: 1 })
 export type ResizeVmRequest = Static<typeof ResizeVmRequest>
+
+const { retainDays, backups: withBackups } = VmTeardownParams.properties
+/** Query of `DELETE /v1/vms/{name}`; `backups` takes tier admin. */
+export const TeardownQuery = Type.Object({ retainDays, backups: withBackups }, strict)
+export type TeardownQuery = Static<typeof TeardownQuery>
+
+const { vm: _named, ...reimageFields } = VmReimageParams.properties
+/** Body of `POST /v1/vms/{name}/reimage`. */
+export const ReimageRequest = Type.Object(reimageFields, strict)
+export type ReimageRequest = Static<typeof ReimageRequest>
+
+/** A VM by its name, the last that had it, or by its UUID: also one that is gone. */
+export const ErasedVm = Type.Union([VmName, Uuid])
+
+/** What the host signed of an erase. */
+export const EraseCertificateReply = Type.Object(
+  {
+    certificate: EraseCertificateText,
+    claims: EraseCertificate,
+    /** Whether a host of this fleet had signed it, when it came. */
+    verified: Type.Boolean(),
+    fault: Type.Optional(Sentence),
+    receivedAt: Timestamp
+  },
+  strict
+)
+export type EraseCertificateReply = Static<typeof EraseCertificateReply>
 
 /** Body of actions that need no words. */
 export const EmptyRequest = Type.Object({}, strict)

@@ -3,6 +3,7 @@
 import { type Static, Type } from '../lib/schema.ts'
 import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
+import { ErasureNotice } from './lifecycle.ts'
 import { MetricsSample } from './metrics.ts'
 import {
   CommandId,
@@ -153,6 +154,12 @@ export const Backups = Type.Object(
   strict
 )
 
+/** Certificates of what the host erased without a command, which the scheduler has not acknowledged, the oldest first. */
+export const Erasures = Type.Object(
+  { type: Type.Literal('erasures'), certificates: Type.Array(ErasureNotice, { minItems: 1, maxItems: 16 }) },
+  strict
+)
+
 /** The answer to a message that could not be understood. */
 export const Problem = Type.Object({ type: Type.Literal('problem'), error: ErrorReportSchema }, strict)
 
@@ -191,6 +198,12 @@ export const BackupsAcknowledgement = Type.Object(
   strict
 )
 
+/** The scheduler has stored these certificates: the agent need not tell of them again. */
+export const ErasuresAcknowledgement = Type.Object(
+  { type: Type.Literal('erasures-ack'), certificates: Type.Array(Uuid, { minItems: 1, maxItems: 16 }) },
+  strict
+)
+
 export const agentMessages = [
   Hello,
   Heartbeat,
@@ -202,6 +215,7 @@ export const agentMessages = [
   Progress,
   Result,
   Backups,
+  Erasures,
   Problem
 ] as const
 export const schedulerMessages = [
@@ -210,6 +224,7 @@ export const schedulerMessages = [
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,
+  ErasuresAcknowledgement,
   Problem
 ] as const
 

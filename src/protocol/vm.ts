@@ -216,7 +216,9 @@ export const VmSummary = Type.Object(
     memoryBytes: Bytes,
     macAddress: Type.Optional(MacAddress),
     address: Type.Optional(Ipv4),
-    startedAt: Type.Optional(Timestamp)
+    startedAt: Type.Optional(Timestamp),
+    /** It was torn down, is kept, off, until then, and erased after that. */
+    retainedUntil: Type.Optional(Timestamp)
   },
   strict
 )

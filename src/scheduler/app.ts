@@ -60,7 +60,8 @@ export async function startScheduler(
     ...{ store, clock, log },
     schedulerVersion: release,
     ...config.agents,
-    trustDomain: config.trustDomain
+    trustDomain: config.trustDomain,
+    authority: identity.authority.certificatePem
   })
   const commands = new Commands({
     ...{ store, clock, log, signer: identity.signer, delivery: hub },

@@ -4,12 +4,13 @@ import type { ErrorReport } from '../errors.ts'
 import type { CommandResult } from '../protocol/command.ts'
 import { VmResizeResult } from '../protocol/resize.ts'
 import { compile } from '../protocol/validate.ts'
-import { HostFacts, VmSummary } from '../protocol/vm.ts'
+import { HostFacts, ImageReference, VmSummary } from '../protocol/vm.ts'
 import type { CommandRecord, Told, VmConsequence } from './store/store.ts'
 
 /** Of a host's words, so that ours fit beside them. */
 export const refusalCharactersMax = 1_000
 const readFacts = compile(HostFacts, 'facts in a result')
+const readImage = compile(ImageReference, 'image in a result')
 const readVmSummary = compile(VmSummary, 'VM in a result')
 const readSizes = compile(VmResizeResult.properties.sizes, 'sizes in a result')
 
@@ -19,12 +20,22 @@ export interface CommandEnd {
   readonly consequence: VmConsequence
 }
 
-/** A provision or restore that failed left nothing on its host; a teardown that is done removed everything. */
-export function consequenceOfEnd(verb: string, outcome: CommandResult['outcome']): VmConsequence {
-  if (verb === 'vm.teardown' && outcome === 'done') return 'forget'
+/** A provision or restore that failed left nothing on its host; a teardown that is done removed everything, if it says so. */
+export function consequenceOfEnd(
+  verb: string,
+  outcome: CommandResult['outcome'],
+  value?: CommandResult['value']
+): VmConsequence {
+  if (verb === 'vm.teardown' && outcome === 'done') return isErased(value) ? 'forget' : 'none'
   if ((verb === 'vm.provision' || verb === 'vm.restore') && outcome === 'failed')
     return 'forget-unless-reported'
   return 'none'
+}
+
+/** Neither kept until a day, nor with a volume that could not be removed. */
+function isErased(value: CommandResult['value']): boolean {
+  const { retainedUntil, remaining } = value ?? {}
+  return retainedUntil === undefined && !(Array.isArray(remaining) && remaining.length > 0)
 }
 
 /** What a result tells of its host and its VM, where it does; then nobody needs to wait for the next inventory. */
@@ -33,9 +44,11 @@ export function toldBy({ host, verb, vm }: CommandRecord, { outcome, value }: Co
   const facts = ifFits(readFacts, value?.facts)
   const summary = ifFits(readVmSummary, value?.vm)
   const sizes = verb === 'vm.resize' ? ifFits(readSizes, value?.sizes) : undefined
+  const image = verb === 'vm.reimage' ? ifFits(readImage, value?.image) : undefined
   return {
     ...(facts?.hostId === host && { facts }),
     ...(summary !== undefined && (vm === undefined || summary.name === vm) && { vm: summary }),
+    ...(image !== undefined && { image }),
     ...(sizes !== undefined && { sizes })
   }
 }

@@ -5,6 +5,7 @@ import type { Logger } from '../../lib/log.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import type { SealedDisks } from '../keys/sealed-disks.ts'
 import { Catalog } from './catalog.ts'
+import { BackupErasure } from './erasure.ts'
 import { Maintenance } from './maintenance.ts'
 import type { GoodBackups } from './records.ts'
 import { type HostIdentity, Repositories, type RepositoriesOptions } from './repositories.ts'
@@ -50,6 +51,7 @@ export interface Backups {
   readonly catalog: Catalog
   readonly restorer: Restorer
   readonly maintenance: Maintenance
+  readonly erasure: BackupErasure
 }
 
 export function createBackups(options: BackupsOptions): Backups {
@@ -61,7 +63,8 @@ export function createBackups(options: BackupsOptions): Backups {
     catalog,
     runner: new BackupRunner({ ...options, ...config, repositories, tool: `hostlet ${agentVersion}` }),
     restorer: new Restorer({ ...options, catalog, repositories }),
-    maintenance: new Maintenance({ ...options, repositories, catalog })
+    maintenance: new Maintenance({ ...options, repositories, catalog }),
+    erasure: new BackupErasure({ ...options, repositories })
   }
 }
 
@@ -79,6 +82,8 @@ export function backupPartsInMemory(): BackupParts {
         const known = good.get(uuid)?.get(target)
         if (known !== undefined) good.get(uuid)?.set(target, { ...known, checkpoint: null })
       },
+      forgetGood: (uuid, target) => good.get(uuid)?.delete(target),
+      isUsed: (target) => [...good.values()].some((of) => of.has(target)),
       noteDamage: (uuid, target, damage) => {
         const known = good.get(uuid)?.get(target)
         if (known !== undefined) good.get(uuid)?.set(target, { ...known, damage })

@@ -54,6 +54,10 @@ export interface GoodBackups {
   allGood(uuid: string): ReadonlyMap<string, GoodBackup>
   /** The checkpoint is gone or of no use; the snapshot is still known. */
   dropCheckpoint(uuid: string, target: string): void
+  /** Its backups in that repository were erased. */
+  forgetGood(uuid: string, target: string): void
+  /** Whether any VM of this host is known to have been backed up there. */
+  isUsed(target: string): boolean
   /** Stored data is damaged: the next backup is to be full. No effect where no good backup is known. */
   noteDamage(uuid: string, target: string, damage: Damage): void
 }
@@ -120,6 +124,14 @@ export class BackupRecords implements GoodBackups {
       uuid,
       target
     )
+  }
+
+  forgetGood(uuid: string, target: string): void {
+    this.#database.run('DELETE FROM backup_good WHERE uuid = ? AND target = ?', uuid, target)
+  }
+
+  isUsed(target: string): boolean {
+    return this.#database.get('SELECT 1 FROM backup_good WHERE target = ? LIMIT 1', target) !== undefined
   }
 
   /** Keeps a report until it is acknowledged, once however often it is told. `held`: not sent before `release`. */

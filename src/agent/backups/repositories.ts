@@ -5,9 +5,9 @@ import { acquireLock, type RepositoryLock } from '../../backup/repository/lock.t
 import { openStore, type StoreSettings } from '../../backup/repository/open-store.ts'
 import { ensureRepository } from '../../backup/repository/repository.ts'
 import type { ObjectStore } from '../../backup/repository/store.ts'
-import type { Signer, Trust } from '../../backup/vault/signature.ts'
 import { Vault } from '../../backup/vault/vault.ts'
 import { HostletError } from '../../errors.ts'
+import type { Signer, Trust } from '../../lib/certified-signature.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Wait } from '../host/hypervisor.ts'
@@ -117,7 +117,8 @@ export class Repositories {
   async lock(
     { store }: OpenRepository,
     vm: string,
-    { signal, progress }: Pick<Operation, 'signal' | 'progress'>
+    { signal, progress }: Pick<Operation, 'signal' | 'progress'>,
+    waitMs = lockWaitMs
   ): Promise<RepositoryLock> {
     const { hostId: host, instance, clock } = this.#options
     progress({ note: 'waiting for the repository' })
@@ -127,7 +128,7 @@ export class Repositories {
       holder: { host, instance },
       clock,
       signal,
-      waitMs: lockWaitMs
+      waitMs
     })
   }
 

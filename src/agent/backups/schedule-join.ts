@@ -31,9 +31,12 @@ export function createSchedules(
   })
 }
 
-function scheduledVm({ specification, generation, backupSchedule }: VmRecord): ScheduledVm[] {
+/** One that was torn down and is only kept is backed up no more. */
+function scheduledVm({ specification, generation, backupSchedule, retained }: VmRecord): ScheduledVm[] {
   const { name, uuid } = specification
-  return backupSchedule === undefined ? [] : [{ name, uuid, generation, schedule: backupSchedule }]
+  return backupSchedule === undefined || retained !== undefined
+    ? []
+    : [{ name, uuid, generation, schedule: backupSchedule }]
 }
 
 /** Whether it was a backup. A scheduled one is told once it is complete: see the scheduler of backups. */

@@ -13,6 +13,7 @@ import {
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
 import { Keys } from '../keys/keys.ts'
+import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
 import type { Profile } from '../profiles.ts'
 import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
 import { type Reserve, Resources } from '../resources/resources.ts'
@@ -27,6 +28,7 @@ import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import { QemuLogs } from './qemu-logs.ts'
 import type { Probes } from './readiness.ts'
+import { keepRetainedOff } from './retained.ts'
 import { privateWorkPrefix } from './scratch.ts'
 import { Seeds } from './seed.ts'
 import { Storage } from './storage.ts'
@@ -50,6 +52,8 @@ export interface HostConfig {
   readonly readyTimeoutMs: number
   /** Encrypted disks that are kept ready; none where it is left out. */
   readonly preparedDisks?: number
+  /** Length of the days for which a VM is kept; shorter ones are for tests. */
+  readonly retainDayMs?: number
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
 }
@@ -86,6 +90,7 @@ export interface Host {
   readonly facts: Facts
   readonly backups: Backups
   readonly keys: Keys
+  readonly certificates: EraseCertificates
   readonly bootRecord: BootRecord
   readonly config: HostConfig
   readonly clock: Clock
@@ -132,15 +137,17 @@ export function createHost(options: HostOptions): Host {
     bootId: bootRecord.bootId
   })
   const { backup = backupDefaults } = config
+  const parts = options.backups ?? backupPartsInMemory()
   const backups = createBackups({
     ...options,
-    ...(options.backups ?? backupPartsInMemory()),
+    ...parts,
     config: backup,
     stateDirectory: config.stateDirectory,
     runtimeDirectory: config.runtimeDirectory,
     sealed: keys.sealed
   })
   const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
+  const gate = hypervisor.addStartGate(keepRetainedOff)
   return {
     hypervisor,
     clock,
@@ -152,6 +159,7 @@ export function createHost(options: HostOptions): Host {
     images,
     seeds,
     keys,
+    certificates: new EraseCertificates({ ...options, identity: parts.identity }),
     storage: new Storage({ hypervisor, sealed: keys.sealed }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
     qemuLogs: new QemuLogs({ log, ...(options.qemuLogDirectory && { directory: options.qemuLogDirectory }) }),
@@ -180,6 +188,7 @@ export function createHost(options: HostOptions): Host {
       orphans.begin()
     },
     close: async () => {
+      gate[Symbol.dispose]()
       await orphans[Symbol.asyncDispose]()
       await keys[Symbol.asyncDispose]()
       await starts.flush()

@@ -35,6 +35,18 @@ export interface Placement {
 /** Reason of a VM that is paused since it was off and its disks are being backed up. */
 export const backupReason = 'backup'
 
+/** A VM that was torn down and is kept, off, until a day on which it is erased. */
+export interface Retained {
+  /** Milliseconds since the epoch. */
+  readonly until: number
+  /** Since when. */
+  readonly since: number
+  /** What the VM was wanted to be, for when somebody has it back. */
+  readonly wanted: 'running' | 'stopped'
+  /** Its backups are erased with it. */
+  readonly backups?: true
+}
+
 /** A VM of ours, as libvirt's metadata and state tell. */
 export interface VmRecord {
   readonly specification: VmSpecification
@@ -44,6 +56,7 @@ export interface VmRecord {
   readonly wanted: 'running' | 'stopped'
   /** When the agent backs it up by itself; absent: never. */
   readonly backupSchedule?: BackupSchedule
+  readonly retained?: Retained
   readonly state: VmState
   readonly reason: string
   /** Number of the machine's run, another at each start and kept over a reset (libvirt's domain id); null when it is off. */
@@ -57,6 +70,7 @@ export interface VmDefinition {
   readonly generation: number
   readonly wanted: 'running' | 'stopped'
   readonly backupSchedule?: BackupSchedule
+  readonly retained?: Retained
   /** Absolute path of the NoCloud seed, attached as a CD; null when there is none or it is done with. */
   readonly seedPath: string | null
 }
@@ -67,6 +81,8 @@ export interface VmChange {
   readonly wanted?: 'running' | 'stopped'
   /** Null takes the schedule away. */
   readonly backupSchedule?: BackupSchedule | null
+  /** Null has it be a VM as others again. */
+  readonly retained?: Retained | null
 }
 
 export interface HypervisorFacts {
@@ -88,6 +104,12 @@ export interface VolumeRecord {
 export interface Lease {
   readonly macAddress: string
   readonly address: string
+}
+
+/** What DHCP has handed out. */
+export interface GrantedLease extends Lease {
+  /** Milliseconds since the epoch, moved on whenever the guest asks anew; absent where it is not known. */
+  readonly expiresAt?: number
 }
 
 /** Counters of one domain since it started, from one bulk call. Absent what libvirt did not tell in time. */
@@ -131,7 +153,10 @@ export type DomainEvent = {
 }
 
 /** What has to be there before a machine starts: its rules, its keys. Throws to keep it off. */
-export type StartGate = (vm: Pick<VmRecord, 'specification' | 'placement'>, wait: Wait) => Promise<void>
+export type StartGate = (
+  vm: Pick<VmRecord, 'specification' | 'placement' | 'retained'>,
+  wait: Wait
+) => Promise<void>
 
 export type HypervisorStatus =
   | { readonly state: 'connected' }
@@ -164,7 +189,7 @@ export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHyp
   listForeign(wait: Wait): Promise<readonly ForeignDomain[]>
   /** Defines or redefines. E_CONFLICT when the name or UUID belongs to another domain. Never sets autostart. */
   define(definition: VmDefinition, wait: Wait): Promise<void>
-  /** Writes generation, wanted state and backup schedule to the metadata, without touching the running VM. */
+  /** Writes generation, wanted state, backup schedule and retention to the metadata, without touching the running VM. */
   annotate(name: string, change: VmChange, wait: Wait): Promise<void>
   /** No effect on a VM that runs. One that stands paused for a backup runs from then on. */
   start(name: string, wait: Wait): Promise<void>
@@ -213,7 +238,7 @@ export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHyp
   /** No effect when there is none. */
   removeReservation(network: string, macAddress: string, wait: Wait): Promise<void>
   /** What DHCP has handed out. */
-  listLeases(network: string, wait: Wait): Promise<readonly Lease[]>
+  listLeases(network: string, wait: Wait): Promise<readonly GrantedLease[]>
 
   close(): Promise<void>
 }

@@ -11,6 +11,7 @@ import {
   backupReason,
   type DomainCounters,
   type DomainEvent,
+  type GrantedLease,
   type Hypervisor,
   type HypervisorFacts,
   type HypervisorStatus,
@@ -285,7 +286,7 @@ export class MemoryHypervisor implements Hypervisor {
     this.#run('removeReservation', macAddress, wait, () =>
       this.#networks.removeReservation(network, macAddress)
     )
-  listLeases = (network: string, wait: Wait): Promise<readonly Lease[]> =>
+  listLeases = (network: string, wait: Wait): Promise<readonly GrantedLease[]> =>
     this.#run('listLeases', '', wait, () => [...this.#networks.require(network).leases])
 
   beginBackup = (vm: string, request: BackupRequest, wait: Wait): Promise<BackupJob> =>

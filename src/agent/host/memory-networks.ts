@@ -1,17 +1,18 @@
 // The networks of the hypervisor in memory: reservations, and leases as dnsmasq hands them out.
 
 import { HostletError } from '../../errors.ts'
-import type { Lease } from './hypervisor.ts'
+import type { GrantedLease, Lease } from './hypervisor.ts'
 
 interface MemoryNetwork {
   readonly bridge: string
   readonly subnet: string
   readonly reservations: Lease[]
-  readonly leases: Lease[]
+  readonly leases: GrantedLease[]
 }
 
 export class MemoryNetworks {
   readonly #networks = new Map<string, MemoryNetwork>()
+  #granted = 0
 
   ensure(network: { name: string; bridge: string; subnet: string }): void {
     const found = this.#networks.get(network.name)
@@ -51,7 +52,10 @@ export class MemoryNetworks {
     const reserved = reservations.some(
       (lease) => lease.macAddress === macAddress && lease.address === address
     )
-    if (reserved && !others) leases.push({ macAddress, address })
+    if (!reserved || others) return
+    const earlier = leases.findIndex((lease) => lease.macAddress === macAddress)
+    if (earlier !== -1) leases.splice(earlier, 1)
+    leases.push({ macAddress, address, expiresAt: ++this.#granted })
   }
 
   forgetLeases(): void {

@@ -3,10 +3,10 @@
 import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { BackupSchedule } from '../../protocol/backup.ts'
-import { Ipv4, MacAddress, strict, Uuid } from '../../protocol/names.ts'
+import { Ipv4, MacAddress, strict, Timestamp, Uuid } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'
-import type { Placement, VmChange, VmDefinition } from './hypervisor.ts'
+import type { Placement, Retained, VmChange, VmDefinition } from './hypervisor.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
 import { VmResources } from './shape-port.ts'
 import { element, type XmlElement } from './xml.ts'
@@ -37,7 +37,18 @@ const Metadata = Type.Object(
     pool: Type.String({ minLength: 1, maxLength: 255 }),
     generation: Type.Integer({ minimum: 0 }),
     wanted: Type.Enum(['running', 'stopped']),
-    backupSchedule: Type.Optional(BackupSchedule)
+    backupSchedule: Type.Optional(BackupSchedule),
+    retained: Type.Optional(
+      Type.Object(
+        {
+          until: Timestamp,
+          since: Timestamp,
+          wanted: Type.Enum(['running', 'stopped']),
+          backups: Type.Optional(Type.Literal(true))
+        },
+        strict
+      )
+    )
   },
   strict
 )
@@ -49,6 +60,7 @@ export interface VmMetadata {
   readonly generation: number
   readonly wanted: 'running' | 'stopped'
   readonly backupSchedule?: BackupSchedule
+  readonly retained?: Retained
 }
 
 const check = compile(Metadata, 'metadata of the domain')
@@ -60,9 +72,18 @@ export function metadataElement({
   pool,
   generation,
   wanted,
-  backupSchedule
+  backupSchedule,
+  retained
 }: VmMetadata): XmlElement {
-  const json = JSON.stringify({ specification, placement, pool, generation, wanted, backupSchedule })
+  const json = JSON.stringify({
+    specification,
+    placement,
+    pool,
+    generation,
+    wanted,
+    backupSchedule,
+    retained
+  })
   return element(`${metadataPrefix}:vm`, { [`xmlns:${metadataPrefix}`]: metadataNamespace }, json)
 }
 
@@ -95,16 +116,23 @@ export function readMetadata(xml: string, domainName: string): VmMetadata {
 }
 
 export function metadataOf(definition: VmDefinition, pool: string): VmMetadata {
-  const { specification, placement, generation, wanted, backupSchedule } = definition
-  return { specification, placement, pool, generation, wanted, ...(backupSchedule && { backupSchedule }) }
+  const { specification, placement, generation, wanted, backupSchedule, retained } = definition
+  const carried = { specification, placement, pool, generation, wanted }
+  return { ...carried, ...(backupSchedule && { backupSchedule }), ...(retained && { retained }) }
 }
 
-/** What carries metadata, with a change to it; a schedule of null is none. */
-export function changed<Carrier extends Pick<VmMetadata, 'backupSchedule'>>(
+/** What carries metadata, with a change to it; null is none. */
+export function changed<Carrier extends Pick<VmMetadata, 'backupSchedule' | 'retained'>>(
   carrier: Carrier,
-  { backupSchedule: wantedSchedule, ...change }: VmChange
+  { backupSchedule: wantedSchedule, retained: wantedRetention, ...change }: VmChange
 ): Carrier {
-  const { backupSchedule: before, ...rest } = carrier
-  const backupSchedule = wantedSchedule === undefined ? before : wantedSchedule
-  return { ...rest, ...change, ...(backupSchedule && { backupSchedule }) } as Carrier
+  const { backupSchedule: scheduledBefore, retained: retainedBefore, ...rest } = carrier
+  const backupSchedule = wantedSchedule === undefined ? scheduledBefore : wantedSchedule
+  const retained = wantedRetention === undefined ? retainedBefore : wantedRetention
+  return {
+    ...rest,
+    ...change,
+    ...(backupSchedule && { backupSchedule }),
+    ...(retained && { retained })
+  } as Carrier
 }

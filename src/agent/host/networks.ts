@@ -20,7 +20,7 @@ import {
 import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { ConnectionRole } from './connections.ts'
-import type { Lease, Wait } from './hypervisor.ts'
+import type { GrantedLease, Lease, Wait } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
 import {
   type NetworkDefinition,
@@ -108,15 +108,18 @@ export class Networks {
     await this.#change(network, { command: networkUpdateCommand.delete, xml }, wait)
   }
 
-  async listLeases(name: string, wait: Wait): Promise<readonly Lease[]> {
+  async listLeases(name: string, wait: Wait): Promise<readonly GrantedLease[]> {
     const network = await this.#require(name, wait)
     const args = { network, mac: null, needResults: true, flags: 0 }
     const { leases } = await attempt(`list leases of network ${name}`, () =>
       this.#control.call(networkGetDhcpLeases, args, quick(wait))
     )
-    return leases.flatMap(({ mac, address, type }) =>
-      type === ipv4 && mac !== null ? [{ macAddress: mac.toLowerCase(), address }] : []
-    )
+    return leases.flatMap(({ mac, address, type, expiry }) => {
+      if (type !== ipv4 || mac === null) return []
+      const lease = { macAddress: mac.toLowerCase(), address }
+      // 0 for one that never ends.
+      return [Number(expiry) > 0 ? { ...lease, expiresAt: Number(expiry) * 1_000 } : lease]
+    })
   }
 
   get #control(): Connection {

@@ -8,6 +8,7 @@ import type { Resources } from '../resources/resources.ts'
 import type { Hypervisor, Placement, VmRecord, Wait } from './hypervisor.ts'
 import { dataVolumeName, macAddressOf, rootVolumeName } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import { untilText } from './retained.ts'
 import { lowestFreeAddress, parseSubnet } from './subnet.ts'
 
 export interface PlacementOptions {
@@ -143,6 +144,12 @@ export function isClaimOf(record: VmRecord, claim: Pick<Claim, 'specification' |
 }
 
 export function taken(existing: VmRecord, wanted: { name: string; uuid: string }): HostletError {
+  if (existing.retained !== undefined)
+    return new HostletError(
+      'E_CONFLICT',
+      `VM ${wanted.name} on this host was torn down and is kept ${untilText(existing.retained)}. Have it back with "hostlet vm undelete ${wanted.name}", erase it now with "hostlet vm rm ${wanted.name}", or choose another name.`,
+      { details: { vm: wanted.name, uuid: existing.specification.uuid } }
+    )
   const same = existing.specification.uuid === wanted.uuid
   return new HostletError(
     'E_CONFLICT',
@@ -154,7 +161,7 @@ export function taken(existing: VmRecord, wanted: { name: string; uuid: string }
 }
 
 /** User data may hold passwords, and libvirt keeps metadata in a file: the seed is the only place for it. */
-function withoutSecrets(specification: VmSpecification): VmSpecification {
+export function withoutSecrets(specification: VmSpecification): VmSpecification {
   const { seed, ...rest } = specification
   if (seed === undefined) return specification
   const { userData: _secret, ...kept } = seed

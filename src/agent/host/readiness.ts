@@ -27,6 +27,8 @@ export interface Probes {
 
 export interface ReadyWait extends Wait {
   readonly timeoutMs: number
+  /** Expiry of the lease that an earlier run of the machine left: only a later one is this run's. */
+  readonly leaseBefore?: number | undefined
   progress?(update: { note?: string }): void
 }
 
@@ -46,7 +48,7 @@ export async function awaitReady(
     what: name,
     signal: wait.signal
   })
-  const remaining = conditionsOf(vm, options)
+  const remaining = conditionsOf(vm, options, wait.leaseBefore)
   while (remaining.length > 0) {
     const [next] = remaining
     if (next === undefined) return
@@ -69,7 +71,8 @@ interface ReadyCondition {
 
 function conditionsOf(
   { specification, placement }: { specification: VmSpecification; placement: Placement },
-  { hypervisor, probes = systemProbes }: ReadinessOptions
+  { hypervisor, probes = systemProbes }: ReadinessOptions,
+  leaseBefore = 0
 ): ReadyCondition[] {
   const { address, macAddress, network } = placement
   const ready: Readiness = specification.ready ?? {}
@@ -78,7 +81,10 @@ function conditionsOf(
       what: `its address ${address}`,
       holds: async (wait) =>
         (await hypervisor.listLeases(network, wait)).some(
-          (lease) => lease.macAddress === macAddress && lease.address === address
+          (lease) =>
+            lease.macAddress === macAddress &&
+            lease.address === address &&
+            (lease.expiresAt ?? Number.POSITIVE_INFINITY) > leaseBefore
         )
     }
   ]

@@ -21,9 +21,9 @@ export class Storage {
     this.#options = options
   }
 
-  /** A fresh root disk of a VM that is off: one that a crash left, whole or half, is made anew. */
+  /** A fresh root disk that no machine uses: one that a crash left, whole or half, is made anew. */
   async createRootDisk(vm: VmSpecification, placement: Placement, wait: Wait): Promise<void> {
-    await this.#requireOff(vm.name, wait)
+    await this.#requireFree(vm.name, placement.rootVolume, wait)
     const { hypervisor } = this.#options
     await hypervisor.removeVolume(placement.rootVolume, wait)
     const { image, rootDiskBytes: capacityBytes } = vm
@@ -39,12 +39,23 @@ export class Storage {
   async createDataDisk(vm: VmSpecification, placement: Placement, wait: Wait): Promise<void> {
     const { dataDiskBytes: capacityBytes } = vm
     if (placement.dataVolume === null || capacityBytes === undefined) return
-    await this.#requireOff(vm.name, wait)
     const { dataVolume: volume, dataKey: id } = placement
+    await this.#requireFree(vm.name, volume, wait)
     const { hypervisor, sealed } = this.#options
     await hypervisor.removeVolume(volume, wait)
     if (id !== undefined) await sealed.create({ id, vm, volume, capacityBytes }, undefined, wait)
     else await hypervisor.createVolume({ name: volume, capacityBytes }, wait)
+  }
+
+  /** Removes one disk of a VM that no machine uses, its key first. No effect when there is none. */
+  async removeDisk(
+    vm: { name: string; uuid: string },
+    { volume, key }: { volume: string; key: string | undefined },
+    wait: Wait
+  ): Promise<void> {
+    await this.#requireFree(vm.name, volume, wait)
+    await this.#options.sealed.destroyKeys([key], wait)
+    await this.#options.hypervisor.removeVolume(volume, wait)
   }
 
   /**
@@ -61,9 +72,11 @@ export class Storage {
   }
 
   /** A disk in use is never replaced, whatever led here. */
-  async #requireOff(name: string, wait: Wait): Promise<void> {
+  async #requireFree(name: string, volume: string, wait: Wait): Promise<void> {
     const record = await this.#options.hypervisor.findVm(name, wait)
     if (record === undefined || record.state === 'stopped' || record.state === 'crashed') return
+    const { rootVolume, dataVolume } = record.placement
+    if (volume !== rootVolume && volume !== dataVolume) return
     throw new HostletError('E_CONFLICT', `VM ${name} is ${record.state}: its disks cannot be replaced`)
   }
 }

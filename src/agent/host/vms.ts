@@ -66,7 +66,7 @@ export class Vms {
   }
 
   summary(record: VmRecord): VmSummary {
-    const { specification: vm, placement, state, reason, wanted, generation } = record
+    const { specification: vm, placement, state, reason, wanted, generation, retained } = record
     const startedAt = this.#options.starts.startedAt(record)
     return {
       name: vm.name,
@@ -80,7 +80,8 @@ export class Vms {
       memoryBytes: vm.memoryBytes,
       macAddress: placement.macAddress,
       address: placement.address,
-      ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt })
+      ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt }),
+      ...(retained && { retainedUntil: retained.until })
     }
   }
 
@@ -119,9 +120,12 @@ export class Vms {
   }
 
   /** See awaitReady. */
-  async awaitReady(record: Pick<VmRecord, 'specification' | 'placement'>, wait: ProgressWait): Promise<void> {
+  async awaitReady(
+    record: Pick<VmRecord, 'specification' | 'placement'>,
+    wait: ProgressWait & { readyWithinMs?: number | undefined; leaseBefore?: number | undefined }
+  ): Promise<void> {
     const { hypervisor, clock, probes, readyTimeoutMs } = this.#options
-    const timeoutMs = record.specification.ready?.timeoutMs ?? readyTimeoutMs
+    const timeoutMs = wait.readyWithinMs ?? record.specification.ready?.timeoutMs ?? readyTimeoutMs
     const options = { hypervisor, clock, ...(probes && { probes }) }
     await awaitReady(record, options, { ...wait, timeoutMs })
   }

@@ -67,7 +67,12 @@ const migrations: readonly string[] = [
      since INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;`,
   `ALTER TABLE backup_good ADD COLUMN damaged_snapshot TEXT;
-   ALTER TABLE backup_good ADD COLUMN damage TEXT;`
+   ALTER TABLE backup_good ADD COLUMN damage TEXT;`,
+  `CREATE TABLE erase_certificates (
+     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     certificate TEXT NOT NULL
+   ) STRICT;`
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

@@ -2,6 +2,7 @@
 
 import type { BackupReport } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
+import type { ErasureNotice } from '../../protocol/lifecycle.ts'
 import {
   type AgentMessage,
   type AgentMessageOf,
@@ -17,7 +18,7 @@ export const eventVmsMax = 16_384
 /** Bytes that the socket may hold before metrics and events wait. */
 export const socketBytesMax = 2 * messageBytesMax
 
-/** Bytes of one message about backups. */
+/** Bytes of one message about backups or erases. */
 export const backupsBytesMax = messageBytesMax / 4
 
 /** The part of a connection that sends. */
@@ -34,6 +35,8 @@ export interface OutboxSources {
   results(): readonly CommandResult[]
   /** Runs of backups that it has not acknowledged; a bounded number. */
   backups?(): readonly BackupReport[]
+  /** Certificates of what the host erased by itself that it has not acknowledged; a bounded number. */
+  erasures?(): readonly ErasureNotice[]
   readonly metrics: { take(): MetricsSample[] }
 }
 
@@ -81,6 +84,7 @@ export class Outbox {
       for (const result of this.#sources.results())
         if (wire.bufferedBytes < socketBytesMax) wire.send({ type: 'result', result })
     this.tellBackups()
+    this.tellErasures()
     this.pump()
   }
 
@@ -90,6 +94,14 @@ export class Outbox {
     if (wire === undefined || wire.bufferedBytes >= socketBytesMax) return
     const reports = fitting(this.#sources.backups?.() ?? [])
     if (reports.length > 0) wire.send({ type: 'backups', reports })
+  }
+
+  /** As of backups. */
+  tellErasures(): void {
+    const wire = this.#openWire()
+    if (wire === undefined || wire.bufferedBytes >= socketBytesMax) return
+    const certificates = fitting(this.#sources.erasures?.() ?? [])
+    if (certificates.length > 0) wire.send({ type: 'erasures', certificates })
   }
 
   /** Sends what waits while the socket takes it: the inventory, then events, then metrics. */
@@ -134,7 +146,7 @@ function latestOfEach(events: readonly VmEvent[]): VmEvent[] {
 }
 
 /** The first ones, as many as a message holds; at least one, each of which is far smaller than that. */
-function fitting(reports: readonly BackupReport[]): BackupReport[] {
+function fitting<Report>(reports: readonly Report[]): Report[] {
   let bytes = 0
   return reports.filter((report, index) => {
     bytes += Buffer.byteLength(JSON.stringify(report))

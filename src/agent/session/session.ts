@@ -36,6 +36,7 @@ export interface SessionOptions {
   onCommand(jws: string): void
   onResultAcknowledged(command: string): void
   onBackupsAcknowledged(operations: readonly string[]): void
+  onErasuresAcknowledged(certificates: readonly string[]): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -84,6 +85,7 @@ export class Session {
     command: ({ jws }) => this.#options.onCommand(jws),
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
     'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
+    'erasures-ack': ({ certificates }) => this.#options.onErasuresAcknowledged(certificates),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState

@@ -14,9 +14,11 @@ import { operationCancel, document as operationCancelDocument } from './operatio
 import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
+import { vmErase, document as vmEraseDocument } from './vm-erase.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
+import { vmReimage, document as vmReimageDocument } from './vm-reimage.ts'
 import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
 import { vmResize, document as vmResizeDocument } from './vm-resize.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
@@ -24,6 +26,7 @@ import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
 import { vmStop, document as vmStopDocument } from './vm-stop.ts'
 import { vmTeardown, document as vmTeardownDocument } from './vm-teardown.ts'
+import { vmUndelete, document as vmUndeleteDocument } from './vm-undelete.ts'
 
 /** Each verb with what its page says of it. */
 export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly document: VerbDocument }[] = [
@@ -32,7 +35,10 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmStop, document: vmStopDocument },
   { verb: vmReboot, document: vmRebootDocument },
   { verb: vmResize, document: vmResizeDocument },
+  { verb: vmReimage, document: vmReimageDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
+  { verb: vmUndelete, document: vmUndeleteDocument },
+  { verb: vmErase, document: vmEraseDocument },
   { verb: vmRekey, document: vmRekeyDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },

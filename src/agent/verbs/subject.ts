@@ -4,6 +4,7 @@ import { HostletError } from '../../errors.ts'
 import type { CommandSubject } from '../../protocol/command.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
+import { refuseRetained } from '../host/retained.ts'
 import type { Operation } from '../operations/verb.ts'
 
 /** The subject of a command that changes a VM. Throws E_BAD_REQUEST when there is none, or it is about another VM. */
@@ -24,12 +25,12 @@ export async function requireVm(name: string, host: Host, operation: Operation):
   return await host.vms.require(name, { signal, uuid: subject?.uuid })
 }
 
-/** Before the journal: the VM is there, and knows no newer command. Throws E_STALE besides. */
+/** Before the journal: the VM is there, and knows no newer command. Throws E_STALE besides, E_CONFLICT when it is only kept. */
 export async function checkVm(name: string, host: Host, operation: Operation): Promise<VmRecord> {
   const { generation } = subjectOf(operation, name)
   const record = await requireVm(name, host, operation)
   refuseStale(record, generation)
-  return record
+  return refuseRetained(record)
 }
 
 export function refuseStale(record: VmRecord, generation: number): void {

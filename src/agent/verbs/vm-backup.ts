@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { VmBackupParams, VmBackupResult } from '../../protocol/backup.ts'
 import { rolesOf } from '../backups/runner.ts'
 import type { Host } from '../host/host.ts'
+import { refuseRetained } from '../host/retained.ts'
 import { defineVerb, type Operation } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm } from './subject.ts'
@@ -26,7 +27,7 @@ export const vmBackup = defineVerb<Host>()({
 
   async check({ vm, target, disks }, host, operation) {
     host.backups.repositories.require(target)
-    rolesOf(await requireVm(vm, host, operation), { disks })
+    rolesOf(refuseRetained(await requireVm(vm, host, operation)), { disks })
   },
 
   steps: ({ vm, target, disks, quiesce, mode, limits }, host) => [

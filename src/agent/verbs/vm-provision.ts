@@ -7,6 +7,7 @@ import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
+import { requireRoomFor } from '../lifecycle/reimage.ts'
 import { together } from '../operations/together.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
@@ -181,15 +182,6 @@ async function own(specification: VmSpecification, host: Host, operation: Operat
 async function readyRecord(specification: VmSpecification, host: Host, operation: Operation) {
   const { placement } = await own(specification, host, operation)
   return { specification, placement }
-}
-
-function requireRoomFor(virtualSizeBytes: number, { name, rootDiskBytes }: VmSpecification): void {
-  if (virtualSizeBytes <= rootDiskBytes) return
-  throw new HostletError(
-    'E_BAD_REQUEST',
-    `the root disk of VM ${name} has ${rootDiskBytes} bytes, its image needs ${virtualSizeBytes}. Ask for a larger root disk.`,
-    { details: { vm: name, rootDiskBytes, imageBytes: virtualSizeBytes } }
-  )
 }
 
 export const document: VerbDocument = {

@@ -1,166 +1,72 @@
-// vm.teardown: removes a VM with everything that provision made, whole or half.
+// vm.teardown: erases a VM with everything that provision made, whole or half, now or after the days for which it is kept.
 
 import { HostletError } from '../../errors.ts'
-import { Type } from '../../lib/schema.ts'
-import { strict, Uuid, VmName } from '../../protocol/names.ts'
-import { clearWhenFree } from '../backups/clear.ts'
+import { VmTeardownParams, VmTeardownResult } from '../../protocol/lifecycle.ts'
 import type { Host } from '../host/host.ts'
-import type { VmRecord, Wait } from '../host/hypervisor.ts'
-import { possibleMacs } from '../host/placement.ts'
-import { defineVerb, type Operation, type StepNotes } from '../operations/verb.ts'
+import { erasedResult, eraseSteps, recordOf } from '../lifecycle/erase.ts'
+import { retainedResult, retainSteps } from '../lifecycle/retain.ts'
+import { defineVerb } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
 import { refuseStale, subjectOf } from './subject.ts'
 
-const removedMax = 64
+const eraseMs = 600_000
+/** Objects of a repository go one by one. */
+const eraseBackupsMs = 6 * 3_600_000
 
 export const vmTeardown = defineVerb<Host>()({
   name: 'vm.teardown',
-  summary: 'Removes a VM, its disks, address and seed. Succeeds when there is nothing left to remove.',
+  summary:
+    'Erases a VM: the keys of its disks first, then disks, address and seed, with a signed certificate. Or keeps it, off, for some days, and erases it then.',
   lock: 'vm',
   backups: 'end',
   changes: true,
-  deadlineMs: 600_000,
+  deadlineMs: eraseMs,
   afterCrash: 'resume',
-  params: Type.Object({ vm: VmName }, strict),
-  result: Type.Object(
-    {
-      vm: VmName,
-      uuid: Uuid,
-      /** What there was: definition, disks, address. */
-      removed: Type.Array(Type.String({ maxLength: 256 }), { maxItems: removedMax }),
-      /** Whether the VM was defined when the teardown began. */
-      existed: Type.Boolean()
-    },
-    strict
-  ),
+  params: VmTeardownParams,
+  result: VmTeardownResult,
+  deadline: ({ backups }) => (backups === true ? eraseBackupsMs : eraseMs),
 
-  async check({ vm }, host, operation) {
+  async check({ vm, retainDays }, host, operation) {
     const { generation } = subjectOf(operation, vm)
     const record = await recordOf(vm, host, operation)
-    if (record !== undefined) refuseStale(record, generation)
-    else await host.vms.refuseForeign(vm, operation)
+    if (record !== undefined) return refuseStale(record, generation)
+    await host.vms.refuseForeign(vm, operation)
+    if (retainDays !== undefined)
+      throw new HostletError(
+        'E_NOT_FOUND',
+        `VM ${vm} is not defined on this host: there is nothing to keep. Tear it down without keeping it, to remove what may be left.`,
+        { details: { vm } }
+      )
   },
 
-  steps: ({ vm }, host) => [
-    {
-      name: 'have it stay off',
-      apply: async (operation) => {
-        const record = await recordOf(vm, host, operation)
-        // After a crash the definition may be gone already: what was noted before stays true.
-        if (record === undefined) return { existed: operation.notes.existed === true }
-        const { generation } = subjectOf(operation, vm)
-        await host.hypervisor.annotate(vm, { generation, wanted: 'stopped' }, operation)
-        return { existed: true }
-      }
-    },
-    {
-      name: 'cut the power',
-      apply: async (operation) => {
-        if (await recordOf(vm, host, operation)) await host.hypervisor.cutPower(vm, operation)
-      }
-    },
-    {
-      // Jobs and scratch files; checkpoints go with the definition. The backups themselves outlive the VM.
-      name: 'remove what backups left',
-      apply: async (operation) => {
-        if (await recordOf(vm, host, operation)) await clearWhenFree(host, vm, operation)
-      }
-    },
-    {
-      name: 'remove the address',
-      apply: async (operation) => removed(operation, await removeReservations(vm, host, operation))
-    },
-    {
-      name: 'remove the disks',
-      apply: async (operation) => {
-        const { uuid } = subjectOf(operation, vm)
-        return removed(operation, await host.storage.removeDisks({ name: vm, uuid }, operation))
-      }
-    },
-    {
-      name: 'remove the seed and the logs',
-      apply: async (operation) => {
-        const { uuid } = subjectOf(operation, vm)
-        await host.seeds.remove(uuid)
-        await host.consoles.remove(uuid)
-        await host.qemuLogs.remove(vm)
-      }
-    },
-    {
-      // Last: as long as it stands, a teardown that was cut short finds the rest.
-      name: 'remove the definition',
-      apply: async (operation) => {
-        if ((await recordOf(vm, host, operation)) === undefined) return
-        await host.hypervisor.undefine(vm, operation)
-        return removed(operation, [`definition ${vm}`])
-      }
-    }
-  ],
+  steps: ({ vm, retainDays, backups }, host) =>
+    retainDays === undefined
+      ? eraseSteps({ vm, host, backups: () => backups === true })
+      : retainSteps({ vm, host, retainDays, backups: backups === true }),
 
-  outcome: ({ vm }, _host, operation) => {
-    const { uuid } = subjectOf(operation, vm)
-    const { removed: list, existed } = operation.notes
-    const names = Array.isArray(list) ? list.map(String).slice(0, removedMax) : []
-    return Promise.resolve({ vm, uuid, removed: names, existed: existed === true })
-  }
+  outcome: ({ vm, retainDays }, _host, operation) =>
+    Promise.resolve(retainDays === undefined ? erasedResult(vm, operation) : retainedResult(vm, operation))
 })
-
-/** The VM of the command; undefined when it is gone. Throws E_CONFLICT when the name belongs to another VM of ours. */
-async function recordOf(vm: string, host: Host, operation: Operation): Promise<VmRecord | undefined> {
-  const { uuid } = subjectOf(operation, vm)
-  const record = await host.hypervisor.findVm(vm, operation)
-  if (record === undefined || record.specification.uuid === uuid) return record
-  throw new HostletError(
-    'E_CONFLICT',
-    `the VM ${vm} on this host is ${record.specification.uuid}, the command is about ${uuid}. Nothing was removed.`,
-    { details: { vm, uuid: record.specification.uuid } }
-  )
-}
-
-/** By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. */
-async function removeReservations(vm: string, host: Host, operation: Operation): Promise<string[]> {
-  const record = await recordOf(vm, host, operation)
-  const { uuid } = subjectOf(operation, vm)
-  const macs = new Set([...possibleMacs(uuid), ...(record ? [record.placement.macAddress] : [])])
-  const gone: string[] = []
-  for (const network of host.placements.networkNames) {
-    for (const { macAddress, address } of await reservationsOf(network, host, operation)) {
-      if (!macs.has(macAddress)) continue
-      await host.hypervisor.removeReservation(network, macAddress, operation)
-      gone.push(`address ${address}`)
-    }
-  }
-  return gone
-}
-
-/** A profile that no VM ever had on this host has no network yet. */
-async function reservationsOf(network: string, host: Host, wait: Wait) {
-  try {
-    return await host.hypervisor.listReservations(network, wait)
-  } catch (error) {
-    if (error instanceof HostletError && error.code === 'E_NOT_FOUND') return []
-    throw error
-  }
-}
-
-function removed(operation: Operation, names: readonly string[]): StepNotes {
-  const before = Array.isArray(operation.notes.removed) ? operation.notes.removed : []
-  return { removed: [...before, ...names] }
-}
 
 export const document: VerbDocument = {
   errors: {
+    E_NOT_FOUND: 'it is to be kept, and is not defined on this host',
     E_CONFLICT:
       "the name belongs to another VM or to a domain that is not hostlet's; neither is touched, nothing is removed",
     E_STALE: 'the VM has carried out a newer command',
-    E_UNAVAILABLE: 'libvirt is away'
+    E_UNAVAILABLE: 'libvirt is away, or a key could not be destroyed: then no volume was removed either'
   },
-  crash: 'Runs on until nothing is left.',
+  crash:
+    'Runs on until nothing is left. What there was is noted before anything goes, so that the certificate is whole.',
   remarks: [
-    'The power is cut without asking the guest: its disks are removed anyway. Stop it first where the guest should say goodbye.',
-    'Also removes what a half-made VM left: disks by name and UUID, the address by the MAC that follows from the UUID.',
+    'Without `retainDays` the power is cut without asking the guest: its disks are removed anyway. Stop it first where the guest should say goodbye.',
+    'Keys are destroyed before any volume is touched: what is left of an encrypted disk is unreadable from then on, whatever becomes of the rest. Succeeds when there is nothing left to remove.',
+    "The certificate is a compact JWS of the type `hostlet-erase+jwt`, signed with the host's key and with its certificates: `docs/protocol.md` has its content, `hostlet verify-certificate` checks it offline. It says what could not be removed (`failed`), that a disk was not encrypted, and which backups still exist or could not be asked for.",
+    'A volume that cannot be removed is told in `remaining`; the rest goes all the same. Tear the VM down again for another try.',
+    'Also removes what a half-made VM left: keys, disks by name and UUID, the address by the MAC that follows from the UUID.',
+    'With `retainDays` the guest is asked to power off, and the VM stays defined and off, with its disks, keys, name, address and backup schedule. It cannot be started. `vm.undelete` has it back; when the time is over the host erases it by itself ([vm.erase](vm.erase.md)), also while the scheduler is away. Asked again with other days, those count, from then on; asked without, it is erased at once.',
     'A backup that runs or waits is cancelled: its result says so.',
-    'Backups of the VM stay in their repositories: it can be restored from them.',
+    "Backups of the VM stay in their repositories, and it can be restored from them, unless `backups` is true: then everything of the VM is removed from each repository that the host's policy names. One that cannot be reached is told in the certificate, not waited for.",
     'Base images stay: other VMs may use them. What no VM uses is removed when the room for images is needed.'
   ],
   example: { vm: 'web-1' }

@@ -3,8 +3,9 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
 import type { GeneralJWE } from 'jose'
 import { HostletError } from '../../errors.ts'
+import type { Signer } from '../../lib/certified-signature.ts'
 import type { VaultKeys } from '../format/keys.ts'
-import { type DetachedSignature, type Signed, type Signer, signManifest } from './signature.ts'
+import { type DetachedSignature, type Signed, signManifest } from './signature.ts'
 
 export const manifestFormat = 1
 /** Longest manifest, in bytes: the VM's specification and some certificates are most of it. */

@@ -2,11 +2,12 @@
 
 import type { X509Certificate } from 'node:crypto'
 import { asHostletError, type ErrorCode, HostletError } from '../../errors.ts'
+import { checkChain, type Trust } from '../../lib/certified-signature.ts'
 import { deriveVaultKeys } from '../format/keys.ts'
 import { type Envelope, type ManifestIdentity, openManifest, parseEnvelope, signedPart } from './envelope.ts'
 import { decodeBody, type ManifestBody } from './manifest-body.ts'
 import { recipientsOf, type Unlocker, unwrapKey } from './recipients.ts'
-import { checkChain, checkSignature, type Trust } from './signature.ts'
+import { checkSignature } from './signature.ts'
 
 export const manifestFaults = ['damaged', 'foreign', 'unsupported', 'no-key', 'forged', 'untrusted'] as const
 /**
@@ -108,7 +109,7 @@ function checkSigner(
   body: ManifestBody
 ): SignerState {
   if (trust === undefined) return 'not-checked'
-  checkChain(chain, trust, body.host, body.finishedAt)
+  checkChain(chain, trust, { host: body.host, at: body.finishedAt, what: 'the backup was made' })
   return 'trusted'
 }
 

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import type { JWK } from 'jose'
 import { HostletError } from '../../errors.ts'
+import type { Signer, Trust } from '../../lib/certified-signature.ts'
 import type { Wait } from '../disk.ts'
 import { deriveVaultKeys, vmKeyBytes } from '../format/keys.ts'
 import { forEachConcurrent } from '../read/concurrent.ts'
@@ -25,7 +26,6 @@ import {
   type SnapshotSummary
 } from './read-manifest.ts'
 import { type Unlocker, wrapKey } from './recipients.ts'
-import type { Signer, Trust } from './signature.ts'
 
 /** Most snapshots of one VM. */
 export const snapshotsMax = 16_384

@@ -1,6 +1,5 @@
 // hostlet vm create NAME: the specification of a VM from options, and the way to its running guest.
 
-import { readFileSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import { HostletError } from '../../errors.ts'
 import type { CreateVmRequest, OperationView, VmSpecificationRequest } from '../../protocol/api.ts'
@@ -9,6 +8,7 @@ import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { follow } from '../follow.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
+import { readText } from '../read-text.ts'
 
 interface Options {
   readonly image: string
@@ -172,15 +172,6 @@ function ready(operation: OperationView): string {
   const where = typeof address === 'string' ? ` at ${address}` : ''
   const took = (operation.finishedAt ?? operation.createdAt) - operation.createdAt
   return `VM ${operation.vm ?? ''} runs on host ${operation.host}${where} (${formatDuration(took)}).`
-}
-
-function readText(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    throw new HostletError('E_BAD_REQUEST', `${path}: the ${what} cannot be read (${code}).`, { cause })
-  }
 }
 
 function collect(path: string, before: readonly string[] | undefined): readonly string[] {

@@ -10,12 +10,14 @@ import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { vmLifecycleRoutes } from './routes/vm-lifecycle.ts'
 import { vmRoutes } from './routes/vms.ts'
 
 export const routes: readonly Route[] = [
   ...statusRoutes,
   ...hostRoutes,
   ...vmRoutes,
+  ...vmLifecycleRoutes,
   ...backupRoutes,
   ...restoreRoutes,
   ...operationRoutes,

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import { asHostletError, HostletError } from '../../errors.ts'
+import type { Trust } from '../../lib/certified-signature.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import {
@@ -32,6 +33,8 @@ export interface ConnectionOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  /** Whose signatures are believed. */
+  readonly trust: Trust
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -60,7 +63,7 @@ export class AgentConnection {
   #delivery: { again: boolean } | undefined
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock } = options
+    const { socket, host, store, clock, trust } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -73,6 +76,7 @@ export class AgentConnection {
     this.#session = {
       host,
       store,
+      trust,
       log: this.#log,
       now: () => clock.now(),
       instance: () => this.#instance,

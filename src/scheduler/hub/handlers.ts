@@ -1,11 +1,13 @@
 // What each message of an agent does: one entry a type. Handlers throw HostletError; the connection answers with `problem`.
 
 import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
+import type { Trust } from '../../lib/certified-signature.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
 import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
+import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
 
@@ -17,6 +19,8 @@ export interface Session {
   readonly host: string
   readonly store: Store
   readonly log: Logger
+  /** Whose signatures are believed. */
+  readonly trust: Trust
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
@@ -82,7 +86,8 @@ const handlers: Handlers = {
       log.warn({ command: result.command }, 'result of a command that this host does not have')
     else {
       await learnOfBackups(record, result, session)
-      const consequence = consequenceOfEnd(record.verb, result.outcome)
+      await learnOfTeardown(record, result, session)
+      const consequence = consequenceOfEnd(record.verb, result.outcome, result.value)
       const fields = { command: record.id, verb: record.verb, vm: record.vm, outcome: result.outcome }
       if (await store.commands.finished(host, result, now(), consequence, toldBy(record, result)))
         log.info(fields, 'command ended')
@@ -106,6 +111,12 @@ const handlers: Handlers = {
           'report of a backup of a VM of another host is left aside'
         )
     await send({ type: 'backups-ack', operations: reports.map(({ id }) => id) })
+  },
+
+  erasures: async ({ certificates }, session) => {
+    for (const { certificate } of certificates) await learnOfErasure(certificate, session)
+    // Stored, or nothing that will ever be stored: either way the host may forget it.
+    await session.send({ type: 'erasures-ack', certificates: certificates.map(({ id }) => id) })
   },
 
   problem: async ({ error }, { log }) => {

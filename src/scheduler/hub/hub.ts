@@ -23,6 +23,8 @@ export interface HubOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly trustDomain: string
+  /** PEM of the CA of this fleet's hosts. */
+  readonly authority: string
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -82,6 +84,7 @@ export class Hub {
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         const connection = new AgentConnection({
           ...this.#options,
+          trust: { authorities: [this.#options.authority], trustDomain: this.#options.trustDomain },
           socket: webSocket,
           host,
           onReady: (ready) => this.#onReady(ready),

@@ -6,7 +6,7 @@ import { operationStatesEnded } from '../../protocol/api.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
-import { applyConsequence, applyIntent, applyRestored, applySizes } from './command-vm.ts'
+import { applyConsequence, applyIntent, applyReimaged, applyRestored, applySizes } from './command-vm.ts'
 import { reportResult } from './inventory.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -224,6 +224,7 @@ export class CommandTable implements CommandStore {
       if (end.told !== undefined) reportResult(this.#sqlite, end.told)
       if (end.told?.vm !== undefined) applyRestored(this.#sqlite, end.id, end.told.vm)
       if (end.told?.sizes !== undefined) applySizes(this.#sqlite, end.id, end.told.sizes)
+      if (end.told?.image !== undefined) applyReimaged(this.#sqlite, end.id, end.told.image)
       return true
     })
     if (ended) this.#changed(end.id)

@@ -2,7 +2,7 @@
 
 import { HostletError } from '../../errors.ts'
 import type { VmResizeResult } from '../../protocol/resize.ts'
-import type { VmSpecification, VmSummary } from '../../protocol/vm.ts'
+import type { ImageReference, VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { isConstraintFault, type Sqlite } from './sqlite.ts'
 import type { NewCommand, VmConsequence } from './store.ts'
 
@@ -55,6 +55,15 @@ export function applySizes(sqlite: Sqlite, command: string, sizes: VmResizeResul
     `UPDATE vms SET cpus = :cpus, memory_bytes = :memoryBytes, specification = json_patch(specification, :sizes)
      WHERE uuid = (SELECT vm_uuid FROM commands WHERE id = :command)`,
     { cpus, memoryBytes, sizes: JSON.stringify(sizes), command }
+  )
+}
+
+/** The root disk is made of another image from now on, and the VM runs. */
+export function applyReimaged(sqlite: Sqlite, command: string, image: ImageReference): void {
+  sqlite.run(
+    `UPDATE vms SET specification = json_set(specification, '$.image', json(:image)), wanted = 'running'
+     WHERE uuid = (SELECT vm_uuid FROM commands WHERE id = :command)`,
+    { command, image: JSON.stringify(image) }
   )
 }
 

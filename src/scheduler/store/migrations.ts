@@ -142,6 +142,23 @@ export const mainMigrations: readonly string[] = [
     set_at INTEGER NOT NULL
   ) STRICT;
   ALTER TABLE main.vms ADD COLUMN restored_by TEXT;
+  `,
+  // What hosts signed of VMs that they erased; it outlives everything else that is known of them.
+  `
+  CREATE TABLE main.erase_certificates (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    vm TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    host TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    erased_at INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    certificate TEXT NOT NULL,
+    fault TEXT
+  ) STRICT;
+  CREATE INDEX main.erase_certificates_by_uuid ON erase_certificates (uuid, sequence);
+  CREATE INDEX main.erase_certificates_by_vm ON erase_certificates (vm, sequence);
   `
 ]
 

@@ -2,6 +2,7 @@
 
 import { BackupTable } from './backup-table.ts'
 import { CommandTable } from './command-table.ts'
+import { EraseTable } from './erase-table.ts'
 import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
 import { KeyTable } from './key-table.ts'
@@ -22,6 +23,7 @@ export class SqliteStore implements Store {
   readonly metrics: MetricsTable
   readonly events: EventTable
   readonly backups: BackupTable
+  readonly erasures: EraseTable
   readonly keys: KeyTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
@@ -37,6 +39,7 @@ export class SqliteStore implements Store {
     this.metrics = new MetricsTable(sqlite)
     this.events = new EventTable(sqlite)
     this.backups = new BackupTable(sqlite)
+    this.erasures = new EraseTable(sqlite)
     this.keys = new KeyTable(sqlite)
   }
 

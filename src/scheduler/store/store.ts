@@ -7,8 +7,15 @@ import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
 import type { VmResizeResult } from '../../protocol/resize.ts'
-import type { ForeignDomain, HostFacts, VmSpecification, VmSummary } from '../../protocol/vm.ts'
+import type {
+  ForeignDomain,
+  HostFacts,
+  ImageReference,
+  VmSpecification,
+  VmSummary
+} from '../../protocol/vm.ts'
 import type { BackupStore } from './backup-store.ts'
+import type { EraseStore } from './erase-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -206,6 +213,8 @@ export interface Told {
   /** Of that VM, where it was given others. */
   readonly sizes?: VmResizeResult['sizes']
   readonly facts?: HostFacts
+  /** The image that the VM was made anew of. */
+  readonly image?: ImageReference
 }
 
 /** What the end of a command means for its VM's record. */
@@ -327,6 +336,7 @@ export interface Store {
   readonly metrics: MetricsStore
   readonly events: EventStore
   readonly backups: BackupStore
+  readonly erasures: EraseStore
   readonly keys: KeyStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>

@@ -24,7 +24,8 @@ export function vmView(record: VmRecord): VmView {
       operation: record.operation,
       image: specification?.image,
       rootDiskBytes: specification?.rootDiskBytes,
-      dataDiskBytes: specification?.dataDiskBytes
+      dataDiskBytes: specification?.dataDiskBytes,
+      retainedUntil: report?.retainedUntil
     })
   }
 }
@@ -51,6 +52,11 @@ function lastSeen({ report, host, name, hostConnected }: VmRecord): State {
     return {
       state: 'missing',
       reason: `host ${host} no longer has it; remove it with "hostlet vm rm ${name}" or look on the host`
+    }
+  if (report.retainedUntil !== undefined)
+    return {
+      state: 'retained',
+      reason: `torn down, kept until ${new Date(report.retainedUntil).toISOString()}; have it back with "hostlet vm undelete ${name}"`
     }
   if (hostConnected) return { state: report.state, reason: report.reason }
   return { state: report.state, reason: `${report.reason}; last known, host ${host} is away` }

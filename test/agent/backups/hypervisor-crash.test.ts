@@ -3,10 +3,9 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { checkpointName } from '../../../src/agent/backups/checkpoints.ts'
-import type { BackupJob } from '../../../src/agent/host/backup-port.ts'
-import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
 import type { BackupVerifyResult, VmBackupResult } from '../../../src/protocol/backup.ts'
 import { begin, succeed } from '../verbs/bench.ts'
+import { interposed } from '../verbs/interposed.ts'
 import { type BackupBench, backUp, checkpoints, makeBackupBench, source, target, vm, wait } from './bench.ts'
 
 interface Scenario {
@@ -159,32 +158,4 @@ async function crashAndResume(
   const resumed = await begin(host.bench.restarted(), verb, args, { from: journal }).outcome
   if (resumed.outcome !== 'done') throw new Error(`${about}: ${resumed.error.code} ${resumed.error.message}`)
   await check(host, resumed.value, about)
-}
-
-type Call = () => Promise<unknown>
-
-/** Every call to the hypervisor, and to a backup's job, goes through `gate`. */
-function interposed(hypervisor: Hypervisor, gate: (call: Call) => Promise<unknown>): Hypervisor {
-  const notCalls = new Set<PropertyKey>(['open', 'close', 'status', 'onStatus', 'onEvent'])
-  return new Proxy(hypervisor, {
-    get: (on, key) => {
-      const value = Reflect.get(on, key, on)
-      if (typeof value !== 'function') return value
-      if (notCalls.has(key)) return value.bind(on)
-      return (...args: unknown[]) =>
-        gate(async () => {
-          const result = await Reflect.apply(value, on, args)
-          return key === 'beginBackup' ? jobThrough(result as BackupJob, gate) : result
-        })
-    }
-  })
-}
-
-function jobThrough(job: BackupJob, gate: (call: Call) => Promise<unknown>): BackupJob {
-  return {
-    ...job,
-    end: async (options) => {
-      await gate(() => job.end(options))
-    }
-  }
 }

@@ -91,6 +91,7 @@ class Rig implements AsyncDisposable {
       }),
       onCommand: (jws) => this.commands.push(jws),
       onResultAcknowledged: (command) => this.acknowledged.push(command),
+      onErasuresAcknowledged: () => undefined,
       onBackupsAcknowledged: (operations) => this.backups.push(...operations),
       onIntervals: (intervals) => this.intervals.push(intervals),
       onWelcome: () => undefined

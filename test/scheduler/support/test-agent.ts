@@ -31,6 +31,8 @@ export const agentVerbs = [
   'vm.reboot',
   'vm.resize',
   'vm.teardown',
+  'vm.undelete',
+  'vm.reimage',
   'vm.state',
   'vm.audit',
   'vm.list',

@@ -32,7 +32,7 @@ export const statusRoutes = [
     reply: StatusView,
     handle: async (_call, { store, clock, config, authority, version, startedAt }) => {
       const hosts = (await store.hosts.list(fleetItemsMax)).items.map(hostView)
-      const vms = (await store.vms.list({}, fleetItemsMax)).items.map(vmView)
+      const vms = (await store.vms.list({}, fleetItemsMax)).items.map(vmView).filter(isCounted)
       const inState = (state: string) => hosts.filter((host) => host.state === state).length
       return {
         version,
@@ -48,3 +48,8 @@ export const statusRoutes = [
     }
   })
 ]
+
+/** One that was torn down and is only kept is not one of the fleet's VMs. */
+function isCounted({ state }: { state: string }): boolean {
+  return state !== 'retained'
+}

@@ -191,16 +191,6 @@ export const vmRoutes = [
       log.info({ vm: name }, 'VM of a revoked host forgotten')
       return { removed: true as const }
     }
-  }),
-
-  defineRoute('DELETE /v1/vms/{name}', {
-    tier: 'manage',
-    summary: 'Tear a VM down, with its disks',
-    status: 202,
-    params: VmParams,
-    reply: OperationReply,
-    handle: (call, services) =>
-      askOfVm(services, call, { verb: 'vm.teardown', intent: { kind: 'want', wanted: 'stopped' } })
   })
 ]
 
@@ -208,6 +198,11 @@ export const vmRoutes = [
 export async function assertFree(store: Store, name: string, way = 'or choose another name'): Promise<void> {
   const taken = await store.vms.find(name)
   if (taken === undefined) return
+  if (taken.report?.retainedUntil !== undefined)
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${name} on host ${taken.host} was torn down and is kept until ${new Date(taken.report.retainedUntil).toISOString()}. Have it back with "hostlet vm undelete ${name}", erase it now with "hostlet vm rm ${name}", or choose another name.`
+    )
   throw new HostletError(
     'E_CONFLICT',
     `a VM named ${name} exists already, on host ${taken.host}. See "hostlet vm show ${name}", ${way}.`

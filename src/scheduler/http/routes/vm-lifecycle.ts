@@ -1,0 +1,81 @@
+// The end of VMs and the ways back: tearing one down, having it back, its certificate, and another image for its root disk.
+
+import { HostletError } from '../../../errors.ts'
+import { Type } from '../../../lib/schema.ts'
+import {
+  EmptyRequest,
+  EraseCertificateReply,
+  ErasedVm,
+  OperationReply,
+  ReimageRequest,
+  TeardownQuery
+} from '../../../protocol/api.ts'
+import { strict, VmName } from '../../../protocol/names.ts'
+import { readEraseCertificate } from '../../erasures.ts'
+import { present } from '../../views/operation-view.ts'
+import { assertTier } from '../api-keys.ts'
+import { askOfVm } from '../ask.ts'
+import { defineRoute } from '../route.ts'
+
+const VmParams = Type.Object({ name: VmName }, strict)
+
+export const vmLifecycleRoutes = [
+  defineRoute('DELETE /v1/vms/{name}', {
+    tier: 'manage',
+    summary:
+      'Erase a VM, with its keys and disks; with `retainDays` only after so many days; `backups`, which erases its backups too, takes tier admin',
+    status: 202,
+    params: VmParams,
+    query: TeardownQuery,
+    reply: OperationReply,
+    handle: async (call, services) => {
+      const { retainDays, backups } = call.query
+      if (backups === true && call.actor !== undefined) assertTier(call.actor, 'admin')
+      return askOfVm(services, call, {
+        verb: 'vm.teardown',
+        // What it was to be is what it is to be again if somebody has it back.
+        intent: retainDays === undefined ? { kind: 'want', wanted: 'stopped' } : { kind: 'none' },
+        arguments: present({ retainDays, backups })
+      })
+    }
+  }),
+
+  defineRoute('POST /v1/vms/{name}/undelete', {
+    tier: 'manage',
+    summary: 'Have a VM back that was torn down and is still kept',
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askOfVm(services, call, { verb: 'vm.undelete', intent: { kind: 'none' } })
+  }),
+
+  defineRoute('POST /v1/vms/{name}/reimage', {
+    tier: 'manage',
+    summary: 'Give a VM a new root disk made of another image; data disk and address stay',
+    status: 202,
+    params: VmParams,
+    body: ReimageRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.reimage', intent: { kind: 'none' }, arguments: call.body })
+  }),
+
+  defineRoute('GET /v1/vms/{name}/erase-certificate', {
+    tier: 'read',
+    summary: 'What the host signed when it erased a VM, by UUID, or by the name of the last that had it',
+    params: Type.Object({ name: ErasedVm }, strict),
+    reply: EraseCertificateReply,
+    handle: async ({ params: { name: vm } }, { store }) => {
+      const kept = await store.erasures.find(vm)
+      if (kept === undefined)
+        throw new HostletError(
+          'E_NOT_FOUND',
+          `there is no erase certificate of VM ${vm}. See "hostlet vm ls" for VMs that are there or kept; a host that is away sends it when it is back.`
+        )
+      const { certificate, fault, receivedAt } = kept
+      const claims = readEraseCertificate(certificate)
+      return { certificate, claims, verified: fault === undefined, ...present({ fault }), receivedAt }
+    }
+  })
+]

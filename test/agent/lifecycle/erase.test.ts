@@ -1,0 +1,261 @@
+// Erasing a VM on the hypervisor in memory: keys before volumes, the host's word on it, backups that stay or go, and crashes.
+
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { describe, it } from 'node:test'
+import { HostletError } from '../../../src/errors.ts'
+import { type BackupBench, backUp, source, target, vm } from '../backups/bench.ts'
+import { begin, carry, succeed } from '../verbs/bench.ts'
+import { interposed } from '../verbs/interposed.ts'
+import { anywhere, certified, keepKeys, makeLifeBench, recordOf, restarted, wrappedKeys } from './bench.ts'
+
+describe('the erase certificate', () => {
+  it('is signed by the host and says which keys and volumes are gone', async () => {
+    await using host = await makeLifeBench({ encrypted: true })
+    const { placement } = await recordOf(host)
+    const value = await succeed(host.host, 'vm.teardown', { vm })
+    const claims = certified(host, value)
+    const { rootVolume, dataVolume, rootKey, dataKey } = placement
+    assert.deepEqual([claims.vm, claims.uuid, claims.host], [vm, source, 'host-1'])
+    assert.ok(claims.startedAt <= claims.finishedAt)
+    const keys = claims.keys.map(({ id, volume, outcome }) => [id, volume, outcome]).sort()
+    assert.deepEqual(
+      keys,
+      [
+        [rootKey, rootVolume, 'destroyed'],
+        [dataKey, dataVolume, 'destroyed']
+      ].sort()
+    )
+    const volumes = claims.volumes.map(({ name, encrypted, outcome }) => [name, encrypted, outcome]).sort()
+    assert.deepEqual(
+      volumes,
+      [
+        [dataVolume, true, 'removed'],
+        [rootVolume, true, 'removed']
+      ].sort()
+    )
+    assert.deepEqual([...claims.escrow].sort(), [rootKey, dataKey].sort())
+    assert.deepEqual(claims.backups, { asked: false, erased: [], remaining: [], unknown: [], notListed: 0 })
+    assert.deepEqual(await host.bench.leftovers(), [])
+  })
+
+  it('says that volumes were not encrypted', async () => {
+    await using host = await makeLifeBench()
+    const claims = certified(host, await succeed(host.host, 'vm.teardown', { vm }))
+    assert.deepEqual(claims.keys, [])
+    assert.deepEqual(
+      claims.volumes.map(({ encrypted, outcome }) => [encrypted, outcome]),
+      [
+        [false, 'removed'],
+        [false, 'removed']
+      ]
+    )
+  })
+
+  it('says of a volume that it could not be removed, and why', async () => {
+    await using host = await makeLifeBench()
+    await keepKeys(host)
+    host.bench.hypervisor.failNext('removeVolume', new HostletError('E_LIBVIRT', 'device is busy'))
+    const value = await succeed(host.host, 'vm.teardown', { vm })
+    const failed = certified(host, value).volumes.filter(({ outcome }) => outcome === 'failed')
+    assert.equal(failed.length, 1)
+    assert.match(failed[0]?.reason ?? '', /device is busy/)
+    assert.deepEqual(value.remaining, [failed[0]?.name])
+    assert.deepEqual(wrappedKeys(host), [])
+  })
+
+  it('names a key that was lost, and a volume that was not there', async () => {
+    await using host = await makeLifeBench()
+    const { specification, placement, generation } = await recordOf(host)
+    const rootKey = randomUUID()
+    const signal = AbortSignal.timeout(10_000)
+    await host.bench.hypervisor.cutPower(vm, { signal })
+    const sealed = {
+      specification,
+      placement: { ...placement, rootKey },
+      generation,
+      wanted: 'stopped'
+    } as const
+    await host.bench.hypervisor.define({ ...sealed, seedPath: null }, { signal })
+    await host.bench.hypervisor.removeVolume(placement.rootVolume, { signal })
+    const claims = certified(host, await succeed(host.host, 'vm.teardown', { vm }))
+    assert.deepEqual(claims.keys, [{ id: rootKey, volume: placement.rootVolume, outcome: 'absent' }])
+    assert.equal(claims.volumes.find(({ name }) => name === placement.rootVolume)?.outcome, 'absent')
+  })
+})
+
+describe('keys', () => {
+  it('are destroyed before any volume is removed, and their text is in no file afterwards', async () => {
+    await using host = await makeLifeBench()
+    await keepKeys(host)
+    const texts = wrappedKeys(host)
+    assert.equal(texts.length, 2)
+    for (const text of texts) assert.equal(anywhere(host, text).length, 1)
+    let keysAtFirstRemoval = -1
+    const { hypervisor } = host.bench
+    const watching = await restarted(
+      host,
+      watched(hypervisor, 'removeVolume', () => {
+        if (keysAtFirstRemoval < 0) keysAtFirstRemoval = wrappedKeys(host).length
+      })
+    )
+    await succeed(watching, 'vm.teardown', { vm })
+    assert.equal(keysAtFirstRemoval, 0)
+    for (const text of texts) assert.deepEqual(anywhere(host, text), [])
+  })
+
+  it('that cannot be destroyed keep every volume in its place', async () => {
+    await using host = await makeLifeBench()
+    await keepKeys(host)
+    host.bench.hypervisor.failNext('removeSecret', new HostletError('E_LIBVIRT', 'no'))
+    const outcome = await carry(host.host, 'vm.teardown', { vm })
+    assert.equal(outcome.outcome === 'failed' && outcome.error.code, 'E_LIBVIRT')
+    assert.equal((await host.bench.leftovers()).filter((line) => line.startsWith('volume')).length, 2)
+    certified(host, await succeed(host.host, 'vm.teardown', { vm }))
+    assert.deepEqual(await host.bench.leftovers(), [])
+  })
+})
+
+describe('backups of a VM that is erased', () => {
+  it('are named where they stay', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm }))
+    assert.deepEqual(backups.remaining, [{ target, snapshot: record.snapshot, at: record.at }])
+    assert.deepEqual([backups.erased, backups.unknown], [[], []])
+    assert.ok([...host.fleet.objects.keys()].some((name) => name.includes(source)))
+  })
+
+  it('are told from the host’s records where their repository cannot be asked', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    host.store.before = () => {
+      throw new HostletError('E_UNAVAILABLE', 'the mount is gone')
+    }
+    const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm }))
+    assert.deepEqual(
+      backups.remaining.map(({ snapshot }) => snapshot),
+      [record.snapshot]
+    )
+    assert.deepEqual(backups.unknown, [{ target, reason: 'the mount is gone' }])
+  })
+
+  it('go with it where that is asked for, and nothing of the VM is left in the repository', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    const other = 'vms/22222222-6b53-4a3e-9d1c-0123456789ab/packs/aa'
+    host.fleet.objects.set(other, { content: Buffer.from('of another VM'), modifiedAt: 0 })
+    const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm, backups: true }))
+    assert.deepEqual([backups.asked, backups.remaining, backups.unknown], [true, [], []])
+    assert.deepEqual(
+      backups.erased.map(({ snapshot }) => snapshot),
+      [record.snapshot]
+    )
+    assert.deepEqual(
+      [...host.fleet.objects.keys()].filter((name) => name.includes(source)),
+      []
+    )
+    assert.ok(host.fleet.objects.has(other))
+  })
+
+  it('that could not be removed are told, not hidden', async () => {
+    await using host = await makeLifeBench()
+    await backUp(host)
+    host.store.before = (call, name) => {
+      if (call === 'remove' && name.includes('/packs/')) throw new HostletError('E_AUTH', 'not allowed')
+    }
+    const value = await succeed(host.host, 'vm.teardown', { vm, backups: true })
+    const { backups } = certified(host, value)
+    assert.deepEqual([backups.erased.length, backups.remaining.length], [0, 1])
+    assert.match(backups.unknown[0]?.reason ?? '', /not allowed/)
+    // Manifests, which hold the wrapped keys, went before the packs did not.
+    assert.ok(![...host.fleet.objects.keys()].some((name) => name.includes('/snapshots/')))
+  })
+})
+
+/** A few calls, others each time, unless all are asked for. */
+const stride = process.env.HOSTLET_CRASH_POINTS === 'all' ? 1 : 5
+const firstOf = (calls: number) => 1 + Math.floor(Math.random() * Math.min(stride, calls))
+
+for (const backups of [false, true])
+  it(`ends with a whole certificate after a crash at any call to the hypervisor, backups ${backups ? 'erased' : 'kept'}`, async () => {
+    const calls = await killed(backups, { at: Number.POSITIVE_INFINITY, when: 'before' })
+    assert.ok(calls >= 10, `${calls} calls`)
+    for (let at = firstOf(calls); at <= calls; at += stride)
+      await killed(backups, { at, when: at % 2 === 0 ? 'before' : 'after' })
+  })
+
+async function killed(
+  backups: boolean,
+  { at, when }: { at: number; when: 'before' | 'after' }
+): Promise<number> {
+  await using host = await makeLifeBench()
+  const { rootKey, dataKey } = await keepKeys(host)
+  if (backups) host.fleet.objects.set(`vms/${source}/packs/aa`, { content: Buffer.from('x'), modifiedAt: 0 })
+  if (backups) host.fleet.objects.set('hostlet-repository.json', repositoryObject())
+  let calls = 0
+  let counting = false
+  const dead = Promise.withResolvers<void>()
+  const hypervisor = interposed(host.bench.hypervisor, async (call) => {
+    if (!counting || ++calls < at) return await call()
+    if (calls === at && when === 'after') await call()
+    dead.resolve()
+    return await new Promise(() => undefined)
+  })
+  const agent = await restarted(host, hypervisor)
+  counting = true
+  const run = begin(agent, 'vm.teardown', { vm, backups })
+  await Promise.race([dead.promise, run.outcome])
+  if (run.journal.entry.attempts === 0) return calls
+  const about = `killed ${when} call ${at}`
+  const end = at === Number.POSITIVE_INFINITY ? await run.outcome : await resumed(host, run.journal)
+  assert.equal(end.outcome, 'done', `${about}: ${JSON.stringify(end)}`)
+  const claims = certified(host, end.outcome === 'done' ? end.value : {})
+  assert.deepEqual(
+    claims.keys.map(({ id, outcome }) => [id, outcome]).sort(),
+    [
+      [rootKey, 'destroyed'],
+      [dataKey, 'destroyed']
+    ].sort(),
+    about
+  )
+  assert.deepEqual(
+    claims.volumes.map(({ outcome }) => outcome),
+    ['removed', 'removed'],
+    about
+  )
+  assert.deepEqual(await host.bench.leftovers(), [], about)
+  assert.deepEqual(wrappedKeys(host), [], about)
+  if (backups)
+    assert.deepEqual(
+      [...host.fleet.objects.keys()].filter((name) => name.includes(source)),
+      [],
+      about
+    )
+  return calls
+}
+
+async function resumed(host: BackupBench, from: ReturnType<typeof begin>['journal']) {
+  // The lease of a killed agent ends by itself; that is the lock's own test.
+  for (const name of [...host.fleet.objects.keys()])
+    if (name.includes('/locks/')) host.fleet.objects.delete(name)
+  return await begin(await restarted(host), 'vm.teardown', {}, { from }).outcome
+}
+
+function repositoryObject() {
+  const id = '33333333-6b53-4a3e-9d1c-0123456789ab'
+  return { content: Buffer.from(JSON.stringify({ format: 1, id })), modifiedAt: 0 }
+}
+
+function watched<Target extends object>(of: Target, method: keyof Target, look: () => void): Target {
+  return new Proxy(of, {
+    get: (on, key) => {
+      const value = Reflect.get(on, key, on)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        if (key === method) look()
+        return Reflect.apply(value, on, args)
+      }
+    }
+  })
+}
