@@ -33,7 +33,19 @@ import {
   VerbName,
   VmName
 } from './names.ts'
-import { ForeignDomain, HostFacts, ImageReference, VmSpecification, VmState, vmStates } from './vm.ts'
+import {
+  ForeignDomain,
+  HostFacts,
+  healthProbesMax,
+  ImageReference,
+  ProbeHealth,
+  Seed,
+  sealedCharactersMax,
+  userDataBytesMax,
+  VmSpecification,
+  VmState,
+  vmStates
+} from './vm.ts'
 
 /** Longest body of a request. */
 export const requestBytesMax = 1024 * 1024
@@ -243,6 +255,8 @@ export const VmView = Type.Object(
     address: Type.Optional(Ipv4),
     macAddress: Type.Optional(MacAddress),
     startedAt: Type.Optional(Timestamp),
+    /** Of its services, as its host sees them from outside; all unknown while nobody looks. */
+    health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax })),
     createdAt: Timestamp,
     /** When its host last reported it. */
     reportedAt: Type.Optional(Timestamp),
@@ -268,9 +282,26 @@ export type VmReply = Static<typeof VmReply>
 export const VmQuery = Type.Object({ host: Type.Optional(HostId), limit: Limit }, strict)
 export type VmQuery = Static<typeof VmQuery>
 
-const { uuid: _chosenByScheduler, ...specificationFields } = VmSpecification.properties
-/** A VM's specification without its UUID, which the scheduler chooses. */
-export const VmSpecificationRequest = Type.Object(specificationFields, strict)
+const { userData: _sealed, ...seedFields } = Seed.properties
+/** As a person asks for it. The scheduler keeps neither of the two texts. */
+export const SeedRequest = Type.Object(
+  {
+    ...seedFields,
+    /** Encrypted for the chosen host before anything is written down. */
+    userData: Type.Optional(Type.String({ maxLength: userDataBytesMax })),
+    /** The same, encrypted by the asker for the host that the request names; its header names the VM's UUID. */
+    userDataJwe: Type.Optional(Type.String({ maxLength: sealedCharactersMax }))
+  },
+  strict
+)
+export type SeedRequest = Static<typeof SeedRequest>
+
+const { uuid: _chosenByScheduler, seed: _agents, ...specificationFields } = VmSpecification.properties
+/** A VM's specification without its UUID, which the scheduler chooses, or who sealed its user data. */
+export const VmSpecificationRequest = Type.Object(
+  { ...specificationFields, seed: Type.Optional(SeedRequest) },
+  strict
+)
 export type VmSpecificationRequest = Static<typeof VmSpecificationRequest>
 
 /** Without `host` the scheduler takes the connected host with most free memory. */

@@ -1,6 +1,7 @@
 // What a host is: the facts of its machine and those of its hypervisor, put together.
 
 import type { HostFacts } from '../../protocol/vm.ts'
+import type { Secrets } from '../keys/secrets.ts'
 import { MachineFactsReader } from '../metrics/host-facts.ts'
 import type { Hypervisor, Wait } from './hypervisor.ts'
 
@@ -8,6 +9,7 @@ export interface FactsOptions {
   readonly hypervisor: Pick<Hypervisor, 'facts'>
   readonly hostId: string
   readonly agentVersion: string
+  readonly secrets: Pick<Secrets, 'publicKey'>
   readonly machine?: Pick<MachineFactsReader, 'read'>
 }
 
@@ -24,8 +26,9 @@ export class Facts {
 
   /** Throws what the hypervisor throws: without it there is no telling what the host can do. */
   async read(wait: Wait): Promise<HostFacts> {
-    const { hypervisor, hostId, agentVersion } = this.#options
-    const [machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
+    const { hypervisor, hostId, agentVersion, secrets } = this.#options
+    const [secretsKey, machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
+      secrets.publicKey(),
       this.#machine.read(wait),
       hypervisor.facts(wait)
     ])
@@ -35,7 +38,8 @@ export class Facts {
       libvirtVersion: short(libvirtVersion),
       hypervisorVersion: short(hypervisorVersion),
       ...machine,
-      ...rest
+      ...rest,
+      secretsKey
     }
   }
 }

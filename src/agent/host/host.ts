@@ -12,6 +12,8 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { ensureSecretsKey } from '../keys/host-key.ts'
+import { Secrets } from '../keys/secrets.ts'
 import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
@@ -66,6 +68,7 @@ export interface Host {
   readonly images: Images
   readonly storage: Storage
   readonly seeds: Seeds
+  readonly secrets: Secrets
   readonly consoles: Consoles
   readonly placements: Placements
   readonly vms: Vms
@@ -89,6 +92,9 @@ export function createHost(options: HostOptions): Host {
   const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
   const seeds = new Seeds({ directory: join(config.runtimeDirectory, 'seeds') })
+  const { stateDirectory } = config
+  const { credentialsDirectory } = options.backups ?? {}
+  const secrets = new Secrets(() => ensureSecretsKey({ stateDirectory, credentialsDirectory }))
   const images = new Images({
     hypervisor,
     source,
@@ -115,6 +121,7 @@ export function createHost(options: HostOptions): Host {
     placements,
     images,
     seeds,
+    secrets,
     storage: new Storage({ hypervisor }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
     vms: new Vms({
@@ -126,11 +133,14 @@ export function createHost(options: HostOptions): Host {
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
-    facts: new Facts(options),
+    facts: new Facts({ ...options, secrets }),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
-      await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
+      await Promise.all([
+        ...[images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()],
+        secrets.publicKey()
+      ])
       orphans.begin()
     },
     close: async () => {

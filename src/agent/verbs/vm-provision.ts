@@ -4,6 +4,7 @@ import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { Ipv4, strict } from '../../protocol/names.ts'
 import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
+import { reachesPackages } from '../guest/hardened.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
@@ -34,6 +35,8 @@ export const vmProvision = defineVerb<Host>()({
     if (subject.uuid !== uuid)
       throw new HostletError('E_BAD_REQUEST', `the command is about ${subject.uuid}, its VM is ${uuid}`)
     host.placements.network(specification.profile)
+    // Nothing is recorded of what cannot be opened, least of all a secret that came in plain text.
+    await host.secrets.userDataOf(specification)
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
@@ -55,6 +58,9 @@ export const vmProvision = defineVerb<Host>()({
       name: 'start',
       apply: async (operation) => {
         const record = await own(specification, host, operation)
+        // A boot of the host took what lay in memory.
+        if (specification.seed !== undefined && !(await host.seeds.has(specification.uuid)))
+          await writeSeed(specification, host, operation)
         await host.vms.start(record, operation)
         await host.hypervisor.annotate(specification.name, { wanted: 'running' }, operation)
       },
@@ -145,14 +151,23 @@ function seed(specification: VmSpecification, host: Host): Step {
   return {
     name: 'write the seed',
     apply: async (operation) => {
-      if (specification.seed === undefined) return
-      const { placement } = await own(specification, host, operation)
-      await host.seeds.write(specification, placement, operation)
+      if (specification.seed !== undefined) await writeSeed(specification, host, operation)
     },
     undo: async (operation) => {
       if (await isOwn(specification, host, operation)) await host.seeds.remove(specification.uuid)
     }
   }
+}
+
+/** The only place where user data is plain text: here in memory, and on the seed, which lies in memory too. */
+async function writeSeed(specification: VmSpecification, host: Host, operation: Operation): Promise<void> {
+  const { placement } = await own(specification, host, operation)
+  const profile = host.config.profiles[specification.profile]
+  const content = {
+    userData: await host.secrets.userDataOf(specification),
+    packages: profile !== undefined && reachesPackages(specification, profile)
+  }
+  await host.seeds.write(specification, placement, content, operation)
 }
 
 /** The VM of this very command. Another one of the name, even of the same UUID, is none of its business. */
@@ -193,10 +208,13 @@ function requireRoomFor(virtualSizeBytes: number, { name, rootDiskBytes }: VmSpe
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, the profile is not configured here, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
+      'an argument is wrong, the profile is not configured here, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
     E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
     E_NOT_FOUND: 'the image does not exist at its address',
-    E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
+    E_AUTH:
+      'the image file is outside of the directories that the host allows, or its server wants a login; or the user data was changed on its way',
+    E_STALE:
+      'the user data is sealed for a key that the host does not have, or the command is of an older generation',
     E_UNAVAILABLE:
       'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
     E_CAPACITY: 'no room for the image or the disks, no memory, no free address, no free user',
@@ -207,7 +225,9 @@ export const document: VerbDocument = {
     'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
-    'User data is on the seed only: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
+    "User data is a compact JWE for the key that the host's facts tell (`secretsKey`), sealed for this VM and image: see `docs/protocol.md`. The journal keeps no more than that; it is opened when the seed is written.",
+    'User data is on the seed only, which lies in memory: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
+    'Without user data, and with it where `hardened` is true, the seed has vendor data besides: SSH by key only, no root login, a firewall that lets in SSH, the mapped ports and those of `ready` and `health`, and, where the profile lets the guest fetch packages, fail2ban and unattended upgrades. It is for images with cloud-init and systemd; other packages than those of Debian and its kin are not installed.',
     "libvirt's autostart is never set: after a host boot the agent starts what should run."
   ],
   example: {

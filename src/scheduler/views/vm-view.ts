@@ -17,6 +17,7 @@ export function vmView(record: VmRecord): VmView {
     cpus: record.cpus,
     memoryBytes: record.memoryBytes,
     ...present({ address: report?.address, macAddress: report?.macAddress, startedAt: report?.startedAt }),
+    ...present({ health: healthOf(record) }),
     createdAt: record.createdAt,
     ...present({ reportedAt: report?.reportedAt }),
     fresh: record.hostConnected && report?.present === true,
@@ -27,6 +28,13 @@ export function vmView(record: VmRecord): VmView {
       dataDiskBytes: specification?.dataDiskBytes
     })
   }
+}
+
+/** Of a host that is away nobody knows how its VMs do, since it was last heard. */
+function healthOf({ report, hostConnected }: VmRecord): VmView['health'] {
+  if (report?.health === undefined) return undefined
+  if (hostConnected && report.present) return report.health
+  return report.health.map(({ name }) => ({ name, state: 'unknown', since: report.reportedAt }))
 }
 
 type State = Pick<VmView, 'state' | 'reason'>
