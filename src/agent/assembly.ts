@@ -21,6 +21,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
+import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
@@ -135,6 +136,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())

@@ -12,6 +12,7 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { HealthProbes } from '../guest/health-probes.ts'
 import { ensureSecretsKey } from '../keys/host-key.ts'
 import { Secrets } from '../keys/secrets.ts'
 import type { Profile } from '../profiles.ts'
@@ -72,6 +73,7 @@ export interface Host {
   readonly consoles: Consoles
   readonly placements: Placements
   readonly vms: Vms
+  readonly health: HealthProbes
   readonly facts: Facts
   readonly backups: Backups
   readonly bootRecord: BootRecord
@@ -111,6 +113,8 @@ export function createHost(options: HostOptions): Host {
     config: backup,
     stateDirectory: config.stateDirectory
   })
+  const health = new HealthProbes({ clock, log })
+  hypervisor.onEvent((event) => health.take(event))
   const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
   return {
     hypervisor,
@@ -128,11 +132,13 @@ export function createHost(options: HostOptions): Host {
       hypervisor,
       placements,
       starts,
+      health,
       clock,
       readyTimeoutMs,
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
+    health,
     facts: new Facts({ ...options, secrets }),
     backups,
     prepare: async () => {
@@ -145,6 +151,7 @@ export function createHost(options: HostOptions): Host {
     },
     close: async () => {
       await orphans[Symbol.asyncDispose]()
+      await health[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()
     }

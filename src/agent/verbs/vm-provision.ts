@@ -5,6 +5,7 @@ import { Type } from '../../lib/schema.ts'
 import { Ipv4, strict } from '../../protocol/names.ts'
 import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { reachesPackages } from '../guest/hardened.ts'
+import { refuseSameNames } from '../guest/health-probes.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
@@ -35,6 +36,7 @@ export const vmProvision = defineVerb<Host>()({
     if (subject.uuid !== uuid)
       throw new HostletError('E_BAD_REQUEST', `the command is about ${subject.uuid}, its VM is ${uuid}`)
     host.placements.network(specification.profile)
+    refuseSameNames(specification)
     // Nothing is recorded of what cannot be opened, least of all a secret that came in plain text.
     await host.secrets.userDataOf(specification)
     const existing = await host.hypervisor.findVm(name, operation)

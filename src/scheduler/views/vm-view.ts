@@ -30,10 +30,10 @@ export function vmView(record: VmRecord): VmView {
   }
 }
 
-/** Of a host that is away nobody knows how its VMs do, since it was last heard. */
+/** Nobody knows how a VM does that is off, or whose host is away, since it was last heard of. */
 function healthOf({ report, hostConnected }: VmRecord): VmView['health'] {
   if (report?.health === undefined) return undefined
-  if (hostConnected && report.present) return report.health
+  if (hostConnected && report.present && report.state === 'running') return report.health
   return report.health.map(({ name }) => ({ name, state: 'unknown', since: report.reportedAt }))
 }
 
