@@ -247,14 +247,10 @@ export const ForeignDomain = Type.Object(
 )
 export type ForeignDomain = Static<typeof ForeignDomain>
 
-/** Public half of a host's key for secrets (RFC 8037); `kid` is its RFC 7638 thumbprint. */
+const KeyPart = Type.String({ title: 'a base64url string of 32 bytes', pattern: '^[A-Za-z0-9_-]{43}$' })
+/** The public half of a host's key of secrets, as a JWK; `kid` is its RFC 7638 thumbprint. */
 export const SecretsKey = Type.Object(
-  {
-    kty: Type.Literal('OKP'),
-    crv: Type.Literal('X25519'),
-    x: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }),
-    kid: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' })
-  },
+  { kty: Type.Literal('OKP'), crv: Type.Literal('X25519'), x: KeyPart, kid: KeyPart },
   strict
 )
 export type SecretsKey = Static<typeof SecretsKey>
@@ -276,7 +272,7 @@ export const HostFacts = Type.Object(
     poolCapacityBytes: Bytes,
     poolAvailableBytes: Bytes,
     bootedAt: Timestamp,
-    /** What secrets in commands are encrypted for. An agent that takes none tells none. */
+    /** Secrets for this host are sealed for this key (JWE, ECDH-ES+A256KW). */
     secretsKey: Type.Optional(SecretsKey)
   },
   strict

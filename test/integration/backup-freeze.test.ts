@@ -89,7 +89,7 @@ describe('freezing a guest for its backup', { skip: await cannotProvision(), tim
   async function provision(kind: string, userData?: string): Promise<void> {
     const vm = { name: `${fixture.prefix}-${kind}`, uuid: randomUUID() }
     const asked = guestSpecification({ ...vm, dataDiskBytes: 16 * 1024 ** 2 })
-    const key = await host.secrets.publicKey()
+    const key = host.keys.hostKey.publicKey
     const specification = userData === undefined ? asked : await withUserData(asked, userData, key)
     const subject = { vm: vm.name, uuid: vm.uuid, generation: 1 }
     const value = await succeed(host, 'vm.provision', { specification }, { subject })

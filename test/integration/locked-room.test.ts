@@ -36,7 +36,7 @@ describe("what a guest's agent is asked", { skip: await cannotProvision(), timeo
 
   it('is to freeze and to thaw, whatever is done to the VM, and nothing else', async () => {
     const asked = guestSpecification({ name, uuid, dataDiskBytes: 16 * 1024 ** 2 })
-    const key = await host.secrets.publicKey()
+    const key = host.keys.hostKey.publicKey
     const specification = await withUserData(asked, '#cloud-config\n# record-agent\n', key)
     address = String((await succeed(host, 'vm.provision', { specification }, subject())).address)
     await agentConnected()
@@ -65,7 +65,7 @@ describe("what a guest's agent is asked", { skip: await cannotProvision(), timeo
 
   it('would be noticed if it were more', async () => {
     const specification = guestSpecification({ name: `${name}-2`, uuid: randomUUID() })
-    const key = await host.secrets.publicKey()
+    const key = host.keys.hostKey.publicKey
     const sealed = await withUserData(specification, '#cloud-config\n# record-agent\n', key)
     const about = { subject: { vm: sealed.name, uuid: sealed.uuid, generation: 1 } }
     address = String((await succeed(host, 'vm.provision', { specification: sealed }, about)).address)

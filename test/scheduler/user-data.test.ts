@@ -5,8 +5,8 @@ import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
-import { createPrivateKey, publicHalf } from '../../src/agent/backups/host-key.ts'
-import { Secrets } from '../../src/agent/keys/secrets.ts'
+import { compactDecrypt, importJWK } from 'jose'
+import { createPrivateKey, publicHalf } from '../../src/agent/keys/jwk.ts'
 import type { OperationReply, VmReply } from '../../src/protocol/api.ts'
 import { readSealedHeader, sealUserData } from '../../src/protocol/sealed-user-data.ts'
 import type { VmSpecification } from '../../src/protocol/vm.ts'
@@ -53,7 +53,13 @@ describe('user data of a new VM', { timeout: 60_000 }, () => {
     const sent = await nextSpecification()
     assert.equal(sent.seed?.hostname, 'web')
     assert.ok(!JSON.stringify(sent).includes(secret))
-    assert.equal(await new Secrets(async () => hostKey).userDataOf(sent), userData)
+    const { plaintext } = await compactDecrypt(
+      sent.seed?.userData ?? '',
+      await importJWK({ ...hostKey }, 'ECDH-ES+A256KW')
+    )
+    assert.equal(new TextDecoder().decode(plaintext), userData)
+    const { vm, image: imageDigest } = readSealedHeader(sent.seed?.userData ?? '')
+    assert.deepEqual([vm, imageDigest], [sent.uuid, image])
   })
 
   it('is in no file, log or answer of the scheduler: not while it waits, not when it has ended', async () => {

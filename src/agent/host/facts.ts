@@ -1,7 +1,6 @@
 // What a host is: the facts of its machine and those of its hypervisor, put together.
 
 import type { HostFacts } from '../../protocol/vm.ts'
-import type { Secrets } from '../keys/secrets.ts'
 import { MachineFactsReader } from '../metrics/host-facts.ts'
 import type { Hypervisor, Wait } from './hypervisor.ts'
 
@@ -9,7 +8,8 @@ export interface FactsOptions {
   readonly hypervisor: Pick<Hypervisor, 'facts'>
   readonly hostId: string
   readonly agentVersion: string
-  readonly secrets: Pick<Secrets, 'publicKey'>
+  /** What secrets for this host are sealed for. */
+  readonly secretsKey?: () => HostFacts['secretsKey']
   readonly machine?: Pick<MachineFactsReader, 'read'>
 }
 
@@ -26,9 +26,9 @@ export class Facts {
 
   /** Throws what the hypervisor throws: without it there is no telling what the host can do. */
   async read(wait: Wait): Promise<HostFacts> {
-    const { hypervisor, hostId, agentVersion, secrets } = this.#options
-    const [secretsKey, machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
-      secrets.publicKey(),
+    const { hypervisor, hostId, agentVersion } = this.#options
+    const secretsKey = this.#options.secretsKey?.()
+    const [machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
       this.#machine.read(wait),
       hypervisor.facts(wait)
     ])
@@ -39,7 +39,7 @@ export class Facts {
       hypervisorVersion: short(hypervisorVersion),
       ...machine,
       ...rest,
-      secretsKey
+      ...(secretsKey && { secretsKey })
     }
   }
 }

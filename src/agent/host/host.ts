@@ -13,7 +13,7 @@ import {
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
 import { HealthProbes } from '../guest/health-probes.ts'
-import { ensureSecretsKey } from '../keys/host-key.ts'
+import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
 import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
@@ -26,7 +26,7 @@ import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
-import { scratchWorkPrefix } from './scratch.ts'
+import { privateWorkPrefix } from './scratch.ts'
 import { Seeds } from './seed.ts'
 import { Storage } from './storage.ts'
 import { VmStarts } from './vm-starts.ts'
@@ -45,6 +45,8 @@ export interface HostConfig {
   }
   readonly stop: { readonly graceMs: number }
   readonly readyTimeoutMs: number
+  /** Encrypted disks that are kept ready; none where it is left out. */
+  readonly preparedDisks?: number
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
 }
@@ -76,6 +78,7 @@ export interface Host {
   readonly health: HealthProbes
   readonly facts: Facts
   readonly backups: Backups
+  readonly keys: Keys
   readonly bootRecord: BootRecord
   readonly config: HostConfig
   readonly clock: Clock
@@ -89,14 +92,21 @@ export interface Host {
 export function createHost(options: HostOptions): Host {
   const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
-  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
+  const isEncrypted = (profile: string) => config.profiles[profile]?.encryption === true
+  const { vmUids } = config
+  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, isEncrypted })
+  const keys = new Keys({
+    ...config,
+    hypervisor,
+    clock,
+    log,
+    credentialsDirectory: options.backups?.credentialsDirectory,
+    preparedDisks: preparedDisksOf(config)
+  })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
   const seeds = new Seeds({ directory: join(config.runtimeDirectory, 'seeds') })
-  const { stateDirectory } = config
-  const { credentialsDirectory } = options.backups ?? {}
-  const secrets = new Secrets(() => ensureSecretsKey({ stateDirectory, credentialsDirectory }))
   const images = new Images({
     hypervisor,
     source,
@@ -111,7 +121,9 @@ export function createHost(options: HostOptions): Host {
     ...options,
     ...(options.backups ?? backupPartsInMemory()),
     config: backup,
-    stateDirectory: config.stateDirectory
+    stateDirectory: config.stateDirectory,
+    runtimeDirectory: config.runtimeDirectory,
+    sealed: keys.sealed
   })
   const health = new HealthProbes({ clock, log })
   hypervisor.onEvent((event) => health.take(event))
@@ -125,8 +137,9 @@ export function createHost(options: HostOptions): Host {
     placements,
     images,
     seeds,
-    secrets,
-    storage: new Storage({ hypervisor }),
+    secrets: new Secrets(() => keys.hostKey),
+    keys,
+    storage: new Storage({ hypervisor, sealed: keys.sealed }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
     vms: new Vms({
       hypervisor,
@@ -139,19 +152,18 @@ export function createHost(options: HostOptions): Host {
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
     health,
-    facts: new Facts({ ...options, secrets }),
+    facts: new Facts({ ...options, secretsKey: () => keys.publicKey }),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
-      await Promise.all([
-        ...[images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()],
-        secrets.publicKey()
-      ])
+      await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
+      await keys.prepare()
       orphans.begin()
     },
     close: async () => {
       await orphans[Symbol.asyncDispose]()
       await health[Symbol.asyncDispose]()
+      await keys[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()
     }
@@ -162,6 +174,11 @@ const backupDefaults: BackupConfig = {
   policy: policyPath,
   compressionLevel: 1,
   freezeMs: 10_000
+}
+
+/** None on a host whose disks are all in clear. */
+function preparedDisksOf({ preparedDisks = 0, profiles }: HostConfig): number {
+  return Object.values(profiles).some(({ encryption }) => encryption) ? preparedDisks : 0
 }
 
 function networksOf({ profiles }: HostConfig): Record<string, NetworkDefinition> {
@@ -179,6 +196,6 @@ async function prepareRuntimeDirectory(path: string): Promise<void> {
   await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
   // A key of a scratch file that a killed agent was making.
   for (const name of await readdir(path)) {
-    if (name.startsWith(scratchWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
+    if (name.startsWith(privateWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
   }
 }

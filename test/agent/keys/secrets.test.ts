@@ -1,30 +1,36 @@
 // Secrets of commands: opened for their VM and image with this host's key, and refused in every other case.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { CompactEncrypt, importJWK } from 'jose'
-import { createPrivateKey, type PrivateKey, publicHalf } from '../../../src/agent/backups/host-key.ts'
-import { ensureSecretsKey, secretsKeyCredential, secretsKeyName } from '../../../src/agent/keys/host-key.ts'
+import { HostKey } from '../../../src/agent/keys/host-key.ts'
+import { createPrivateKey, type PublicKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import { Secrets } from '../../../src/agent/keys/secrets.ts'
 import { HostletError } from '../../../src/errors.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import { readSealedHeader, sealUserData } from '../../../src/protocol/sealed-user-data.ts'
 import { sealedCharactersMax, userDataBytesMax, type VmSpecification } from '../../../src/protocol/vm.ts'
 
 const uuid = '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
 const image = 'a'.repeat(64)
-const text = '\ufeff#cloud-config\npassword: hünter2\n'
+const text = '#cloud-config\npassword: hünter2\n'
 
 describe('secrets of a command', () => {
-  let key: PrivateKey
+  let directory: string
+  let hostKey: HostKey
+  let key: PublicKey
   let secrets: Secrets
 
   beforeEach(async () => {
-    key = await createPrivateKey()
-    secrets = new Secrets(async () => key)
+    directory = mkdtempSync(join(tmpdir(), 'hostlet-secrets-'))
+    hostKey = await HostKey.open({ stateDirectory: directory, clock: systemClock })
+    key = hostKey.publicKey
+    secrets = new Secrets(() => hostKey)
   })
+  afterEach(() => rmSync(directory, { recursive: true }))
 
   it('are opened as they were, to the byte, up to their longest', async () => {
     assert.equal(await secrets.userDataOf(vm(await sealed())), text)
@@ -66,7 +72,7 @@ describe('secrets of a command', () => {
     const cases = [
       ['E_BAD_REQUEST', /another VM/, await sealed({ vm: uuid.replace('0b', 'ff') })],
       ['E_BAD_REQUEST', /another image/, await sealed({ image: 'b'.repeat(64) })],
-      ['E_STALE', /its key was replaced/, await sealed({ key: await createPrivateKey() })]
+      ['E_STALE', /its key was replaced/, await sealed({ key: publicHalf(await createPrivateKey()) })]
     ] as const
     for (const [code, message, jwe] of cases) {
       const error = await refusal(() => secrets.userDataOf(vm(jwe)))
@@ -99,7 +105,7 @@ describe('secrets of a command', () => {
       { ...good, zip: 'DEF' },
       { ...good, more: 'x' }
     ]
-    const recipient = await importJWK({ ...publicHalf(key) }, 'ECDH-ES+A256KW')
+    const recipient = await importJWK({ ...key }, 'ECDH-ES+A256KW')
     for (const header of others) {
       const { zip, ...sound } = header as Record<string, unknown>
       const jwe = await new CompactEncrypt(new TextEncoder().encode(text))
@@ -117,48 +123,19 @@ describe('secrets of a command', () => {
     assert.equal((await refusal(() => secrets.userDataOf(vm('a.b.c.d.e')))).code, 'E_BAD_REQUEST')
   })
 
-  it('wait for a key that could not be read, and are opened once it can', async () => {
-    let fails = true
-    const patient = new Secrets(async () => {
-      if (fails) throw new HostletError('E_UNAVAILABLE', 'the disk is gone')
-      return key
-    })
-    await assert.rejects(patient.publicKey(), { code: 'E_UNAVAILABLE' })
-    fails = false
-    assert.deepEqual(await patient.publicKey(), publicHalf(key))
+  it('are opened with a key that was rotated away a while ago', async () => {
+    const jwe = await sealed()
+    await hostKey.rotate(async () => undefined)
+    assert.notEqual(hostKey.publicKey.kid, key.kid)
+    assert.equal(await secrets.userDataOf(vm(jwe)), text)
   })
 
   function sealed(
-    change: { key?: PrivateKey; vm?: string; image?: string; userData?: string } = {}
+    change: { key?: PublicKey; vm?: string; image?: string; userData?: string } = {}
   ): Promise<string> {
     const { key: other = key, userData = text, ...rest } = change
-    return sealUserData(userData, publicHalf(other), { vm: uuid, image, ...rest })
+    return sealUserData(userData, other, { vm: uuid, image, ...rest })
   }
-})
-
-describe("the host's key for secrets", () => {
-  let directory: string
-
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'hostlet-secrets-'))
-  })
-  afterEach(() => rmSync(directory, { recursive: true }))
-
-  it('is made once, and only its owner reads it', async () => {
-    const stateDirectory = join(directory, 'state')
-    const key = await ensureSecretsKey({ stateDirectory })
-    assert.deepEqual(await ensureSecretsKey({ stateDirectory }), key)
-    assert.equal(statSync(join(stateDirectory, secretsKeyName)).mode & 0o777, 0o600)
-  })
-
-  it('is the credential of systemd where there is one', async () => {
-    const stateDirectory = join(directory, 'state')
-    const key = await createPrivateKey()
-    writeFileSync(join(directory, secretsKeyCredential), JSON.stringify(key))
-    const found = await ensureSecretsKey({ stateDirectory, credentialsDirectory: directory })
-    assert.deepEqual(found, key)
-    assert.throws(() => readFileSync(join(stateDirectory, secretsKeyName)), { code: 'ENOENT' })
-  })
 })
 
 function vm(userData: string | undefined): VmSpecification {

@@ -4,12 +4,12 @@ import assert from 'node:assert/strict'
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { createPrivateKey, publicHalf } from '../../../src/agent/backups/host-key.ts'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { ErrorCode } from '../../../src/errors.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
-import type { VmSpecification } from '../../../src/protocol/vm.ts'
+import type { SecretsKey, VmSpecification } from '../../../src/protocol/vm.ts'
 import { withUserData } from '../../support/sealed-seed.ts'
 import { type Bench, begin, carry, makeBench, succeed } from './bench.ts'
 
@@ -18,7 +18,7 @@ const wait = () => ({ signal: AbortSignal.timeout(30_000) })
 describe('vm.provision', () => {
   it('makes a VM that runs, with its disks, address and nothing of its seed left', async () => {
     await using bench = await makeBench()
-    const key = await bench.host.secrets.publicKey()
+    const key = await keyOf(bench)
     const asked = bench.specification({ dataDiskBytes: 1024 ** 2, ready: { tcpPort: 22 } })
     const specification = await withUserData(asked, '#cloud-config\npassword: hunter2\n', key)
     const value = await succeed(bench.host, 'vm.provision', { specification })
@@ -39,7 +39,7 @@ describe('vm.provision', () => {
   it('keeps user data out of what libvirt keeps', async () => {
     await using bench = await makeBench()
     const asked = bench.specification({ seed: { hostname: 'kept' } })
-    const key = await bench.host.secrets.publicKey()
+    const key = await keyOf(bench)
     const specification = await withUserData(asked, 'password: hunter2', key)
     await succeed(bench.host, 'vm.provision', { specification })
     const [record] = await bench.hypervisor.listVms(wait())
@@ -102,7 +102,7 @@ describe('vm.provision refuses', () => {
   it('user data that it cannot open, before anything is recorded or made', async () => {
     await using bench = await makeBench()
     const asked = bench.specification()
-    const key = await bench.host.secrets.publicKey()
+    const key = await keyOf(bench)
     const other = await withUserData(
       bench.specification({ uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' }),
       'password: hunter2',
@@ -316,7 +316,7 @@ describe('vm.provision after a crash', () => {
 
   it('writes the seed again that a boot of the host took, from what the journal has of the user data', async () => {
     await using bench = await makeBench()
-    const key = await bench.host.secrets.publicKey()
+    const key = await keyOf(bench)
     const specification = await withUserData(bench.specification(), 'password: hunter2', key)
     const seed = join(bench.directory, 'run', 'seeds', `${specification.uuid}.iso`)
     const killed = Promise.withResolvers<void>()
@@ -330,7 +330,9 @@ describe('vm.provision after a crash', () => {
         }
       }
     })
-    const first = begin(bench.restarted(dying), 'vm.provision', { specification })
+    const mortal = bench.restarted(dying)
+    await mortal.prepare()
+    const first = begin(mortal, 'vm.provision', { specification })
     await Promise.race([killed.promise, first.outcome])
     await rm(seed)
     let content = ''
@@ -338,7 +340,9 @@ describe('vm.provision after a crash', () => {
       content = await readFile(seed, 'latin1')
     })
     const from = { from: first.journal }
-    const { outcome } = await begin(bench.restarted(), 'vm.provision', { specification }, from).outcome
+    const next = bench.restarted()
+    await next.prepare()
+    const { outcome } = await begin(next, 'vm.provision', { specification }, from).outcome
     assert.equal(outcome, 'done')
     assert.ok(content.includes('password: hunter2'))
     assert.ok(!JSON.stringify(first.journal.entry).includes('hunter2'))
@@ -376,6 +380,11 @@ function full(bench: Bench): VmSpecification {
     seed: { hostname: 'web-1' },
     ready: { tcpPort: 22 }
   })
+}
+
+async function keyOf({ host }: Bench): Promise<SecretsKey> {
+  await host.prepare()
+  return host.keys.hostKey.publicKey
 }
 
 async function countCalls(): Promise<number> {

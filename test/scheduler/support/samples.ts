@@ -1,6 +1,6 @@
 // Values that fit the schemas, for tests to send.
 
-import { createPrivateKey, publicHalf } from '../../../src/agent/backups/host-key.ts'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { BackupRecord, BackupReport } from '../../../src/protocol/backup.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../../src/protocol/metrics.ts'
 import type { HostFacts, VmSummary } from '../../../src/protocol/vm.ts'
