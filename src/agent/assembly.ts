@@ -110,6 +110,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     hypervisor,
     journal,
     leftovers: () => dispatcher.leftovers,
+    seedsInMemory: () => host.seeds.inMemory,
     backups: () => schedules.health(),
     identity: () => identity.value
   })

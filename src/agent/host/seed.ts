@@ -8,6 +8,7 @@ import { runProcess } from '../../lib/run-process.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import { hardenedVendorData, isHardened } from '../guest/hardened.ts'
 import type { Placement, Wait } from './hypervisor.ts'
+import { isMemoryBacked } from './memory-backed.ts'
 
 /** cloud-init looks for this label (NoCloud). */
 const label = 'CIDATA'
@@ -30,15 +31,22 @@ export interface SeedContent {
 
 export class Seeds {
   readonly #directory: string
+  #inMemory: boolean | undefined
 
   /** QEMU's users pass through the directory, which must lie on memory-backed storage: seeds may hold secrets. */
   constructor({ directory }: { directory: string }) {
     this.#directory = directory
   }
 
+  /** Whether seeds lie in memory, as they should; undefined before `prepare`. */
+  get inMemory(): boolean | undefined {
+    return this.#inMemory
+  }
+
   /** Makes the directory, and removes what a killed agent left half-made in it. */
   async prepare(): Promise<void> {
     await this.#makeDirectory()
+    this.#inMemory = await isMemoryBacked(this.#directory)
     for (const name of await readdir(this.#directory)) {
       if (name.startsWith(workPrefix)) await rm(join(this.#directory, name), { recursive: true, force: true })
     }
