@@ -229,6 +229,14 @@ export const ForeignDomain = Type.Object(
 )
 export type ForeignDomain = Static<typeof ForeignDomain>
 
+const KeyPart = Type.String({ title: 'a base64url string of 32 bytes', pattern: '^[A-Za-z0-9_-]{43}$' })
+/** The public half of a host's key of secrets, as a JWK; `kid` is its RFC 7638 thumbprint. */
+export const SecretsKey = Type.Object(
+  { kty: Type.Literal('OKP'), crv: Type.Literal('X25519'), x: KeyPart, kid: KeyPart },
+  strict
+)
+export type SecretsKey = Static<typeof SecretsKey>
+
 export const HostFacts = Type.Object(
   {
     hostId: HostId,
@@ -245,7 +253,9 @@ export const HostFacts = Type.Object(
     memoryBytes: Bytes,
     poolCapacityBytes: Bytes,
     poolAvailableBytes: Bytes,
-    bootedAt: Timestamp
+    bootedAt: Timestamp,
+    /** Secrets for this host are sealed for this key (JWE, ECDH-ES+A256KW). */
+    secretsKey: Type.Optional(SecretsKey)
   },
   strict
 )
