@@ -227,6 +227,7 @@ export const document: VerbDocument = {
     'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
+    'Disks of a profile with encryption have a key each, which libvirt is told before every start and which teardown destroys. Prepared disks (preparedDisks of the configuration) spare the seconds that making one takes.',
     "User data is a compact JWE for the key that the host's facts tell (`secretsKey`), sealed for this VM and image: see `docs/protocol.md`. The journal keeps no more than that; it is opened when the seed is written.",
     'User data is on the seed only, which lies in memory: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
     'Without user data, and with it where `hardened` is true, the seed has vendor data besides: SSH by key only, no root login, a firewall that lets in SSH, the mapped ports and those of `ready` and `health`, and, where the profile lets the guest fetch packages, fail2ban and unattended upgrades. It is for images with cloud-init and systemd; other packages than those of Debian and its kin are not installed.',
