@@ -57,7 +57,7 @@ export async function restOfLife(fleet: Fleet, story: Story): Promise<void> {
   })
 }
 
-async function enroll(fleet: Fleet): Promise<string> {
+export async function enroll(fleet: Fleet): Promise<string> {
   const { settings } = fleet
   const created = (await fleet.hostlet([
     'host',
@@ -78,7 +78,7 @@ async function enroll(fleet: Fleet): Promise<string> {
   return `this machine is host ${hosts[0]?.id ?? '?'}, certificate and key made`
 }
 
-async function startAgent(fleet: Fleet): Promise<string> {
+export async function startAgent(fleet: Fleet): Promise<string> {
   fleet.startAgent()
   let facts = ''
   await fleet.until(async () => {

@@ -24,6 +24,7 @@ import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
+import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
@@ -121,6 +122,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     hypervisor,
     journal,
     leftovers: () => dispatcher.leftovers,
+    seedsInMemory: () => host.seeds.inMemory,
     backups: () => schedules.health(),
     identity: () => identity.value
   })
@@ -150,6 +152,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
+  stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())

@@ -2,6 +2,7 @@
 
 import type { EventView, HostView, KeyView, OperationView, TokenView, VmView } from '../protocol/api.ts'
 import { progressText } from './follow.ts'
+import { healthWord } from './health-probe.ts'
 import { formatBytes, formatDuration, formatTime } from './quantities.ts'
 import type { Column, Style } from './table.ts'
 
@@ -9,6 +10,7 @@ const stateStyles: Readonly<Record<string, Style>> = {
   running: 'green',
   connected: 'green',
   done: 'green',
+  healthy: 'green',
   open: 'green',
   pending: 'yellow',
   stopping: 'yellow',
@@ -17,6 +19,7 @@ const stateStyles: Readonly<Record<string, Style>> = {
   paused: 'yellow',
   retained: 'yellow',
   away: 'red',
+  unhealthy: 'red',
   crashed: 'red',
   failed: 'red',
   expired: 'red',
@@ -64,6 +67,12 @@ export function vmColumns(nowMs: number): readonly Column<VmView>[] {
       title: 'STATE',
       cell: shownState,
       style: ({ state, fresh }) => (fresh ? styleOfState(state) : 'yellow')
+    },
+    {
+      title: 'HEALTH',
+      cell: ({ health }) => healthWord(health),
+      style: ({ health }) => styleOfState(healthWord(health).split(' ').at(-1) ?? ''),
+      spare: 1
     },
     { title: 'WANTED', cell: ({ wanted }) => wanted, spare: 2 },
     { title: 'PROFILE', cell: ({ profile }) => profile, spare: 3 },

@@ -35,7 +35,19 @@ import {
   VmName
 } from './names.ts'
 import { vmSizeFields } from './resize.ts'
-import { ForeignDomain, HostFacts, ImageReference, VmSpecification, VmState, vmStates } from './vm.ts'
+import {
+  ForeignDomain,
+  HostFacts,
+  healthProbesMax,
+  ImageReference,
+  ProbeHealth,
+  Seed,
+  sealedCharactersMax,
+  userDataBytesMax,
+  VmSpecification,
+  VmState,
+  vmStates
+} from './vm.ts'
 
 /** Longest body of a request. */
 export const requestBytesMax = 1024 * 1024
@@ -245,6 +257,8 @@ export const VmView = Type.Object(
     address: Type.Optional(Ipv4),
     macAddress: Type.Optional(MacAddress),
     startedAt: Type.Optional(Timestamp),
+    /** Of its services, as its host sees them from outside; all unknown while nobody looks. */
+    health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax })),
     createdAt: Timestamp,
     /** When its host last reported it. */
     reportedAt: Type.Optional(Timestamp),
@@ -272,9 +286,26 @@ export type VmReply = Static<typeof VmReply>
 export const VmQuery = Type.Object({ host: Type.Optional(HostId), limit: Limit }, strict)
 export type VmQuery = Static<typeof VmQuery>
 
-const { uuid: _chosenByScheduler, ...specificationFields } = VmSpecification.properties
-/** A VM's specification without its UUID, which the scheduler chooses. */
-export const VmSpecificationRequest = Type.Object(specificationFields, strict)
+const { userData: _sealed, ...seedFields } = Seed.properties
+/** As a person asks for it. The scheduler keeps neither of the two texts. */
+export const SeedRequest = Type.Object(
+  {
+    ...seedFields,
+    /** Encrypted for the chosen host before anything is written down. */
+    userData: Type.Optional(Type.String({ maxLength: userDataBytesMax })),
+    /** The same, encrypted by the asker for the host that the request names; its header names the VM's UUID. */
+    userDataJwe: Type.Optional(Type.String({ maxLength: sealedCharactersMax }))
+  },
+  strict
+)
+export type SeedRequest = Static<typeof SeedRequest>
+
+const { uuid: _chosenByScheduler, seed: _agents, ...specificationFields } = VmSpecification.properties
+/** A VM's specification without its UUID, which the scheduler chooses, or who sealed its user data. */
+export const VmSpecificationRequest = Type.Object(
+  { ...specificationFields, seed: Type.Optional(SeedRequest) },
+  strict
+)
 export type VmSpecificationRequest = Static<typeof VmSpecificationRequest>
 
 /** Without `host` the scheduler takes the connected host with most free memory. */
@@ -283,6 +314,11 @@ export const CreateVmRequest = Type.Object(
   strict
 )
 export type CreateVmRequest = Static<typeof CreateVmRequest>
+
+const { vm: _named, seed: _forAgents, ...reimageFields } = VmReimageParams.properties
+/** Body of `POST /v1/vms/{name}/reimage`. */
+export const ReimageRequest = Type.Object({ ...reimageFields, seed: Type.Optional(SeedRequest) }, strict)
+export type ReimageRequest = Static<typeof ReimageRequest>
 
 export const StopVmRequest = Type.Object(
   {
@@ -306,11 +342,6 @@ const { retainDays, backups: withBackups } = VmTeardownParams.properties
 /** Query of `DELETE /v1/vms/{name}`; `backups` takes tier admin. */
 export const TeardownQuery = Type.Object({ retainDays, backups: withBackups }, strict)
 export type TeardownQuery = Static<typeof TeardownQuery>
-
-const { vm: _named, ...reimageFields } = VmReimageParams.properties
-/** Body of `POST /v1/vms/{name}/reimage`. */
-export const ReimageRequest = Type.Object(reimageFields, strict)
-export type ReimageRequest = Static<typeof ReimageRequest>
 
 /** A VM by its name, the last that had it, or by its UUID: also one that is gone. */
 export const ErasedVm = Type.Union([VmName, Uuid])

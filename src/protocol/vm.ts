@@ -35,6 +35,11 @@ export const ImageReference = Type.Object(
 )
 export type ImageReference = Static<typeof ImageReference>
 
+/** Longest user data, in UTF-8. */
+export const userDataBytesMax = 65_536
+/** Longest user data that is sealed for a host: 64 KiB of text, its base64url and what goes with it. */
+export const sealedCharactersMax = 90_000
+
 /** What cloud-init's NoCloud seed tells the guest. */
 export const Seed = Type.Object(
   {
@@ -49,8 +54,10 @@ export const Seed = Type.Object(
         { maxItems: 32 }
       )
     ),
-    /** Raw user-data; replaces what hostlet would write from the keys. */
-    userData: Type.Optional(Type.String({ maxLength: 65_536 }))
+    /** User data in place of what hostlet would write from the keys: a compact JWE for the host's key. See sealed-user-data.ts. */
+    userData: Type.Optional(Type.String({ maxLength: sealedCharactersMax })),
+    /** Vendor data that shuts the guest down to what it is asked to serve. Absent: exactly where there is no user data. */
+    hardened: Type.Optional(Type.Boolean())
   },
   strict
 )
@@ -144,6 +151,7 @@ export const DiskLimits = Type.Object(
 )
 export type DiskLimits = Static<typeof DiskLimits>
 
+export const healthProbesMax = 16
 export const healthProbeKinds = ['tcp', 'http', 'tls'] as const
 /** A port of the VM at which its service's health is seen from outside; nobody looks inside. */
 export const HealthProbe = Type.Object(
@@ -160,6 +168,14 @@ export const HealthProbe = Type.Object(
   strict
 )
 export type HealthProbe = Static<typeof HealthProbe>
+
+export const healthStates = ['healthy', 'unhealthy', 'unknown'] as const
+/** What a probe has found, and since when. `unknown`: the VM does not run, or nobody has seen enough of it yet. */
+export const ProbeHealth = Type.Object(
+  { name: HealthProbe.properties.name, state: Type.Enum([...healthStates]), since: Timestamp },
+  strict
+)
+export type ProbeHealth = Static<typeof ProbeHealth>
 
 /** A VM as asked for. Everything that defines it; the host adds only placement (uid, address, volumes). */
 export const VmSpecification = Type.Object(
@@ -180,7 +196,7 @@ export const VmSpecification = Type.Object(
     ready: Type.Optional(Readiness),
     network: Type.Optional(VmNetwork),
     diskLimits: Type.Optional(DiskLimits),
-    health: Type.Optional(Type.Array(HealthProbe, { minItems: 1, maxItems: 16 })),
+    health: Type.Optional(Type.Array(HealthProbe, { minItems: 1, maxItems: healthProbesMax })),
     /** Keeps the last lines of the serial console in memory-backed storage of the host. Off unless asked for. */
     consoleLog: Type.Optional(Type.Boolean())
   },
@@ -218,7 +234,9 @@ export const VmSummary = Type.Object(
     address: Type.Optional(Ipv4),
     startedAt: Type.Optional(Timestamp),
     /** It was torn down, is kept, off, until then, and erased after that. */
-    retainedUntil: Type.Optional(Timestamp)
+    retainedUntil: Type.Optional(Timestamp),
+    /** One for each probe of its specification. */
+    health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax }))
   },
   strict
 )

@@ -14,6 +14,7 @@ import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { AgentDatabase } from '../../src/agent/operations/database.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
+import { withUserData } from '../support/sealed-seed.ts'
 import { claimsOf, createSigner, type Signer, vmUuid } from '../support/signed-commands.ts'
 import { type Pair, TestAuthority, trustDomain } from '../support/test-authority.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
@@ -131,16 +132,18 @@ describe('the agent', () => {
       },
       cpus: 1,
       memoryBytes: 64 * 1024 ** 2,
-      rootDiskBytes: 1024 ** 2,
-      seed: { userData: `#cloud-config\npassword: ${canary}\n` }
-    }
-    const jws = await signer.sign(
-      claimsOf(Date.now(), { verb: 'vm.provision', arguments: { specification } })
-    )
+      rootDiskBytes: 1024 ** 2
+    } as const
     await using scheduler = await listen()
     const config = configOf(scheduler, { images: { allowFileUrls: [directory] }, log: { level: 'debug' } })
     await using _agent = await start(scheduler, config)
-    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    await scheduler.until(() => scheduler.of('inventory').length > 0)
+    const key = scheduler.of('inventory')[0]?.facts.secretsKey
+    assert.ok(key)
+    const sealed = await withUserData(specification, `#cloud-config\npassword: ${canary}\n`, key)
+    const jws = await signer.sign(
+      claimsOf(Date.now(), { verb: 'vm.provision', arguments: { specification: sealed } })
+    )
     scheduler.send({ type: 'command', jws })
     await scheduler.until(() => scheduler.of('result').length > 0)
     const [end] = scheduler.of('result')

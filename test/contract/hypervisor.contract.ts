@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { after, before, describe, it } from 'node:test'
@@ -345,6 +346,28 @@ function runningTests(ask: Ask): void {
       assert.deepEqual(asked, [...once, ...once, ...once])
       await hypervisor.start(name, wait())
       assert.equal(asked.length, 6, 'a machine that runs has passed its gates')
+    } finally {
+      await removeVm(hypervisor, definition)
+    }
+  })
+
+  it('starts a machine whose seed went with the memory of the host', async () => {
+    const subject = ask()
+    const { hypervisor, network } = subject
+    await hypervisor.ensureNetwork(network, wait())
+    const seedPath = await subject.seedFile(randomUUID())
+    const definition = definitionOf(subject, 'booted', { seedPath })
+    const { name } = definition.specification
+    await makeDisks(hypervisor, definition)
+    await hypervisor.define(definition, wait())
+    try {
+      await rm(seedPath, { force: true })
+      await hypervisor.start(name, wait())
+      assert.equal((await hypervisor.findVm(name, wait()))?.state, 'running')
+      await hypervisor.cutPower(name, wait())
+      await hypervisor.start(name, wait())
+      await hypervisor.ejectSeed(name, wait())
+      assert.equal((await hypervisor.findVm(name, wait()))?.state, 'running')
     } finally {
       await removeVm(hypervisor, definition)
     }

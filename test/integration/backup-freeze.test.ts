@@ -7,10 +7,10 @@ import { after, before, describe, it } from 'node:test'
 import type { BackupJob } from '../../src/agent/host/backup-port.ts'
 import type { Host } from '../../src/agent/host/host.ts'
 import { systemClock } from '../../src/lib/clock.ts'
-import type { VmSpecification } from '../../src/protocol/vm.ts'
 import { succeed } from '../agent/verbs/bench.ts'
 import { wait } from '../contract/hypervisor.contract.ts'
 import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
+import { withUserData } from '../support/sealed-seed.ts'
 import { cannotProvision, guestSpecification, hostOf, setupOf } from './provision-host.ts'
 
 describe('freezing a guest for its backup', { skip: await cannotProvision(), timeout: 120_000 }, () => {
@@ -21,10 +21,7 @@ describe('freezing a guest for its backup', { skip: await cannotProvision(), tim
   before(async () => {
     fixture = await openLibvirtFixture()
     host = await hostOf(fixture.hypervisor, setupOf(fixture))
-    await Promise.all([
-      provision('obedient', {}),
-      provision('hanging', { seed: { userData: '#cloud-config\n# hang-agent\n' } })
-    ])
+    await Promise.all([provision('obedient'), provision('hanging', '#cloud-config\n# hang-agent\n')])
   })
   after(async () => {
     await host?.close()
@@ -89,9 +86,11 @@ describe('freezing a guest for its backup', { skip: await cannotProvision(), tim
       await systemClock.sleep(200, signal)
   })
 
-  async function provision(kind: string, changes: Partial<VmSpecification>): Promise<void> {
+  async function provision(kind: string, userData?: string): Promise<void> {
     const vm = { name: `${fixture.prefix}-${kind}`, uuid: randomUUID() }
-    const specification = guestSpecification({ ...vm, dataDiskBytes: 16 * 1024 ** 2, ...changes })
+    const asked = guestSpecification({ ...vm, dataDiskBytes: 16 * 1024 ** 2 })
+    const key = host.keys.hostKey.publicKey
+    const specification = userData === undefined ? asked : await withUserData(asked, userData, key)
     const subject = { vm: vm.name, uuid: vm.uuid, generation: 1 }
     const value = await succeed(host, 'vm.provision', { specification }, { subject })
     vms.set(kind, { name: vm.name, address: String(value.address) })

@@ -19,6 +19,8 @@ export interface HealthFacts {
   readonly journalFault: string | undefined
   /** Operations whose undo failed since the start. */
   readonly leftovers: number
+  /** Whether seeds, which hold secrets of guests, lie in memory. */
+  readonly seedsInMemory: boolean | undefined
   /** How the backups of each VM with a schedule stand. */
   readonly backups: readonly PlanHealth[]
 }
@@ -96,6 +98,17 @@ export const conditionRules: readonly ConditionRule[] = [
     id: 'journal',
     holds: ({ journalFault }) =>
       journalFault === undefined ? undefined : { severity: 'critical', message: journalFault }
+  },
+  {
+    id: 'seeds-on-disk',
+    holds: ({ seedsInMemory }) =>
+      seedsInMemory === false
+        ? {
+            severity: 'warning',
+            message:
+              'the runtime directory is not in memory: secrets of guests are written to a disk while they boot, and may be read from it later. Put "runtimeDirectory" below /run.'
+          }
+        : undefined
   },
   {
     id: 'leftovers',

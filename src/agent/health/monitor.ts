@@ -19,6 +19,7 @@ export interface HealthMonitorOptions {
   readonly hypervisor: Pick<Hypervisor, 'status'>
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
+  seedsInMemory(): boolean | undefined
   backups(): readonly PlanHealth[]
   identity(): Identity
 }
@@ -66,7 +67,7 @@ export class HealthMonitor {
   }
 
   #facts(): HealthFacts {
-    const { backups, clock, hypervisor, leftovers } = this.#options
+    const { backups, clock, hypervisor, leftovers, seedsInMemory } = this.#options
     return {
       now: clock.now(),
       hypervisor: hypervisor.status(),
@@ -74,6 +75,7 @@ export class HealthMonitor {
       pool: this.#pool,
       journalFault: this.#journalFault,
       leftovers: leftovers(),
+      seedsInMemory: seedsInMemory(),
       backups: backups(),
       ...this.#identityFacts()
     }

@@ -1,18 +1,13 @@
 // The guest's file systems at rest for a moment, by its agent: with a hard deadline, and thawed whatever happens.
 
-import {
-  type Connection,
-  type Domain,
-  domainAgentSetResponseTimeout,
-  domainFsFreeze,
-  domainFsThaw
-} from 'node-libvirt'
+import type { Connection, Domain } from 'node-libvirt'
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { LiveDomain } from './backup-xml.ts'
 import type { ConnectionRole } from './connections.ts'
+import { freezeGuest, thawGuest } from './guest-commands.ts'
 import type { Wait } from './hypervisor.ts'
 import { attempt } from './libvirt-errors.ts'
 
@@ -79,9 +74,7 @@ export class Freezes implements AsyncDisposable {
   async thaw(domain: Domain, wait: Wait): Promise<number | undefined> {
     const { signal } = wait
     try {
-      const options = { signal, deadlineMs: thawMs }
-      const args = { domain, mountPoints: [], flags: 0 }
-      return (await this.#agents.call(domainFsThaw, args, options)).fileSystems
+      return await thawGuest(this.#agents, domain, { signal, deadlineMs: thawMs })
     } catch {
       signal.throwIfAborted()
       return undefined
@@ -102,12 +95,8 @@ export class Freezes implements AsyncDisposable {
   async #freeze(domain: Domain, freezeMs: number, signal: AbortSignal): Promise<string | undefined> {
     const timeoutSeconds = Math.max(1, Math.floor(freezeMs / 1_000))
     try {
-      await attempt(`freeze the guest of ${domain.name}`, async () => {
-        const limit = { domain, timeoutSeconds, flags: 0 }
-        await this.#agents.call(domainAgentSetResponseTimeout, limit, { signal, deadlineMs: callMs })
-        const args = { domain, mountPoints: [], flags: 0 }
-        await this.#agents.call(domainFsFreeze, args, { signal, deadlineMs: freezeMs })
-      })
+      const call = { signal, deadlineMs: freezeMs, timeoutSeconds, limitMs: callMs }
+      await attempt(`freeze the guest of ${domain.name}`, () => freezeGuest(this.#agents, domain, call))
       return undefined
     } catch (error) {
       return asHostletError(error).message

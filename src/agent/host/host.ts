@@ -12,7 +12,9 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { HealthProbes } from '../guest/health-probes.ts'
 import { Keys } from '../keys/keys.ts'
+import { Secrets } from '../keys/secrets.ts'
 import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
 import type { Profile } from '../profiles.ts'
 import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
@@ -82,11 +84,13 @@ export interface Host {
   readonly images: Images
   readonly storage: Storage
   readonly seeds: Seeds
+  readonly secrets: Secrets
   readonly consoles: Consoles
   readonly qemuLogs: QemuLogs
   readonly placements: Placements
   readonly resources: Resources
   readonly vms: Vms
+  readonly health: HealthProbes
   readonly facts: Facts
   readonly backups: Backups
   readonly keys: Keys
@@ -146,6 +150,8 @@ export function createHost(options: HostOptions): Host {
     runtimeDirectory: config.runtimeDirectory,
     sealed: keys.sealed
   })
+  const health = new HealthProbes({ clock, log })
+  hypervisor.onEvent((event) => health.take(event))
   const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
   const gate = hypervisor.addStartGate(keepRetainedOff)
   return {
@@ -158,6 +164,7 @@ export function createHost(options: HostOptions): Host {
     resources,
     images,
     seeds,
+    secrets: new Secrets(() => keys.hostKey),
     keys,
     certificates: new EraseCertificates({ ...options, identity: parts.identity }),
     storage: new Storage({ hypervisor, sealed: keys.sealed }),
@@ -167,12 +174,14 @@ export function createHost(options: HostOptions): Host {
       hypervisor,
       placements,
       starts,
+      health,
       clock,
       readyTimeoutMs,
       resources,
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
+    health,
     facts: new Facts({
       hypervisor,
       hostId,
@@ -190,6 +199,7 @@ export function createHost(options: HostOptions): Host {
     close: async () => {
       gate[Symbol.dispose]()
       await orphans[Symbol.asyncDispose]()
+      await health[Symbol.asyncDispose]()
       await keys[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()

@@ -164,8 +164,10 @@ export function taken(existing: VmRecord, wanted: { name: string; uuid: string }
 export function withoutSecrets(specification: VmSpecification): VmSpecification {
   const { seed, ...rest } = specification
   if (seed === undefined) return specification
-  const { userData: _secret, ...kept } = seed
-  return { ...rest, seed: kept }
+  const { userData, hardened, ...kept } = seed
+  // By itself the rest would read as that of a VM without user data, which is hardened unless it says otherwise.
+  const told = userData === undefined ? hardened : hardened === true
+  return { ...rest, seed: { ...kept, ...(told !== undefined && { hardened: told }) } }
 }
 
 function freeMac(uuid: string, taken: ReadonlySet<string>, wanted?: string): string {

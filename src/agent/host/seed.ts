@@ -6,7 +6,9 @@ import { stringify } from 'yaml'
 import { HostletError } from '../../errors.ts'
 import { runProcess } from '../../lib/run-process.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import { hardenedVendorData, isHardened } from '../guest/hardened.ts'
 import type { Placement, Wait } from './hypervisor.ts'
+import { isMemoryBacked } from './memory-backed.ts'
 
 /** cloud-init looks for this label (NoCloud). */
 const label = 'CIDATA'
@@ -19,17 +21,32 @@ const programs: readonly (readonly [string, ...string[]])[] = [
   ['xorriso', '-as', 'genisoimage']
 ]
 
+/** What a seed says besides what everybody may read of its VM. */
+export interface SeedContent {
+  /** In place of what hostlet would write from the keys. */
+  readonly userData?: string | undefined
+  /** Whether the guest can fetch packages. */
+  readonly packages: boolean
+}
+
 export class Seeds {
   readonly #directory: string
+  #inMemory: boolean | undefined
 
   /** QEMU's users pass through the directory, which must lie on memory-backed storage: seeds may hold secrets. */
   constructor({ directory }: { directory: string }) {
     this.#directory = directory
   }
 
+  /** Whether seeds lie in memory, as they should; undefined before `prepare`. */
+  get inMemory(): boolean | undefined {
+    return this.#inMemory
+  }
+
   /** Makes the directory, and removes what a killed agent left half-made in it. */
   async prepare(): Promise<void> {
     await this.#makeDirectory()
+    this.#inMemory = await isMemoryBacked(this.#directory)
     for (const name of await readdir(this.#directory)) {
       if (name.startsWith(workPrefix)) await rm(join(this.#directory, name), { recursive: true, force: true })
     }
@@ -41,24 +58,24 @@ export class Seeds {
   }
 
   /** Writes the seed; a second time replaces it. Only its owner may read it until libvirt hands it to the VM's user. */
-  async write(vm: VmSpecification, placement: Placement, wait: Wait): Promise<string> {
+  async write(vm: VmSpecification, placement: Placement, content: SeedContent, wait: Wait): Promise<string> {
     await this.#makeDirectory()
     const work = await mkdtemp(join(this.#directory, workPrefix))
     try {
-      for (const [name, content] of Object.entries(seedFiles(vm, placement))) {
-        await writeFile(join(work, name), content, { mode: 0o600 })
-      }
+      const files = Object.entries(seedFiles(vm, placement, content))
+      for (const [name, text] of files) await writeFile(join(work, name), text, { mode: 0o600 })
       const image = join(work, 'seed.iso')
-      await makeIso(
-        { image, files: Object.keys(seedFiles(vm, placement)).map((name) => join(work, name)) },
-        wait
-      )
+      await makeIso({ work, image, files: files.map(([name]) => join(work, name)) }, wait)
       await chmod(image, 0o600)
       await rename(image, this.path(vm.uuid))
       return this.path(vm.uuid)
     } finally {
       await rm(work, { recursive: true, force: true })
     }
+  }
+
+  async has(uuid: string): Promise<boolean> {
+    return (await this.list()).includes(uuid)
   }
 
   /** UUIDs of the VMs that have a seed here. */
@@ -80,13 +97,18 @@ export class Seeds {
 }
 
 /** The files of a seed, by name. YAML comes from a library: no string of the command can end a value early. */
-export function seedFiles(vm: VmSpecification, placement: Placement): Record<string, string> {
+export function seedFiles(
+  vm: VmSpecification,
+  placement: Placement,
+  content: SeedContent
+): Record<string, string> {
   const hostname = vm.seed?.hostname ?? vm.name
   const keys = vm.seed?.sshAuthorizedKeys ?? []
   const userData = { hostname, ...(keys.length > 0 && { ssh_authorized_keys: keys }) }
   return {
     'meta-data': yaml({ 'instance-id': vm.uuid, 'local-hostname': hostname }),
-    'user-data': vm.seed?.userData ?? `#cloud-config\n${yaml(userData)}`,
+    'user-data': content.userData ?? `#cloud-config\n${yaml(userData)}`,
+    ...(isHardened(vm.seed ?? {}) && { 'vendor-data': hardenedVendorData(vm, content) }),
     'network-config': yaml({
       version: 2,
       ethernets: { main: { match: { macaddress: placement.macAddress }, dhcp4: true } }
@@ -98,18 +120,19 @@ function yaml(value: unknown): string {
   return stringify(value, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 })
 }
 
+/** In a directory of memory, which is the program's own place for what it writes on the way, too. */
 async function makeIso(
-  { image, files }: { image: string; files: readonly string[] },
+  { work, image, files }: { work: string; image: string; files: readonly string[] },
   wait: Wait
 ): Promise<void> {
   const args = ['-quiet', '-output', image, '-volid', label, '-joliet', '-rock', ...files]
+  const environment = { PATH: process.env.PATH ?? '', LC_ALL: 'C.UTF-8', TMPDIR: work, HOME: work }
+  const options = { ...wait, deadlineMs: processMs, cwd: work, environment }
   for (const [program, ...first] of programs) {
-    const result = await runProcess(program, [...first, ...args], { ...wait, deadlineMs: processMs }).catch(
-      (error) => {
-        if (error instanceof HostletError && error.code === 'E_UNAVAILABLE') return undefined
-        throw error
-      }
-    )
+    const result = await runProcess(program, [...first, ...args], options).catch((error) => {
+      if (error instanceof HostletError && error.code === 'E_UNAVAILABLE') return undefined
+      throw error
+    })
     if (result === undefined) continue
     if (result.exitCode === 0) return
     throw new HostletError(

@@ -5,6 +5,7 @@ import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { VmSpecification, VmState, VmSummary } from '../../protocol/vm.ts'
+import type { HealthProbes } from '../guest/health-probes.ts'
 import type { Resources } from '../resources/resources.ts'
 import { backupReason, type Hypervisor, type VmRecord, type Wait } from './hypervisor.ts'
 import type { Placements } from './placement.ts'
@@ -21,6 +22,8 @@ export interface VmsOptions {
   readonly hypervisor: Hypervisor
   readonly placements: Placements
   readonly starts: VmStarts
+  /** How services of VMs do, seen from outside. */
+  readonly health?: Pick<HealthProbes, 'look' | 'of'>
   readonly clock: Clock
   readonly readyTimeoutMs: number
   readonly probes?: Probes
@@ -68,6 +71,7 @@ export class Vms {
   summary(record: VmRecord): VmSummary {
     const { specification: vm, placement, state, reason, wanted, generation, retained } = record
     const startedAt = this.#options.starts.startedAt(record)
+    const health = this.#options.health?.of(vm.uuid)
     return {
       name: vm.name,
       uuid: vm.uuid,
@@ -81,6 +85,7 @@ export class Vms {
       macAddress: placement.macAddress,
       address: placement.address,
       ...(startedAt !== undefined && !offStates.has(state) && !standsForBackup(record) && { startedAt }),
+      ...(health !== undefined && { health }),
       ...(retained && { retainedUntil: retained.until })
     }
   }
@@ -89,7 +94,9 @@ export class Vms {
     const forgetOthers = this.#options.starts.look()
     const records = await this.#options.hypervisor.listVms(wait)
     forgetOthers(records)
-    return records.filter(({ placement }) => !placement.trial).map((record) => this.summary(record))
+    const told = records.filter(({ placement }) => !placement.trial)
+    this.#options.health?.look(told)
+    return told.map((record) => this.summary(record))
   }
 
   /** Its network and reservation stand before it runs. No effect on one that runs. */

@@ -3,6 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import type { VmReimageParams } from '../../protocol/lifecycle.ts'
 import type { Seed, VmSpecification } from '../../protocol/vm.ts'
+import { seedContentOf } from '../guest/seed-content.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { backupToken, restoredVolumeName } from '../host/names.ts'
@@ -39,8 +40,8 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
       apply: async (operation) => {
         const { specification, placement } = swapIn(operation)
         if (specification.seed === undefined) return
-        const seed = { ...specification.seed, ...params.seed }
-        await host.seeds.write({ ...specification, seed }, placement, operation)
+        const seeded = { ...specification, seed: { ...specification.seed, ...params.seed } }
+        await host.seeds.write(seeded, placement, await seedContentOf(seeded, host), operation)
       },
       undo: onceLookedUp(async (_operation, { before }) => host.seeds.remove(before.specification.uuid))
     },

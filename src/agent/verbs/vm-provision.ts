@@ -4,6 +4,8 @@ import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { Ipv4, strict } from '../../protocol/names.ts'
 import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
+import { refuseSameNames } from '../guest/health-probes.ts'
+import { seedContentOf } from '../guest/seed-content.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
@@ -35,6 +37,9 @@ export const vmProvision = defineVerb<Host>()({
     if (subject.uuid !== uuid)
       throw new HostletError('E_BAD_REQUEST', `the command is about ${subject.uuid}, its VM is ${uuid}`)
     host.placements.network(specification.profile)
+    refuseSameNames(specification)
+    // Nothing is recorded of what cannot be opened, least of all a secret that came in plain text.
+    await host.secrets.userDataOf(specification)
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
@@ -58,6 +63,9 @@ export const vmProvision = defineVerb<Host>()({
       name: 'start',
       apply: async (operation) => {
         const record = await own(specification, host, operation)
+        // A boot of the host took what lay in memory.
+        if (specification.seed !== undefined && !(await host.seeds.has(specification.uuid)))
+          await writeSeed(specification, host, operation)
         await host.vms.start(record, operation)
         await host.hypervisor.annotate(specification.name, { wanted: 'running' }, operation)
       },
@@ -148,14 +156,17 @@ function seed(specification: VmSpecification, host: Host): Step {
   return {
     name: 'write the seed',
     apply: async (operation) => {
-      if (specification.seed === undefined) return
-      const { placement } = await own(specification, host, operation)
-      await host.seeds.write(specification, placement, operation)
+      if (specification.seed !== undefined) await writeSeed(specification, host, operation)
     },
     undo: async (operation) => {
       if (await isOwn(specification, host, operation)) await host.seeds.remove(specification.uuid)
     }
   }
+}
+
+async function writeSeed(specification: VmSpecification, host: Host, operation: Operation): Promise<void> {
+  const { placement } = await own(specification, host, operation)
+  await host.seeds.write(specification, placement, await seedContentOf(specification, host), operation)
 }
 
 /** The VM of this very command. Another one of the name, even of the same UUID, is none of its business. */
@@ -187,10 +198,13 @@ async function readyRecord(specification: VmSpecification, host: Host, operation
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, the profile is not configured here, a limit is looser than its profile allows, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
+      'an argument is wrong, the profile is not configured here, a limit is looser than its profile allows, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
     E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
     E_NOT_FOUND: 'the image does not exist at its address',
-    E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
+    E_AUTH:
+      'the image file is outside of the directories that the host allows, or its server wants a login; or the user data was changed on its way',
+    E_STALE:
+      'the user data is sealed for a key that the host does not have, or the command is of an older generation',
     E_UNAVAILABLE:
       'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
     E_CAPACITY:
@@ -203,7 +217,9 @@ export const document: VerbDocument = {
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
     'Disks of a profile with encryption have a key each, which libvirt is told before every start and which teardown destroys. Prepared disks (preparedDisks of the configuration) spare the seconds that making one takes.',
-    'User data is on the seed only: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
+    "User data is a compact JWE for the key that the host's facts tell (`secretsKey`), sealed for this VM and image: see `docs/protocol.md`. The journal keeps no more than that; it is opened when the seed is written.",
+    'User data is on the seed only, which lies in memory: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
+    'Without user data, and with it where `hardened` is true, the seed has vendor data besides: SSH by key only, no root login, a firewall that lets in SSH, the mapped ports and those of `ready` and `health`, and, where the profile lets the guest fetch packages, fail2ban and unattended upgrades. It is for images with cloud-init and systemd; other packages than those of Debian and its kin are not installed.',
     "libvirt's autostart is never set: after a host boot the agent starts what should run."
   ],
   example: {

@@ -24,9 +24,11 @@ export const vmReimage = defineVerb<Host>()({
   result: VmReimageResult,
   deadline: ({ readyWithinMs }) => makeMs + (readyWithinMs ?? 0),
 
-  async check({ vm }, host, operation) {
-    const record = await checkVm(vm, host, operation)
-    host.placements.network(record.specification.profile)
+  async check({ vm, image, seed }, host, operation) {
+    const { specification } = await checkVm(vm, host, operation)
+    host.placements.network(specification.profile)
+    // Opened once before anything is done: what cannot be is told at once.
+    if (seed !== undefined) await host.secrets.userDataOf({ ...specification, image, seed })
   },
 
   steps: reimageSteps,
@@ -41,11 +43,12 @@ export const vmReimage = defineVerb<Host>()({
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, or the image is not of its format, has a backing file, is encrypted, or is larger than the root disk',
+      'an argument is wrong, the user data is not encrypted or is sealed for another VM or image, or the image is not of its format, has a backing file, is encrypted, or is larger than the root disk',
     E_NOT_FOUND: 'the VM is not defined on this host, or the image does not exist at its address',
     E_CONFLICT:
       "the name belongs to another VM or to a domain that is not hostlet's, or the VM was torn down and is only kept",
-    E_STALE: 'the VM has carried out a newer command',
+    E_STALE:
+      'the VM has carried out a newer command, or the user data is sealed for a key that the host does not have',
     E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
     E_CAPACITY: 'no room for the image or the disk, or no memory to start the VM',
     E_UNAVAILABLE:

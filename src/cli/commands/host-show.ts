@@ -68,6 +68,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
       'hypervisor',
       facts && `libvirt ${facts.libvirtVersion}, QEMU ${facts.hypervisorVersion}, ${facts.accelerator}`
     ],
+    ['key for secrets', facts?.secretsKey?.kid],
     ['booted', facts && formatTime(facts.bootedAt)]
   ]
 }

@@ -7,8 +7,10 @@ import { clientCommand, examples, type Given } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { follow } from '../follow.ts'
+import { parseHealthProbe } from '../health-probe.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
+import { sealSeed } from '../seal-seed.ts'
 
 interface Options {
   readonly image: string
@@ -24,6 +26,8 @@ interface Options {
   readonly hostname?: string
   readonly sshKeyFile?: readonly string[]
   readonly userData?: string
+  readonly hardened?: boolean
+  readonly health?: readonly string[]
   /** False with `--no-seed`. */
   readonly seed: boolean
   readonly readyPort?: string
@@ -43,7 +47,7 @@ export const define: Define = (command, cli) => {
       const request = {
         method: 'POST',
         path: '/v1/vms',
-        body: bodyOf(given),
+        body: await sealSeed(bodyOf(given), session),
         signal: session.signal
       } as const
       const { operation } = await session.client.ask(request, 'OperationReply')
@@ -79,10 +83,17 @@ function declare(command: Command): void {
     .option('--hostname <name>', 'host name in the guest (default: the VM’s name)')
     .option('--ssh-key-file <file>', 'file with public SSH keys for the guest; may be repeated', collect)
     .option('--user-data <file>', 'cloud-init user data, in place of what would be written from the keys')
+    .option('--hardened', 'shut the guest down to SSH by key and its ports, also with --user-data')
+    .option('--no-hardened', 'leave the guest as its image has it (default with --user-data)')
     .option('--no-seed', 'attach no cloud-init seed: the guest learns no name and no key')
     .option('--ready-port <port>', 'ready when this TCP port of the guest answers')
     .option('--ready-http <port/path>', 'ready when this HTTP path answers, such as 80/health')
     .option('--ready-timeout <duration>', 'how long it may take to become ready')
+    .option(
+      '--health <probe>',
+      'watch a service from outside: NAME=tcp:5432, tls:443 or http:80/health; may be repeated',
+      collect
+    )
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
     .option('--dry-run', 'print the request and send nothing')
     .option('--no-wait', 'do not follow the operation')
@@ -116,6 +127,7 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
     ...(options.dataDisk === undefined ? {} : { dataDiskBytes: parseBytes(options.dataDisk) }),
     ...(seed === undefined ? {} : { seed }),
     ...(ready === undefined ? {} : { ready }),
+    ...(options.health === undefined ? {} : { health: options.health.map(parseHealthProbe) }),
     ...(options.consoleLog ? { consoleLog: true } : {})
   }
 }
@@ -138,13 +150,14 @@ function seedOf(options: Options): VmSpecificationRequest['seed'] {
   const seed = {
     ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
     ...(keys.length === 0 ? {} : { sshAuthorizedKeys: keys }),
-    ...(userData === undefined ? {} : { userData })
+    ...(userData === undefined ? {} : { userData }),
+    ...(options.hardened === undefined ? {} : { hardened: options.hardened })
   }
   if (options.seed) return seed
   if (Object.keys(seed).length === 0) return undefined
   throw new HostletError(
     'E_BAD_REQUEST',
-    '--no-seed leaves out host name, SSH keys and user data. Give either.'
+    '--no-seed leaves out host name, SSH keys, user data and hardening. Give either.'
   )
 }
 

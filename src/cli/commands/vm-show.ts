@@ -40,6 +40,9 @@ function fields(vm: VmView, nowMs: number): readonly (readonly [string, string |
     ['address', vm.address],
     ['MAC address', vm.macAddress],
     ['up', vm.state === 'running' ? since(vm.startedAt, nowMs) : undefined],
+    ...(vm.health ?? []).map(
+      ({ name, state, since: at }) => [`health ${name}`, `${state} for ${since(at, nowMs)}`] as const
+    ),
     ['profile', vm.profile],
     ['CPUs', String(vm.cpus)],
     ['memory', formatBytes(vm.memoryBytes)],

@@ -17,6 +17,7 @@ export function vmView(record: VmRecord): VmView {
     cpus: record.cpus,
     memoryBytes: record.memoryBytes,
     ...present({ address: report?.address, macAddress: report?.macAddress, startedAt: report?.startedAt }),
+    ...present({ health: healthOf(record) }),
     createdAt: record.createdAt,
     ...present({ reportedAt: report?.reportedAt }),
     fresh: record.hostConnected && report?.present === true,
@@ -28,6 +29,13 @@ export function vmView(record: VmRecord): VmView {
       retainedUntil: report?.retainedUntil
     })
   }
+}
+
+/** Nobody knows how a VM does that is off, or whose host is away, since it was last heard of. */
+function healthOf({ report, hostConnected }: VmRecord): VmView['health'] {
+  if (report?.health === undefined) return undefined
+  if (hostConnected && report.present && report.state === 'running') return report.health
+  return report.health.map(({ name }) => ({ name, state: 'unknown', since: report.reportedAt }))
 }
 
 type State = Pick<VmView, 'state' | 'reason'>

@@ -19,6 +19,7 @@ const well: HealthFacts = {
   pool: { capacityBytes: 1_000, availableBytes: 500 },
   journalFault: undefined,
   leftovers: 0,
+  seedsInMemory: true,
   backups: []
 }
 
@@ -69,6 +70,7 @@ describe('the conditions', () => {
     ],
     ['a pool that is full', { pool: { capacityBytes: 1_000, availableBytes: 0 } }, 'pool-full critical'],
     ['a journal that cannot be read', { journalFault: 'disk failed' }, 'journal critical'],
+    ['seeds that lie on a disk', { seedsInMemory: false }, 'seeds-on-disk warning'],
     ['an undo that failed', { leftovers: 2 }, 'leftovers warning'],
     ['a late backup', { backups: [planOf({ overdue: 'warning' })] }, 'backup-overdue warning'],
     [

@@ -23,9 +23,11 @@ const placement = {
   dataVolume: null
 }
 
+const plain = { packages: false }
+
 describe('files of a seed', () => {
   it('name the VM and find its network card by MAC', () => {
-    const files = seedFiles(vm({}), placement)
+    const files = seedFiles(vm({}), placement, plain)
     assert.deepEqual(parse(files['meta-data'] ?? ''), { 'instance-id': uuid, 'local-hostname': 'web-1' })
     assert.deepEqual(parse(files['network-config'] ?? ''), {
       version: 2,
@@ -40,14 +42,23 @@ describe('files of a seed', () => {
       'ssh-rsa AAAA "\'{}[]*&!|>%@`',
       'ssh-rsa AAAA a: b'
     ]
-    const text = seedFiles(vm({ hostname: 'true', sshAuthorizedKeys: keys }), placement)['user-data'] ?? ''
+    const text =
+      seedFiles(vm({ hostname: 'true', sshAuthorizedKeys: keys }), placement, plain)['user-data'] ?? ''
     assert.ok(text.startsWith('#cloud-config\n'))
     assert.deepEqual(parse(text), { hostname: 'true', ssh_authorized_keys: keys })
   })
 
+  it('have vendor data that hardens the guest, unless it has user data of its own or was told otherwise', () => {
+    const has = (seed: Seed) => 'vendor-data' in seedFiles(vm(seed), placement, plain)
+    assert.equal(has({}), true)
+    assert.equal(has({ hardened: false }), false)
+    assert.equal(has({ userData: 'sealed' }), false)
+    assert.equal(has({ userData: 'sealed', hardened: true }), true)
+  })
+
   it('hand user data on as it is', () => {
     const userData = '#!/bin/sh\necho "as: it is"\n'
-    assert.equal(seedFiles(vm({ userData }), placement)['user-data'], userData)
+    assert.equal(seedFiles(vm({}), placement, { ...plain, userData })['user-data'], userData)
   })
 })
 
@@ -56,8 +67,8 @@ describe('seeds', { skip: canMake() ? false : 'no program that makes ISO images 
     const directory = await mkdtemp(join(tmpdir(), 'hostlet-seeds-'))
     try {
       const seeds = new Seeds({ directory: join(directory, 'seeds') })
-      const path = await seeds.write(vm({ hostname: 'one' }), placement, wait())
-      await seeds.write(vm({ hostname: 'two' }), placement, wait())
+      const path = await seeds.write(vm({ hostname: 'one' }), placement, plain, wait())
+      await seeds.write(vm({ hostname: 'two' }), placement, plain, wait())
       assert.equal((await stat(path)).mode & 0o777, 0o600)
       assert.equal((await stat(join(directory, 'seeds'))).mode & 0o777, 0o711)
       const bytes = await readFile(path)
@@ -79,7 +90,7 @@ describe('seeds', { skip: canMake() ? false : 'no program that makes ISO images 
     const directory = await mkdtemp(join(tmpdir(), 'hostlet-seeds-'))
     try {
       const seeds = new Seeds({ directory })
-      await seeds.write(vm({}), placement, wait())
+      await seeds.write(vm({}), placement, plain, wait())
       await mkdtemp(join(directory, 'work-'))
       await writeFile(join(directory, 'work-file'), 'half')
       await seeds.prepare()

@@ -1,14 +1,16 @@
 // vm.provision on the hypervisor in memory: what it makes, what it refuses, and that a failure or a crash leaves nothing.
 
 import assert from 'node:assert/strict'
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { ErrorCode } from '../../../src/errors.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
-import type { VmSpecification } from '../../../src/protocol/vm.ts'
+import type { SecretsKey, VmSpecification } from '../../../src/protocol/vm.ts'
+import { withUserData } from '../../support/sealed-seed.ts'
 import { type Bench, begin, carry, makeBench, succeed } from './bench.ts'
 
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
@@ -16,11 +18,9 @@ const wait = () => ({ signal: AbortSignal.timeout(30_000) })
 describe('vm.provision', () => {
   it('makes a VM that runs, with its disks, address and nothing of its seed left', async () => {
     await using bench = await makeBench()
-    const specification = bench.specification({
-      dataDiskBytes: 1024 ** 2,
-      seed: { userData: '#cloud-config\npassword: hunter2\n' },
-      ready: { tcpPort: 22 }
-    })
+    const key = await keyOf(bench)
+    const asked = bench.specification({ dataDiskBytes: 1024 ** 2, ready: { tcpPort: 22 } })
+    const specification = await withUserData(asked, '#cloud-config\npassword: hunter2\n', key)
     const value = await succeed(bench.host, 'vm.provision', { specification })
     const [record] = await bench.hypervisor.listVms(wait())
     assert.equal(record?.state, 'running')
@@ -38,10 +38,12 @@ describe('vm.provision', () => {
 
   it('keeps user data out of what libvirt keeps', async () => {
     await using bench = await makeBench()
-    const specification = bench.specification({ seed: { hostname: 'kept', userData: 'password: hunter2' } })
+    const asked = bench.specification({ seed: { hostname: 'kept' } })
+    const key = await keyOf(bench)
+    const specification = await withUserData(asked, 'password: hunter2', key)
     await succeed(bench.host, 'vm.provision', { specification })
     const [record] = await bench.hypervisor.listVms(wait())
-    assert.deepEqual(record?.specification.seed, { hostname: 'kept' })
+    assert.deepEqual(record?.specification.seed, { hostname: 'kept', hardened: false })
   })
 
   it('gives VMs that are made at the same time users, addresses and MACs of their own', async () => {
@@ -96,6 +98,30 @@ describe('vm.provision refuses', () => {
     'ä',
     'A'.repeat(64)
   ]
+
+  it('user data that it cannot open, before anything is recorded or made', async () => {
+    await using bench = await makeBench()
+    const asked = bench.specification()
+    const key = await keyOf(bench)
+    const other = await withUserData(
+      bench.specification({ uuid: '11111111-6b53-4a3e-9d1c-0123456789ab' }),
+      'password: hunter2',
+      key
+    )
+    const cases = [
+      ['E_BAD_REQUEST', { ...asked, seed: { userData: 'password: hunter2' } }],
+      ['E_BAD_REQUEST', { ...asked, seed: other.seed }],
+      ['E_STALE', await withUserData(asked, 'password: hunter2', publicHalf(await createPrivateKey()))]
+    ] as const
+    for (const [code, specification] of cases) {
+      const { outcome, journal, steps } = begin(bench.host, 'vm.provision', { specification })
+      const end = await outcome
+      assert.equal(end.outcome === 'failed' && end.error.code, code)
+      assert.ok(!JSON.stringify(end).includes('hunter2'))
+      assert.deepEqual([journal.entry.attempts, steps], [0, []])
+    }
+    assert.deepEqual(await bench.leftovers(), [])
+  })
 
   it('every name that is not a plain one', async () => {
     await using bench = await makeBench()
@@ -288,6 +314,40 @@ describe('vm.provision after a crash', () => {
     })
   }
 
+  it('writes the seed again that a boot of the host took, from what the journal has of the user data', async () => {
+    await using bench = await makeBench()
+    const key = await keyOf(bench)
+    const specification = await withUserData(bench.specification(), 'password: hunter2', key)
+    const seed = join(bench.directory, 'run', 'seeds', `${specification.uuid}.iso`)
+    const killed = Promise.withResolvers<void>()
+    const dying = new Proxy(bench.hypervisor, {
+      get: (target, name) => {
+        const value = Reflect.get(target, name, target)
+        if (name !== 'start') return typeof value === 'function' ? value.bind(target) : value
+        return () => {
+          killed.resolve()
+          return new Promise(() => undefined)
+        }
+      }
+    })
+    const mortal = bench.restarted(dying)
+    await mortal.prepare()
+    const first = begin(mortal, 'vm.provision', { specification })
+    await Promise.race([killed.promise, first.outcome])
+    await rm(seed)
+    let content = ''
+    using _gate = bench.hypervisor.addStartGate(async () => {
+      content = await readFile(seed, 'latin1')
+    })
+    const from = { from: first.journal }
+    const next = bench.restarted()
+    await next.prepare()
+    const { outcome } = await begin(next, 'vm.provision', { specification }, from).outcome
+    assert.equal(outcome, 'done')
+    assert.ok(content.includes('password: hunter2'))
+    assert.ok(!JSON.stringify(first.journal.entry).includes('hunter2'))
+  })
+
   it('makes a disk anew that a crash left half-made', async () => {
     await using bench = await makeBench()
     bench.hypervisor.spoilVolume('web-1.0b54e6f2.root.qcow2', Buffer.alloc(512))
@@ -320,6 +380,11 @@ function full(bench: Bench): VmSpecification {
     seed: { hostname: 'web-1' },
     ready: { tcpPort: 22 }
   })
+}
+
+async function keyOf({ host }: Bench): Promise<SecretsKey> {
+  await host.prepare()
+  return host.keys.hostKey.publicKey
 }
 
 async function countCalls(): Promise<number> {

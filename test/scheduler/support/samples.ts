@@ -1,8 +1,12 @@
 // Values that fit the schemas, for tests to send.
 
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { BackupRecord, BackupReport } from '../../../src/protocol/backup.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../../src/protocol/metrics.ts'
 import type { HostFacts, VmSummary } from '../../../src/protocol/vm.ts'
+
+/** Of every host of the tests. */
+export const hostKey = await createPrivateKey()
 
 export const gibibyte = 1024 ** 3
 
@@ -22,7 +26,8 @@ export function hostFacts(hostId: string, memoryBytes = 16 * gibibyte): HostFact
     memoryBytes,
     poolCapacityBytes: 100 * gibibyte,
     poolAvailableBytes: 80 * gibibyte,
-    bootedAt: 1_000
+    bootedAt: 1_000,
+    secretsKey: publicHalf(hostKey)
   }
 }
 

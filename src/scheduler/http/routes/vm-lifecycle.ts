@@ -14,8 +14,10 @@ import { strict, VmName } from '../../../protocol/names.ts'
 import { readEraseCertificate } from '../../erasures.ts'
 import { present } from '../../views/operation-view.ts'
 import { assertTier } from '../api-keys.ts'
-import { askOfVm } from '../ask.ts'
+import { ask, askOfVm } from '../ask.ts'
+import { findHost, findVm } from '../lookup.ts'
 import { defineRoute } from '../route.ts'
+import { sealedSeed } from '../user-data.ts'
 
 const VmParams = Type.Object({ name: VmName }, strict)
 
@@ -57,8 +59,19 @@ export const vmLifecycleRoutes = [
     params: VmParams,
     body: ReimageRequest,
     reply: OperationReply,
-    handle: (call, services) =>
-      askOfVm(services, call, { verb: 'vm.reimage', intent: { kind: 'none' }, arguments: call.body })
+    handle: ({ params, body: { seed: asked, ...body }, repeatable }, services) =>
+      ask(services, repeatable, async () => {
+        const { name, uuid, host: id } = await findVm(services.store, params.name)
+        const host = await findHost(services.store, id)
+        const seed = asked && (await sealedSeed(asked, { vm: uuid, image: body.image.sha256 }, host))
+        return {
+          verb: 'vm.reimage',
+          host,
+          vm: { name, uuid },
+          arguments: { vm: name, ...body, ...(seed && { seed }) },
+          intent: { kind: 'none' }
+        }
+      })
   }),
 
   defineRoute('GET /v1/vms/{name}/erase-certificate', {

@@ -1,6 +1,5 @@
 // VMs: list, look, create, and change.
 
-import { randomUUID } from 'node:crypto'
 import { HostletError } from '../../../errors.ts'
 import { type Static, Type } from '../../../lib/schema.ts'
 import {
@@ -21,9 +20,10 @@ import { strict, VmName } from '../../../protocol/names.ts'
 import type { Store } from '../../store/store.ts'
 import { vmView } from '../../views/vm-view.ts'
 import { ask, askOfVm } from '../ask.ts'
-import { findHost, findVm, listItemsDefault } from '../lookup.ts'
+import { findHost, findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
 import { hostWithRoom } from '../room.ts'
 import { defineRoute } from '../route.ts'
+import { needsKey, sealedSpecification, uuidFor } from '../user-data.ts'
 
 const VmParams = Type.Object({ name: VmName }, strict)
 
@@ -71,11 +71,13 @@ export const vmRoutes = [
     reply: OperationReply,
     handle: ({ body, repeatable }, services) =>
       ask(services, repeatable, async () => {
-        const specification = { ...body.specification, uuid: randomUUID() }
-        await assertFree(services.store, specification.name)
+        const uuid = uuidFor(body)
+        await assertFree(services.store, body.specification.name)
+        const host = await hostFor(services.store, body)
+        const specification = await sealedSpecification(body.specification, uuid, host)
         return {
           verb: 'vm.provision',
-          host: await hostFor(services.store, body),
+          host,
           vm: { name: specification.name, uuid: specification.uuid },
           arguments: { specification },
           intent: { kind: 'create', specification }
@@ -213,5 +215,11 @@ export async function assertFree(store: Store, name: string, way = 'or choose an
 async function hostFor(store: Store, { host, specification }: Static<typeof CreateVmRequest>) {
   if (host !== undefined) return findHost(store, host)
   const { memoryBytes, cpus, profile } = specification
-  return hostWithRoom(store, { memoryBytes, cpus, profile, verb: 'vm.provision' })
+  const wanted = { memoryBytes, cpus, profile, verb: 'vm.provision' } as const
+  return hostWithRoom(store, wanted, needsKey(specification) ? await hostsWithKey(store) : undefined)
+}
+
+async function hostsWithKey(store: Store): Promise<ReadonlySet<string>> {
+  const { items } = await store.hosts.list(fleetItemsMax)
+  return new Set(items.filter(({ report }) => report?.facts?.secretsKey !== undefined).map(({ id }) => id))
 }
