@@ -32,6 +32,7 @@ export const agentVerbs = [
   'vm.teardown',
   'vm.undelete',
   'vm.reimage',
+  'vm.rekey',
   'vm.state',
   'vm.list',
   'vm.backup',
@@ -43,7 +44,8 @@ export const agentVerbs = [
   'backup.export',
   'operation.cancel',
   'image.prefetch',
-  'host.facts'
+  'host.facts',
+  'host.rotate-key'
 ]
 
 export interface KeyPair {
