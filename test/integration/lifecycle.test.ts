@@ -33,7 +33,7 @@ const target = 'main'
 
 it('a real VM: reimaged, returned to its disk, kept, had back, erased', {
   skip,
-  timeout: 900_000
+  timeout: 1_800_000
 }, async (t) => {
   await using stack = new AsyncDisposableStack()
   const fixture = await openLibvirtFixture()
@@ -60,6 +60,7 @@ it('a real VM: reimaged, returned to its disk, kept, had back, erased', {
     profiles: { starter: profileOf({ network: name, bridge, subnet, encryption: true }) },
     images: { ...imageConfig, allowFileUrls: [...allowFileUrls, images] },
     backup: { policy, compressionLevel: 1, freezeMs: 1_000 },
+    readyTimeoutMs: 300_000,
     retainDayMs: 1_000
   }
   const hypervisor = hypervisorOf(setup)
@@ -125,7 +126,7 @@ it('a real VM: reimaged, returned to its disk, kept, had back, erased', {
   const failed = await carry(
     host,
     'vm.reimage',
-    { vm, image: imageOf(blank, 'raw'), readyWithinMs: 8_000 },
+    { vm, image: imageOf(blank, 'raw'), readyWithinMs: 15_000 },
     about()
   )
   assert.equal(failed.outcome === 'failed' && failed.error.code, 'E_UNAVAILABLE', JSON.stringify(failed))

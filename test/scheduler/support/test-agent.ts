@@ -33,6 +33,7 @@ export const agentVerbs = [
   'vm.teardown',
   'vm.undelete',
   'vm.reimage',
+  'vm.rekey',
   'vm.state',
   'vm.audit',
   'vm.list',
@@ -45,7 +46,8 @@ export const agentVerbs = [
   'backup.export',
   'operation.cancel',
   'image.prefetch',
-  'host.facts'
+  'host.facts',
+  'host.rotate-key'
 ]
 
 export interface KeyPair {
