@@ -109,6 +109,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     hypervisor,
     journal,
     leftovers: () => dispatcher.leftovers,
+    firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     identity: () => identity.value
   })

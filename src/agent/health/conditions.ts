@@ -19,6 +19,8 @@ export interface HealthFacts {
   readonly journalFault: string | undefined
   /** Operations whose undo failed since the start. */
   readonly leftovers: number
+  /** What is wrong with the network rules, since when. */
+  readonly firewall?: { readonly message: string; readonly since: number } | undefined
   /** How the backups of each VM with a schedule stand. */
   readonly backups: readonly PlanHealth[]
 }
@@ -96,6 +98,16 @@ export const conditionRules: readonly ConditionRule[] = [
     id: 'journal',
     holds: ({ journalFault }) =>
       journalFault === undefined ? undefined : { severity: 'critical', message: journalFault }
+  },
+  {
+    id: 'firewall',
+    holds: ({ firewall }) =>
+      firewall === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started.`
+          }
   },
   {
     id: 'leftovers',

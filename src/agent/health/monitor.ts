@@ -19,6 +19,7 @@ export interface HealthMonitorOptions {
   readonly hypervisor: Pick<Hypervisor, 'status'>
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
+  firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   identity(): Identity
 }
@@ -75,6 +76,7 @@ export class HealthMonitor {
       journalFault: this.#journalFault,
       leftovers: leftovers(),
       backups: backups(),
+      firewall: this.#options.firewall?.(),
       ...this.#identityFacts()
     }
   }

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import type { VmDefinition } from './hypervisor.ts'
 import { metadataElement, metadataOf } from './metadata.ts'
-import { baseVolumeName } from './names.ts'
+import { baseVolumeName, portName } from './names.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 import { element, renderXml, type XmlChild, type XmlElement } from './xml.ts'
 
@@ -116,7 +116,7 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
     element('controller', { type: 'usb', model: 'none' }),
-    placement.trial ? undefined : networkCard(placement),
+    placement.trial ? undefined : networkCard(definition),
     ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
     agentChannel(),
     element('video', {}, element('model', { type: 'none' })),
@@ -170,12 +170,14 @@ function seedDrive(path: string | undefined): XmlElement {
 }
 
 /** Isolated: the bridge passes nothing from one VM's port to another's (libvirt formatdomain, 'port isolated'). */
-function networkCard({ macAddress, network }: VmDefinition['placement']): XmlElement {
+function networkCard({ specification, placement: { macAddress, network } }: VmDefinition): XmlElement {
   return element(
     'interface',
     { type: 'network' },
     element('mac', { address: macAddress }),
     element('source', { network }),
+    // Known before it is there, so that its rules can be too.
+    element('target', { dev: portName(specification.uuid) }),
     element('model', { type: 'virtio' }),
     element('port', { isolated: 'yes' })
   )

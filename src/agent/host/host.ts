@@ -12,6 +12,10 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { createFirewall, type NetworkConfig } from '../firewall/create.ts'
+import type { Firewall } from '../firewall/firewall.ts'
+import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
+import { resolversOf } from '../firewall/resolvers.ts'
 import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
@@ -19,7 +23,6 @@ import { Facts } from './facts.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { ImageSource } from './image-source.ts'
 import { Images } from './images.ts'
-import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
@@ -34,6 +37,8 @@ export interface HostConfig {
   readonly stateDirectory: string
   readonly runtimeDirectory: string
   readonly profiles: Readonly<Record<string, Profile>>
+  /** The defaults where it is left out. */
+  readonly network?: NetworkConfig
   readonly vmUids: { readonly first: number; readonly count: number }
   readonly images: {
     readonly allowFileUrls: readonly string[]
@@ -57,6 +62,8 @@ export interface HostOptions {
   /** For tests; real connections otherwise. */
   readonly probes?: Probes
   readonly availableMemoryBytes?: () => number
+  /** For tests; the kernel's packet filter otherwise. */
+  readonly nft?: Nft
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
 }
@@ -69,6 +76,7 @@ export interface Host {
   readonly consoles: Consoles
   readonly placements: Placements
   readonly vms: Vms
+  readonly firewall: Firewall
   readonly facts: Facts
   readonly backups: Backups
   readonly bootRecord: BootRecord
@@ -84,7 +92,16 @@ export interface Host {
 export function createHost(options: HostOptions): Host {
   const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
-  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
+  const { profiles, vmUids } = config
+  const resolvers = resolversOf(config.network?.resolvers ?? [])
+  const firewall = createFirewall(options, resolvers)
+  const placements = new Placements({
+    hypervisor,
+    profiles,
+    resolvers,
+    vmUids,
+    admit: (specification, vms) => firewall.requireAllowed(specification, vms)
+  })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
@@ -126,14 +143,17 @@ export function createHost(options: HostOptions): Host {
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
+    firewall,
     facts: new Facts(options),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
       await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
+      firewall.begin()
       orphans.begin()
     },
     close: async () => {
+      await firewall[Symbol.asyncDispose]()
       await orphans[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()
@@ -147,21 +167,14 @@ const backupDefaults: BackupConfig = {
   freezeMs: 10_000
 }
 
-function networksOf({ profiles }: HostConfig): Record<string, NetworkDefinition> {
-  const definitions = Object.entries(profiles).map(
-    ([profile, { network: name, bridge, subnet }]) => [profile, { name, bridge, subnet }] as const
-  )
-  return Object.fromEntries(definitions)
-}
-
 /** Makes the runtime directory such that QEMU's users can pass through to their seeds, and nobody can list it. */
 async function prepareRuntimeDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o711 })
   const { mode } = await stat(path)
   if ((mode & 0o001) === 0) await chmod(path, (mode & 0o777) | 0o011)
   await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
-  // A key of a scratch file that a killed agent was making.
+  // A key of a scratch file that a killed agent was making, rules that it was applying.
   for (const name of await readdir(path)) {
-    if (name.startsWith(scratchWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
+    if (name.startsWith(scratchWorkPrefix) || name.startsWith(rulesFilePrefix)) await rm(join(path, name), { recursive: true, force: true })
   }
 }

@@ -28,6 +28,7 @@ import type {
   VmDefinition,
   Wait
 } from './hypervisor.ts'
+import type { NetworkDefinition } from './network-xml.ts'
 import { Networks } from './networks.ts'
 import { StartGates } from './start-gates.ts'
 import { uuidText } from './uuid.ts'
@@ -207,8 +208,9 @@ export class LibvirtHypervisor implements Hypervisor {
     )
   }
 
-  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
-    this.#networks.ensure(network, wait)
+  ensureNetwork = (network: NetworkDefinition, wait: Wait) => this.#networks.ensure(network, wait)
+  removeNetwork = (name: string, wait: Wait) => this.#networks.remove(name, wait)
+  listNetworks = (wait: Wait) => this.#networks.list(wait)
   listReservations = (network: string, wait: Wait) => this.#networks.listReservations(network, wait)
   addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
     this.#networks.addReservation(network, reservation, wait)

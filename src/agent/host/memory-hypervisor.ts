@@ -27,6 +27,7 @@ import { MemoryNetworks } from './memory-networks.ts'
 import { isOff, type MemoryVm, recordOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
+import type { NetworkDefinition } from './network-xml.ts'
 import { StartGates } from './start-gates.ts'
 
 export interface MemoryHypervisorOptions {
@@ -52,7 +53,7 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #vms = new Map<string, MemoryVm>()
   readonly #volumes: MemoryVolumes
   readonly #networks = new MemoryNetworks()
-  readonly #gates = new StartGates()
+  readonly gates = new StartGates()
   readonly #failures = new Map<Operations, unknown[]>()
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
@@ -133,7 +134,7 @@ export class MemoryHypervisor implements Hypervisor {
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
 
-  addStartGate = (gate: StartGate) => this.#gates.add(gate)
+  addStartGate = (gate: StartGate) => this.gates.add(gate)
 
   async facts(wait: Wait): Promise<HypervisorFacts> {
     this.#enter('facts', wait)
@@ -261,8 +262,11 @@ export class MemoryHypervisor implements Hypervisor {
   removeVolume = (name: string, wait: Wait) =>
     this.#run('removeVolume', name, wait, () => this.#volumes.remove(name))
 
-  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
+  ensureNetwork = (network: NetworkDefinition, wait: Wait) =>
     this.#run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
+  removeNetwork = (name: string, wait: Wait) =>
+    this.#run('removeNetwork', name, wait, () => this.#networks.remove(name))
+  listNetworks = (wait: Wait) => this.#run('listNetworks', '', wait, () => this.#networks.list())
   listReservations = (network: string, wait: Wait): Promise<readonly Lease[]> =>
     this.#run('listReservations', '', wait, () => [...this.#networks.require(network).reservations])
   addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
@@ -359,7 +363,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   async #passGates(name: string, wait: Wait): Promise<void> {
     const vm = this.#require(name)
-    if (isOff(vm)) await this.#gates.pass(vm.definition, wait)
+    if (isOff(vm)) await this.gates.pass(vm.definition, wait)
   }
 
   #turnOn(name: string, state: 'running' | 'paused'): void {

@@ -95,7 +95,7 @@ export class Vms {
     const { specification: vm, placement } = record
     // What stands paused for a backup has taken none of its memory yet.
     if (offStates.has(record.state) || standsForBackup(record)) this.requireMemory(vm)
-    await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
+    await hypervisor.ensureNetwork(placements.networkOf(record), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
     await hypervisor.start(vm.name, wait)

@@ -6,6 +6,7 @@ import { Ipv4, strict } from '../../protocol/names.ts'
 import { VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
+import { releaseAddress, unclaim } from '../host/own-network.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
 import { together } from '../operations/together.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
@@ -33,11 +34,12 @@ export const vmProvision = defineVerb<Host>()({
     const subject = subjectOf(operation, name)
     if (subject.uuid !== uuid)
       throw new HostletError('E_BAD_REQUEST', `the command is about ${subject.uuid}, its VM is ${uuid}`)
-    host.placements.network(specification.profile)
+    host.placements.profile(specification.profile)
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
     await host.vms.refuseForeign(name, operation)
     host.vms.requireMemory(specification)
+    await host.firewall.requireAllowed(specification, await host.hypervisor.listVms(operation))
   },
 
   steps: ({ specification }, host) => [
@@ -98,8 +100,8 @@ function claim(specification: VmSpecification, host: Host): Step {
       await host.placements.claim({ specification, generation, seedPath }, operation)
     },
     undo: async (operation) => {
-      if (await isOwn(specification, host, operation))
-        await host.hypervisor.undefine(specification.name, operation)
+      const record = await isOwn(specification, host, operation)
+      if (record !== undefined) await unclaim(record, host, operation)
     }
   }
 }
@@ -123,20 +125,16 @@ function reservation(specification: VmSpecification, host: Host): Step {
   return {
     name: 'reserve the address',
     apply: async (operation) => {
-      const { placement } = await own(specification, host, operation)
-      const { network, macAddress, address } = placement
-      await host.hypervisor.ensureNetwork(host.placements.network(specification.profile), operation)
+      const record = await own(specification, host, operation)
+      const { network, macAddress, address } = record.placement
+      await host.hypervisor.ensureNetwork(host.placements.networkOf(record), operation)
       const reservation = { macAddress, address, vm: specification.name }
       await host.hypervisor.addReservation(network, reservation, operation)
     },
     undo: async (operation) => {
       const record = await isOwn(specification, host, operation)
       if (record === undefined) return
-      await host.hypervisor.removeReservation(
-        record.placement.network,
-        record.placement.macAddress,
-        operation
-      )
+      await releaseAddress(record, host, operation)
     }
   }
 }
@@ -193,12 +191,13 @@ function requireRoomFor(virtualSizeBytes: number, { name, rootDiskBytes }: VmSpe
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, the profile is not configured here, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
-    E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
+      'an argument is wrong, the profile is not configured here or allows less of the network than is asked for, a port of the host is none that it maps, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
+    E_CONFLICT:
+      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; or a port of the host is another VM's or a program's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH: 'the image file is outside of the directories that the host allows, or its server wants a login',
     E_UNAVAILABLE:
-      'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
+      'the image cannot be fetched now, libvirt is away, the network rules cannot be applied, or the VM was not ready in time and was removed again',
     E_CAPACITY: 'no room for the image or the disks, no memory, no free address, no free user',
     E_CORRUPT: 'the image has another SHA-256 than the command says',
     E_TIMEOUT: 'the whole of it took longer than its deadline; it was undone'
@@ -208,6 +207,7 @@ export const document: VerbDocument = {
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
     'User data is on the seed only: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
+    'The VM starts once its network rules are in force, and not before. `network` may ask for less than the profile allows, never for more; with `egress` of mode `list`, private and link-local addresses stay closed, DNS goes to the resolvers of the host only, and mail (TCP 25) has to be named.',
     "libvirt's autostart is never set: after a host boot the agent starts what should run."
   ],
   example: {
