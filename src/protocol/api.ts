@@ -33,7 +33,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
-import { ForeignDomain, HostFacts, ImageReference, VmSpecification, VmState, vmStates } from './vm.ts'
+import { ForeignDomain, HostFacts, ImageReference, VmNetwork, VmSpecification, VmState, vmStates } from './vm.ts'
 
 /** Longest body of a request. */
 export const requestBytesMax = 1024 * 1024
@@ -253,7 +253,8 @@ export const VmView = Type.Object(
     /** What was asked for, without user data and keys. Absent for a VM that was found on its host. */
     image: Type.Optional(ImageReference),
     rootDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
-    dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 }))
+    dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+    network: Type.Optional(VmNetwork)
   },
   strict
 )

@@ -8,9 +8,10 @@ import { clientCommand, examples, type Given } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { follow } from '../follow.ts'
+import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 
-interface Options {
+interface Options extends NetworkOptions {
   readonly image: string
   readonly sha256: string
   readonly format: 'qcow2' | 'raw'
@@ -86,10 +87,12 @@ function declare(command: Command): void {
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
     .option('--dry-run', 'print the request and send nothing')
     .option('--no-wait', 'do not follow the operation')
+  declareNetwork(command)
   examples(
     command,
     'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',
     'hostlet vm create db-1 --image file:///srv/images/db.qcow2 --sha256 77d0… --cpus 2 --data-disk 50GiB --ready-port 5432',
+    'hostlet vm create web-3 --image URL --sha256 DIGEST --egress none --no-dns --publish 20080:80',
     'hostlet vm create web-2 --image URL --sha256 DIGEST --ssh-key-file ~/.ssh/id_ed25519.pub --no-wait'
   )
 }
@@ -97,6 +100,7 @@ function declare(command: Command): void {
 function specificationOf(name: string, options: Options): VmSpecificationRequest {
   const seed = seedOf(options)
   const ready = readinessOf(options)
+  const network = networkOf(options)
   return {
     name,
     profile: options.profile,
@@ -116,6 +120,7 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
     ...(options.dataDisk === undefined ? {} : { dataDiskBytes: parseBytes(options.dataDisk) }),
     ...(seed === undefined ? {} : { seed }),
     ...(ready === undefined ? {} : { ready }),
+    ...(network === undefined ? {} : { network }),
     ...(options.consoleLog ? { consoleLog: true } : {})
   }
 }

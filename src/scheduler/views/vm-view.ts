@@ -24,7 +24,8 @@ export function vmView(record: VmRecord): VmView {
       operation: record.operation,
       image: specification?.image,
       rootDiskBytes: specification?.rootDiskBytes,
-      dataDiskBytes: specification?.dataDiskBytes
+      dataDiskBytes: specification?.dataDiskBytes,
+      network: specification?.network
     })
   }
 }
