@@ -15,6 +15,8 @@ const program = join(import.meta.dirname, '../../src/main.ts')
 const START_DEADLINE_MS = 30_000
 const STOP_DEADLINE_MS = 20_000
 const RETRY_MS = 50
+/** Of this run's firewall rules. */
+const rulesTable = `hl-bench-${process.pid}`
 
 export interface Fleet extends AsyncDisposable {
   readonly libvirtd: PrivateLibvirtd
@@ -41,6 +43,7 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
   await using started = new AsyncDisposableStack()
   const libvirtd = started.use(await startLibvirtd())
   const { directory } = libvirtd
+  started.defer(removeRules)
   for (const name of ['images', 'pool']) mkdirSync(join(directory, name), { mode: 0o711 })
   await prepare?.(libvirtd)
   const scheduler = await startScheduler(directory, metricsIntervalMs)
@@ -110,11 +113,17 @@ preparedDisks: ${preparedDisks}
 profiles:
   starter: { network: hostlet-starter, bridge: hl-starter, subnet: 10.83.0.0/20, encryption: false }
   sealed: { network: hostlet-sealed, bridge: hl-sealed, subnet: 10.83.16.0/20, encryption: true }
+network: { table: ${rulesTable} }
 images: { allowFileUrls: [${directory}/images] }
 log: { level: info, format: json }
 `
   )
   return config
+}
+
+async function removeRules(): Promise<void> {
+  for (const family of ['inet', 'bridge'])
+    await run('nft', ['delete', 'table', family, rulesTable]).catch(() => undefined)
 }
 
 async function enroll(api: ApiClient, config: string): Promise<void> {

@@ -2,6 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { nft, nftTables } from './nft.ts'
 import type { Settings } from './settings.ts'
 import { virsh, virshNames } from './virsh.ts'
 
@@ -20,6 +21,7 @@ export class Cleaner {
       ...(await this.#endProcesses(this.#daemons())),
       ...(await this.#removeDomains()),
       ...(await this.#removeNetwork()),
+      ...(await this.#removeRules()),
       ...(await this.#removePool())
     ]
     for (const directory of this.#directories()) {
@@ -36,18 +38,20 @@ export class Cleaner {
       throw new Error(
         `still there: ${left.join(', ')}. Run "npm start" again, which removes what an earlier run left`
       )
-    return 'no domain, network, pool, volume, seed, directory or process of this run'
+    return 'no domain, network, firewall table, pool, volume, seed, directory or process of this run'
   }
 
   async #left(): Promise<readonly string[]> {
     const { network, pool, bridge } = this.#settings
-    const [domains, networks, pools] = await Promise.all([
+    const [domains, tables, networks, pools] = await Promise.all([
       this.#domains(),
+      nftTables(network),
       virshNames('net-list', '--all', '--name'),
       virshNames('pool-list', '--all', '--name')
     ])
     return [
       ...domains.map((name) => `domain ${name}`),
+      ...tables.map((table) => `firewall table ${table}`),
       ...(networks.includes(network) ? [`network ${network}`] : []),
       ...(pools.includes(pool) ? [`pool ${pool}`] : []),
       ...(existsSync(`/sys/class/net/${bridge}`) ? [`bridge ${bridge}`] : []),
@@ -126,6 +130,12 @@ export class Cleaner {
     await virsh('net-destroy', network).catch(ignoreInactive)
     await virsh('net-undefine', network)
     return [`network ${network}`]
+  }
+
+  async #removeRules(): Promise<readonly string[]> {
+    const tables = await nftTables(this.#settings.network)
+    for (const table of tables) await nft('delete', 'table', ...table.split(' '))
+    return tables.map((table) => `firewall table ${table}`)
   }
 
   async #removePool(): Promise<readonly string[]> {

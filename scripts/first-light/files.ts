@@ -25,6 +25,7 @@ export function agentConfig(settings: Settings, subnet: string): string {
     runtimeDirectory: settings.runtimeDirectory,
     pool: { name: settings.pool, path: settings.poolDirectory },
     profiles: { starter: { network, bridge, subnet } },
+    network: { table: network },
     backup: { policy: settings.policy },
     images: { allowFileUrls: [dirname(settings.image)] },
     metrics: { intervalMs: metricsIntervalMs },

@@ -11,6 +11,7 @@ import { SystemdNotify } from '../lib/systemd-notify.ts'
 import { assemble, type CurrentIdentity, type Parts } from './assembly.ts'
 import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
+import type { Nft } from './firewall/nft.ts'
 import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
@@ -29,6 +30,8 @@ export interface AgentOptions {
   readonly log?: OutputLogger
   /** For tests; libvirt otherwise. */
   readonly hypervisor?: Hypervisor
+  /** For tests; the kernel's packet filter otherwise. */
+  readonly nft?: Nft
   readonly notify?: SystemdNotify
   readonly random?: () => number
 }
@@ -58,7 +61,17 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     identity: () => identity.value,
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
-  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log, backups })
+  const { nft } = options
+  const host = createHost({
+    config,
+    hypervisor,
+    hostId,
+    agentVersion: release,
+    clock,
+    log,
+    backups,
+    ...(nft && { nft })
+  })
   stack.defer(() => host.close())
   await host.prepare()
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.

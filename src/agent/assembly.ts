@@ -123,6 +123,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     journal,
     leftovers: () => dispatcher.leftovers,
     seedsInMemory: () => host.seeds.inMemory,
+    firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     identity: () => identity.value
   })

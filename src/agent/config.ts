@@ -2,7 +2,7 @@
 
 import { loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TSchema, Type } from '../lib/schema.ts'
-import { AbsolutePath, Milliseconds, ProfileName, strict } from '../protocol/names.ts'
+import { AbsolutePath, Ipv4, Milliseconds, ProfileName, strict } from '../protocol/names.ts'
 import { defaultProfiles, ObjectName, Profile, profileFaults } from './profiles.ts'
 
 export const agentConfigPath = '/etc/hostlet/agent.yaml'
@@ -33,6 +33,19 @@ export const AgentConfigSchema = Type.Object(
     }),
     /** What a VM's "profile" means on this host. */
     profiles: Type.Record(ProfileName, Profile, { ...strict, default: defaultProfiles }),
+    network: section({
+      /** Name of the two nftables tables, inet and bridge, that hold the rules. */
+      table: withDefault(ObjectName, 'hostlet'),
+      /** What VMs of profiles with dns may ask. Empty: the host's own ones that are not on loopback. */
+      resolvers: Type.Array(Ipv4, { default: [], maxItems: 3 }),
+      /** Ports of the host that commands may lead to VMs. */
+      ports: section({
+        first: Type.Integer({ default: 20_000, minimum: 1, maximum: 65_535 }),
+        last: Type.Integer({ default: 29_999, minimum: 1, maximum: 65_535 })
+      }),
+      /** How often the rules are looked at where nothing told of a change. */
+      checkIntervalMs: Type.Integer({ default: 30_000, minimum: 1_000, maximum: 3_600_000 })
+    }),
     /** Numeric users, one a VM. The default range is one that systemd leaves unused. */
     vmUids: section({
       first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),

@@ -44,6 +44,7 @@ import {
   Seed,
   sealedCharactersMax,
   userDataBytesMax,
+  VmNetwork,
   VmSpecification,
   VmState,
   vmStates
@@ -271,7 +272,8 @@ export const VmView = Type.Object(
     rootDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
     dataDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
     /** It is erased then, unless somebody has it back. */
-    retainedUntil: Type.Optional(Timestamp)
+    retainedUntil: Type.Optional(Timestamp),
+    network: Type.Optional(VmNetwork)
   },
   strict
 )

@@ -9,6 +9,7 @@ import { after, before, beforeEach, describe, it } from 'node:test'
 import { type Agent, startAgent } from '../../src/agent/app.ts'
 import { BackupRecords } from '../../src/agent/backups/records.ts'
 import { type AgentConfig, loadAgentConfig } from '../../src/agent/config.ts'
+import { MemoryNft } from '../../src/agent/firewall/memory-nft.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { AgentDatabase } from '../../src/agent/operations/database.ts'
@@ -60,7 +61,7 @@ describe('the agent', () => {
       level: config.log.level,
       stream: { write: (line) => lines.push(line) }
     })
-    return startAgent(config, { hypervisor, log })
+    return startAgent(config, { hypervisor, log, nft: new MemoryNft() })
   }
   const listen = () => TestScheduler.listen({ authority, server })
 

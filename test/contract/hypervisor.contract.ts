@@ -79,6 +79,20 @@ function networkTests(ask: Ask): void {
     await rejectsWith('E_CONFLICT', hypervisor.ensureNetwork(other, wait()))
   })
 
+  it('lists a network with its bridge and subnet, and removes it with its reservations', async () => {
+    const { hypervisor, network } = ask()
+    const own = { name: `${network.name}-own`, bridge: `${network.bridge}o`, subnet: '10.254.79.8/29' }
+    const lease = { macAddress: '52:00:00:00:00:0a', address: '10.254.79.10', vm: 'own' }
+    const listed = async () => (await hypervisor.listNetworks(wait())).find(({ name }) => name === own.name)
+    await hypervisor.ensureNetwork(own, wait())
+    await hypervisor.addReservation(own.name, lease, wait())
+    assert.deepEqual(await listed(), own)
+    await hypervisor.removeNetwork(own.name, wait())
+    await hypervisor.removeNetwork(own.name, wait())
+    assert.equal(await listed(), undefined)
+    await rejectsWith('E_NOT_FOUND', hypervisor.listReservations(own.name, wait()))
+  })
+
   it('keeps reservations apart by MAC and by address', async () => {
     const { hypervisor, network } = ask()
     const first = { macAddress: '52:00:00:00:00:01', address: addressIn(network, 11), vm: 'first' }

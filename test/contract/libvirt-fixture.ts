@@ -78,6 +78,7 @@ export async function openLibvirtFixture(): Promise<LibvirtFixture> {
     dispose: async () => {
       await hypervisor.close()
       await removeAll(prefix)
+      await removeTables(prefix)
       await rm(directory, { recursive: true, force: true })
     }
   }
@@ -134,5 +135,14 @@ async function removeAll(prefix: string): Promise<void> {
   for (const name of await names('pool-list', '--all', '--name')) {
     await virsh('pool-destroy', name).catch(() => undefined)
     await virsh('pool-undefine', name).catch(() => undefined)
+  }
+}
+
+/** Rules of hosts whose table is named as the fixture. */
+export async function removeTables(name: string): Promise<void> {
+  const { stdout } = await run('nft', ['list', 'tables']).catch(() => ({ stdout: '' }))
+  for (const line of stdout.split('\n')) {
+    const [, family, table] = line.split(' ')
+    if (family && table === name) await run('nft', ['delete', 'table', family, name]).catch(() => undefined)
   }
 }

@@ -9,6 +9,7 @@ import { describe, it } from 'node:test'
 import { domainUndefine } from 'node-libvirt'
 import { startAgent } from '../../src/agent/app.ts'
 import { loadAgentConfig } from '../../src/agent/config.ts'
+import { MemoryNft } from '../../src/agent/firewall/memory-nft.ts'
 import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
 import { claimsOf, createSigner } from '../support/signed-commands.ts'
@@ -105,7 +106,7 @@ class Fleet implements AsyncDisposable {
     saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
     const lines: { level: string; message: string }[] = []
     const log = createLogger({ format: 'json', stream: { write: (line) => lines.push(JSON.parse(line)) } })
-    parts.use(await startAgent(config, { log }))
+    parts.use(await startAgent(config, { log, nft: new MemoryNft() }))
     return new Fleet(scheduler, daemon, { parts: parts.move(), signer, lines })
   }
 

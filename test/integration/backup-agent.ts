@@ -301,6 +301,7 @@ export class BackupAgent implements AsyncDisposable {
       accelerator: 'tcg',
       pool: fixture.pool,
       profiles: { starter: { network: name, bridge, subnet, encryption: false } },
+      network: { table: name },
       vmUids: { first: fixture.uid, count: 64 },
       images: { allowFileUrls: [dirname(guestPath)] },
       backup: { policy: join(directory, 'policy', 'policy.yaml'), scratchReserveBytes }

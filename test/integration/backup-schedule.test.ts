@@ -148,6 +148,7 @@ describe('a backup schedule', { skip: await cannotProvision(), timeout: 600_000 
       accelerator: 'tcg',
       pool: fixture.pool,
       profiles: { starter: { network: name, bridge, subnet, encryption: false } },
+      network: { table: name },
       vmUids: { first: fixture.uid, count: 64 },
       images: { allowFileUrls: [dirname(guestPath)] },
       backup: { policy: join(path('policy'), 'policy.yaml') }

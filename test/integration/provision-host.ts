@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { BackupParts } from '../../src/agent/backups/backups.ts'
+import { networkDefaults } from '../../src/agent/firewall/create.ts'
 import { BootRecord } from '../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../src/agent/host/host.ts'
 import type { Hypervisor } from '../../src/agent/host/hypervisor.ts'
@@ -35,6 +36,8 @@ export function setupOf({ directory, network, pool, uid }: LibvirtFixture): Prov
     stateDirectory: join(directory, 'state'),
     runtimeDirectory: join(directory, 'run'),
     profiles: { starter: profileOf({ network: name, bridge, subnet, encryption: false }) },
+    // Named as the network, which is the prefix of all that is made here.
+    network: { ...networkDefaults, table: name },
     vmUids: { first: uid, count: 64 },
     images: { allowFileUrls: [dirname(guestPath)], cacheBytesMax: 1024 ** 3 },
     stop: { graceMs: 30_000 },

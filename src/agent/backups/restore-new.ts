@@ -6,6 +6,7 @@ import type { VmSpecification } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord, Wait } from '../host/hypervisor.ts'
 import { macAddressOf } from '../host/names.ts'
+import { releaseAddress, unclaim } from '../host/own-network.ts'
 import { isClaimOf } from '../host/placement.ts'
 import type { Operation, Step } from '../operations/verb.ts'
 import { lazily, lookUp, planOf, type RestorePlan, requireRoom, sizeOf } from './restore-plan.ts'
@@ -20,8 +21,9 @@ export function newVmSteps(params: VmRestoreParams, host: Host): readonly Step[]
       apply: async (operation) => {
         const { backedUp, ...found } = await lookUp(params, host, operation)
         const { vm: name, uuid, profile = backedUp.profile } = params
-        const specification = specificationOf(backedUp, found.disks, { name, uuid, profile })
-        host.placements.network(profile)
+        host.placements.profile(profile)
+        const asked = specificationOf(backedUp, found.disks, { name, uuid, profile })
+        const specification = await host.firewall.fitted(asked, await host.hypervisor.listVms(operation))
         if (params.start !== false) {
           host.vms.requireMemory(specification)
           await host.resources.check(specification, operation)
@@ -96,27 +98,26 @@ export function claimStep({ source, plan, host, trial, generationOf }: MadeVm): 
       )
     },
     undo: async (operation) => {
-      if (await own({ plan, host, generationOf }, operation))
-        await host.hypervisor.undefine(specification.name, operation)
+      const record = await own({ plan, host, generationOf }, operation)
+      if (record !== undefined) await unclaim(record, host, operation)
     }
   }
 }
 
 function reserveStep(made: MadeVm): Step {
   const { plan, host } = made
-  const { name: vm, profile } = plan.specification
+  const { name: vm } = plan.specification
   return {
     name: 'reserve',
     apply: async (operation) => {
-      const { network, macAddress, address } = (await requireOwn(made, operation)).placement
-      await host.hypervisor.ensureNetwork(host.placements.network(profile), operation)
+      const record = await requireOwn(made, operation)
+      const { network, macAddress, address } = record.placement
+      await host.hypervisor.ensureNetwork(host.placements.networkOf(record), operation)
       await host.hypervisor.addReservation(network, { macAddress, address, vm }, operation)
     },
     undo: async (operation) => {
       const record = await own(made, operation)
-      if (record === undefined) return
-      const { network, macAddress } = record.placement
-      await host.hypervisor.removeReservation(network, macAddress, operation)
+      if (record !== undefined) await releaseAddress(record, host, operation)
     }
   }
 }

@@ -21,6 +21,8 @@ export interface HealthFacts {
   readonly leftovers: number
   /** Whether seeds, which hold secrets of guests, lie in memory. */
   readonly seedsInMemory: boolean | undefined
+  /** What is wrong with the network rules, since when. */
+  readonly firewall?: { readonly message: string; readonly since: number } | undefined
   /** How the backups of each VM with a schedule stand. */
   readonly backups: readonly PlanHealth[]
 }
@@ -109,6 +111,16 @@ export const conditionRules: readonly ConditionRule[] = [
               'the runtime directory is not in memory: secrets of guests are written to a disk while they boot, and may be read from it later. Put "runtimeDirectory" below /run.'
           }
         : undefined
+  },
+  {
+    id: 'firewall',
+    holds: ({ firewall }) =>
+      firewall === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started.`
+          }
   },
   {
     id: 'leftovers',

@@ -20,6 +20,7 @@ export interface HealthMonitorOptions {
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
   seedsInMemory(): boolean | undefined
+  firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   identity(): Identity
 }
@@ -77,6 +78,7 @@ export class HealthMonitor {
       leftovers: leftovers(),
       seedsInMemory: seedsInMemory(),
       backups: backups(),
+      firewall: this.#options.firewall?.(),
       ...this.#identityFacts()
     }
   }

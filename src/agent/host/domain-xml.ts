@@ -5,7 +5,7 @@ import type { DiskLimits } from '../../protocol/vm.ts'
 import type { Cgroups } from './cgroups.ts'
 import type { VmDefinition } from './hypervisor.ts'
 import { metadataElement, metadataOf } from './metadata.ts'
-import { baseVolumeName } from './names.ts'
+import { baseVolumeName, portName } from './names.ts'
 import { diskLimitElement, sizeElements } from './tuning-xml.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 import { element, renderXml, type XmlChild, type XmlElement } from './xml.ts'
@@ -111,7 +111,7 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
     element('controller', { type: 'usb', model: 'none' }),
-    placement.trial ? undefined : networkCard(placement),
+    placement.trial ? undefined : networkCard(definition),
     ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
     agentChannel(),
     element('video', {}, element('model', { type: 'none' })),
@@ -181,12 +181,14 @@ function seedDrive(path: string | undefined): XmlElement {
 }
 
 /** Isolated: the bridge passes nothing from one VM's port to another's (libvirt formatdomain, 'port isolated'). */
-function networkCard({ macAddress, network }: VmDefinition['placement']): XmlElement {
+function networkCard({ specification, placement: { macAddress, network } }: VmDefinition): XmlElement {
   return element(
     'interface',
     { type: 'network' },
     element('mac', { address: macAddress }),
     element('source', { network }),
+    // Known before it is there, so that its rules can be too.
+    element('target', { dev: portName(specification.uuid) }),
     element('model', { type: 'virtio' }),
     element('port', { isolated: 'yes' })
   )

@@ -12,6 +12,10 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { createFirewall, type NetworkConfig } from '../firewall/create.ts'
+import type { Firewall } from '../firewall/firewall.ts'
+import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
+import { resolversOf } from '../firewall/resolvers.ts'
 import { HealthProbes } from '../guest/health-probes.ts'
 import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
@@ -25,7 +29,6 @@ import { Facts } from './facts.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { ImageSource } from './image-source.ts'
 import { Images } from './images.ts'
-import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import { QemuLogs } from './qemu-logs.ts'
@@ -42,6 +45,8 @@ export interface HostConfig {
   readonly stateDirectory: string
   readonly runtimeDirectory: string
   readonly profiles: Readonly<Record<string, Profile>>
+  /** The defaults where it is left out. */
+  readonly network?: NetworkConfig
   readonly vmUids: { readonly first: number; readonly count: number }
   /** The defaults where it is left out. */
   readonly reserve?: Reserve
@@ -75,6 +80,8 @@ export interface HostOptions {
   readonly qemuLogDirectory?: string
   /** For tests; what is under the agent otherwise. */
   readonly machine?: HostMachine
+  /** For tests; the kernel's packet filter otherwise. */
+  readonly nft?: Nft
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
 }
@@ -91,6 +98,7 @@ export interface Host {
   readonly resources: Resources
   readonly vms: Vms
   readonly health: HealthProbes
+  readonly firewall: Firewall
   readonly facts: Facts
   readonly backups: Backups
   readonly keys: Keys
@@ -120,12 +128,16 @@ export function createHost(options: HostOptions): Host {
   const { profiles, vmUids, reserve = reserveDefault } = config
   const machine = options.machine ?? thisMachine
   const resources = new Resources({ hypervisor, profiles, reserve, machine, log })
+  const resolvers = resolversOf(config.network?.resolvers ?? [])
+  const firewall = createFirewall(options, resolvers)
   const placements = new Placements({
     hypervisor,
-    profiles: networksOf(config),
+    profiles,
+    resolvers,
     vmUids,
     resources,
-    isEncrypted
+    isEncrypted,
+    admit: (specification, vms) => firewall.requireAllowed(specification, vms)
   })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
@@ -181,6 +193,7 @@ export function createHost(options: HostOptions): Host {
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
+    firewall,
     health,
     facts: new Facts({
       hypervisor,
@@ -194,10 +207,12 @@ export function createHost(options: HostOptions): Host {
       await prepareRuntimeDirectory(config.runtimeDirectory)
       await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
       await keys.prepare()
+      firewall.begin()
       orphans.begin()
     },
     close: async () => {
       gate[Symbol.dispose]()
+      await firewall[Symbol.asyncDispose]()
       await orphans[Symbol.asyncDispose]()
       await health[Symbol.asyncDispose]()
       await keys[Symbol.asyncDispose]()
@@ -220,21 +235,15 @@ function preparedDisksOf({ preparedDisks = 0, profiles }: HostConfig): number {
   return Object.values(profiles).some(({ encryption }) => encryption) ? preparedDisks : 0
 }
 
-function networksOf({ profiles }: HostConfig): Record<string, NetworkDefinition> {
-  const definitions = Object.entries(profiles).map(
-    ([profile, { network: name, bridge, subnet }]) => [profile, { name, bridge, subnet }] as const
-  )
-  return Object.fromEntries(definitions)
-}
-
 /** Makes the runtime directory such that QEMU's users can pass through to their seeds, and nobody can list it. */
 async function prepareRuntimeDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o711 })
   const { mode } = await stat(path)
   if ((mode & 0o001) === 0) await chmod(path, (mode & 0o777) | 0o011)
   await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
-  // A key of a scratch file that a killed agent was making.
+  // A key of a scratch file that a killed agent was making, rules that it was applying.
   for (const name of await readdir(path)) {
-    if (name.startsWith(privateWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
+    const isLeft = name.startsWith(privateWorkPrefix) || name.startsWith(rulesFilePrefix)
+    if (isLeft) await rm(join(path, name), { recursive: true, force: true })
   }
 }

@@ -5,6 +5,7 @@ import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
 import type { MachineInspection } from './inspection.ts'
+import type { NetworkDefinition } from './network-xml.ts'
 import type { SealedHypervisor } from './sealed-port.ts'
 import type { ShapeHypervisor, VmResources } from './shape-port.ts'
 
@@ -19,6 +20,8 @@ export interface Placement {
   readonly macAddress: string
   readonly address: string
   readonly network: string
+  /** Of a network that the VM has to itself: made with it, removed with it. */
+  readonly ownNetwork?: { readonly bridge: string; readonly subnet: string }
   readonly rootVolume: string
   readonly dataVolume: string | null
   /** Ids of the keys that encrypt the disks, also libvirt's names of them; absent where a disk is not encrypted. */
@@ -229,8 +232,12 @@ export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHyp
   /** No effect when there is none. */
   removeVolume(name: string, wait: Wait): Promise<void>
 
-  /** Makes sure that the profile's network exists and is active. */
-  ensureNetwork(network: { name: string; bridge: string; subnet: string }, wait: Wait): Promise<void>
+  /** Makes sure that a network exists and is active. E_CONFLICT when one of the name is another. */
+  ensureNetwork(network: NetworkDefinition, wait: Wait): Promise<void>
+  /** Stops and removes a network, reservations and all. No effect when there is none. */
+  removeNetwork(name: string, wait: Wait): Promise<void>
+  /** Networks with a bridge and an IPv4 subnet, whoever made them. */
+  listNetworks(wait: Wait): Promise<readonly NetworkDefinition[]>
   /** DHCP reservations of a network. */
   listReservations(network: string, wait: Wait): Promise<readonly Lease[]>
   /** E_CONFLICT when the MAC or the address belongs to another reservation. No effect when it stands as asked. */

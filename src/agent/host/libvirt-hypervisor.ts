@@ -32,6 +32,7 @@ import type {
 } from './hypervisor.ts'
 import { inspect } from './inspection.ts'
 import { diskSecretUsage } from './names.ts'
+import type { NetworkDefinition } from './network-xml.ts'
 import { Networks } from './networks.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { Secrets } from './secrets.ts'
@@ -241,8 +242,9 @@ export class LibvirtHypervisor implements Hypervisor {
     )
   }
 
-  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
-    this.#networks.ensure(network, wait)
+  ensureNetwork = (network: NetworkDefinition, wait: Wait) => this.#networks.ensure(network, wait)
+  removeNetwork = (name: string, wait: Wait) => this.#networks.remove(name, wait)
+  listNetworks = (wait: Wait) => this.#networks.list(wait)
   listReservations = (network: string, wait: Wait) => this.#networks.listReservations(network, wait)
   addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
     this.#networks.addReservation(network, reservation, wait)

@@ -30,6 +30,7 @@ import { MemoryNetworks } from './memory-networks.ts'
 import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets, volumeOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
+import type { NetworkDefinition } from './network-xml.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { reshaped } from './shape.ts'
 import type { VmShape } from './shape-port.ts'
@@ -60,7 +61,7 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #vms = new Map<string, MemoryVm>()
   readonly #volumes: MemoryVolumes
   readonly #networks = new MemoryNetworks()
-  readonly #gates = new StartGates()
+  readonly gates = new StartGates()
   readonly #failures = new Map<Operations, unknown[]>()
   readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
   readonly #eventListeners = new Set<(event: DomainEvent) => void>()
@@ -141,7 +142,7 @@ export class MemoryHypervisor implements Hypervisor {
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
 
-  addStartGate = (gate: StartGate) => this.#gates.add(gate)
+  addStartGate = (gate: StartGate) => this.gates.add(gate)
 
   facts = (wait: Wait): Promise<HypervisorFacts> =>
     this.#run('facts', '', wait, () => ({ ...factsOf(this.#volumes), ...this.#options.facts }))
@@ -274,8 +275,11 @@ export class MemoryHypervisor implements Hypervisor {
   removeSecret = (id: string, wait: Wait) =>
     this.#run('removeSecret', id, wait, () => void this.secrets.delete(id))
 
-  ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
+  ensureNetwork = (network: NetworkDefinition, wait: Wait) =>
     this.#run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
+  removeNetwork = (name: string, wait: Wait) =>
+    this.#run('removeNetwork', name, wait, () => this.#networks.remove(name))
+  listNetworks = (wait: Wait) => this.#run('listNetworks', '', wait, () => this.#networks.list())
   listReservations = (network: string, wait: Wait): Promise<readonly Lease[]> =>
     this.#run('listReservations', '', wait, () => [...this.#networks.require(network).reservations])
   addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
@@ -372,7 +376,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   async #passGates(name: string, wait: Wait): Promise<void> {
     const vm = this.#require(name)
-    if (isOff(vm)) await this.#gates.pass(vm.definition, wait)
+    if (isOff(vm)) await this.gates.pass(vm.definition, wait)
   }
 
   #turnOn(name: string, state: 'running' | 'paused'): void {

@@ -23,6 +23,14 @@ export class MemoryNetworks {
     }
   }
 
+  remove(name: string): void {
+    this.#networks.delete(name)
+  }
+
+  list(): { name: string; bridge: string; subnet: string }[] {
+    return [...this.#networks].map(([name, { bridge, subnet }]) => ({ name, bridge, subnet }))
+  }
+
   /** Throws E_NOT_FOUND. */
   require(name: string): MemoryNetwork {
     const network = this.#networks.get(name)

@@ -23,6 +23,15 @@ const Metadata = Type.Object(
         macAddress: MacAddress,
         address: Ipv4,
         network: Type.String({ minLength: 1, maxLength: 255 }),
+        ownNetwork: Type.Optional(
+          Type.Object(
+            {
+              bridge: Type.String({ minLength: 1, maxLength: 15 }),
+              subnet: Type.String({ minLength: 9, maxLength: 18 })
+            },
+            strict
+          )
+        ),
         rootVolume: VolumeName,
         dataVolume: Type.Union([VolumeName, Type.Null()]),
         rootKey: Type.Optional(Uuid),

@@ -107,3 +107,29 @@ export function macAddressOf(uuid: string, attempt = 0): string {
   const digest = createHash('sha256').update(`${uuid} ${attempt}`).digest()
   return ['52', ...[...digest.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
 }
+
+/** What tells the names of a VM's own devices and networks from those of others. */
+function uuidDigits(uuid: string, digits: number): string {
+  return createHash('sha256').update(uuid).digest('hex').slice(0, digits)
+}
+
+/** The device on the host's side of a VM's network card: at most 15 characters may be in its name. */
+export function portName(uuid: string): string {
+  return `hl${uuidDigits(uuid, 12)}`
+}
+
+/** Name of the network that a VM has to itself, and device of its bridge. */
+export function ownNetworkNames(
+  profile: { network: string; bridge: string },
+  uuid: string
+): { name: string; bridge: string } {
+  const digits = uuidDigits(uuid, 8)
+  return { name: `${profile.network}-${digits}`, bridge: `${profile.bridge}${digits}` }
+}
+
+/** Whether a network's name is that of some VM's own under the profile. */
+export function isOwnNetworkOf(profile: { network: string }, name: string): boolean {
+  return (
+    name.startsWith(`${profile.network}-`) && /^[0-9a-f]{8}$/.test(name.slice(profile.network.length + 1))
+  )
+}

@@ -2,7 +2,7 @@
 
 import { HostletError } from '../../errors.ts'
 import type { Lease } from './hypervisor.ts'
-import { parseSubnet } from './subnet.ts'
+import { networkAddress, parseSubnet } from './subnet.ts'
 import { element, renderXml, type XmlElement } from './xml.ts'
 import { find, findAll, readXml } from './xml-read.ts'
 
@@ -10,25 +10,85 @@ export interface NetworkDefinition {
   readonly name: string
   readonly bridge: string
   readonly subnet: string
+  /** What DHCP tells its VMs to ask; none where it is left out. */
+  readonly resolvers?: readonly string[] | undefined
 }
+
+const dnsmasqNamespace = 'http://libvirt.org/schemas/network/dnsmasq/1.0'
 
 /**
  * Mode `open`: libvirt adds no firewall rule of its own. No DHCP range: dnsmasq then serves reservations only. DNS off:
- * libvirt's would tell one VM the names of the others.
+ * libvirt's would tell one VM the names of the others. No IPv6 address: libvirt then shuts IPv6 on the bridge. Reservations
+ * are those of the network that this one replaces.
  */
-export function networkXml({ name, bridge, subnet }: NetworkDefinition): string {
+export function networkXml(
+  { name, bridge, subnet, resolvers }: NetworkDefinition,
+  { uuid, reservations = [] }: Replaced = {}
+): string {
   const { gateway, prefixBits } = parseSubnet(subnet)
   return renderXml(
     element(
       'network',
-      {},
+      { 'xmlns:dnsmasq': dnsmasqNamespace },
       element('name', {}, name),
+      uuid === undefined ? undefined : element('uuid', {}, uuid),
       element('forward', { mode: 'open' }),
       element('bridge', { name: bridge, stp: 'off', delay: 0 }),
       element('dns', { enable: 'no' }),
-      element('ip', { address: gateway, prefix: prefixBits }, element('dhcp'))
+      element(
+        'ip',
+        { address: gateway, prefix: prefixBits },
+        element('dhcp', {}, ...reservations.map(hostElement))
+      ),
+      element(
+        'dnsmasq:options',
+        {},
+        ...dnsmasqOptions(resolvers).map((value) => element('dnsmasq:option', { value }))
+      )
     )
   )
+}
+
+/** A network of the same name that exists. */
+export interface Replaced {
+  readonly uuid?: string | undefined
+  readonly reservations?: readonly (Lease & { vm?: string })[]
+}
+
+/** An option without a value is not sent at all. What a guest says that it is called is nobody's business. */
+function dnsmasqOptions(resolvers: readonly string[] = []): string[] {
+  return [['dhcp-option=6', ...resolvers].join(','), 'dhcp-ignore-names']
+}
+
+/** Whether DHCP says there what it should; a network that an older agent made does not. */
+export function hasOptions(xml: string, { resolvers }: NetworkDefinition): boolean {
+  const found = findAll(find(readXml(xml), 'dnsmasq:options'), 'dnsmasq:option').map(
+    ({ attributes }) => attributes.value
+  )
+  return JSON.stringify(found) === JSON.stringify(dnsmasqOptions(resolvers))
+}
+
+/** Name, bridge and subnet; undefined where it has no IPv4 address, which ours have. */
+export function definitionIn(xml: string): NetworkDefinition | undefined {
+  const found = readXml(xml)
+  const name = find(found, 'name')?.text
+  const bridge = find(found, 'bridge')?.attributes.name
+  const ip = find(found, 'ip')?.attributes
+  const prefix = prefixOf(ip)
+  if (name === undefined || bridge === undefined || ip?.address === undefined || prefix === undefined)
+    return undefined
+  return { name, bridge, subnet: `${networkAddress(ip.address, Number(prefix))}/${prefix}` }
+}
+
+/** What of a network outlives its being defined anew. */
+export function replaced(xml: string): Replaced {
+  return {
+    uuid: find(readXml(xml), 'uuid')?.text,
+    reservations: reservationsIn(xml).map(({ name, ...lease }) => ({
+      ...lease,
+      ...(name !== undefined && { vm: name })
+    }))
+  }
 }
 
 export function reservationXml(reservation: Lease & { vm?: string }): string {

@@ -2,10 +2,12 @@
 
 import {
   type Connection,
+  connectListAllNetworks,
   errorCode,
   type Network,
   networkCreate,
   networkDefineXml,
+  networkDestroy,
   networkGetDhcpLeases,
   networkGetXmlDesc,
   networkIsActive,
@@ -23,8 +25,11 @@ import type { ConnectionRole } from './connections.ts'
 import type { GrantedLease, Lease, Wait } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
 import {
+  definitionIn,
+  hasOptions,
   type NetworkDefinition,
   networkXml,
+  replaced,
   requireSameNetwork,
   reservationsIn,
   reservationXml
@@ -50,7 +55,13 @@ export class Networks {
     const doing = `prepare network ${definition.name}`
     const found = await this.#lookup(definition.name, wait)
     if (found === undefined) return await this.#make(definition, doing, wait)
-    requireSameNetwork(await this.#xml(found, wait), definition)
+    const xml = await this.#xml(found, wait)
+    requireSameNetwork(xml, definition)
+    // Its DHCP says what it should once the network is started anew, with the host: VMs that run are not cut off for it.
+    if (!hasOptions(xml, definition)) {
+      const args = { xml: networkXml(definition, replaced(xml)) }
+      await attempt(doing, () => this.#control.call(networkDefineXml, args, quick(wait)))
+    }
     const { active } = await attempt(doing, () =>
       this.#control.call(networkIsActive, { network: found }, quick(wait))
     )
@@ -65,6 +76,40 @@ export class Networks {
       const { active } = await this.#control.call(networkIsActive, { network }, quick(wait))
       if (!active) await this.#start(network, wait)
     })
+  }
+
+  /** No effect when there is none. */
+  async remove(name: string, wait: Wait): Promise<void> {
+    await using _held = await this.#changes.acquire(name, wait.signal)
+    const network = await this.#lookup(name, wait)
+    if (network === undefined) return
+    const doing = `remove network ${name}`
+    await attempt(doing, () =>
+      this.#control.call(networkDestroy, { network }, quick(wait)).catch((error) => {
+        // It does not run.
+        if (!isAnswer(error, errorCode.operationInvalid)) throw error
+      })
+    )
+    await orAbsent(errorCode.noNetwork, doing, () =>
+      this.#control.call(networkUndefine, { network }, quick(wait))
+    )
+  }
+
+  /** Networks that could be ours: with a bridge and an IPv4 address of the host on it. */
+  async list(wait: Wait): Promise<readonly NetworkDefinition[]> {
+    const { networks } = await attempt('list networks', () =>
+      this.#control.call(connectListAllNetworks, { needResults: true, flags: 0 }, quick(wait))
+    )
+    const found = await Promise.all(
+      networks.map((network) =>
+        orAbsent(errorCode.noNetwork, `look at network ${network.name}`, () =>
+          this.#control.call(networkGetXmlDesc, { network, flags: networkXmlFlag.inactive }, quick(wait))
+        )
+      )
+    )
+    return found
+      .map((each) => each && definitionIn(each.xml))
+      .filter((definition) => definition !== undefined)
   }
 
   async listReservations(name: string, wait: Wait): Promise<readonly Lease[]> {

@@ -12,7 +12,7 @@ import type { Seeds } from './seed.ts'
 
 export interface OrphansOptions {
   readonly hypervisor: Hypervisor
-  readonly placements: Pick<Placements, 'networkNames'>
+  readonly placements: Pick<Placements, 'networkNames' | 'isOwnNetwork'>
   readonly seeds: Pick<Seeds, 'list'>
   readonly clock: Clock
   readonly log: Logger
@@ -22,6 +22,8 @@ export interface OrphanNames {
   readonly volumes: readonly string[]
   /** As `52:… 10.90.0.7`. */
   readonly reservations: readonly string[]
+  /** That a VM had to itself. */
+  readonly networks: readonly string[]
   /** UUIDs of the VMs that they were made for. */
   readonly seeds: readonly string[]
 }
@@ -51,6 +53,7 @@ export class Orphans implements AsyncDisposable {
     const before = await this.#owners(wait)
     const volumes = await this.#options.hypervisor.listVolumes(wait)
     const reservations = await this.#reservations(wait)
+    const networks = await this.#options.hypervisor.listNetworks(wait)
     const seeds = await this.#options.seeds.list()
     const owners = [before, await this.#owners(wait)]
     return {
@@ -60,6 +63,10 @@ export class Orphans implements AsyncDisposable {
       reservations: reservations
         .filter(({ macAddress }) => isLost(macAddress, owners, (each) => each.macAddresses))
         .map(({ macAddress, address }) => `${macAddress} ${address}`),
+      networks: networks
+        .map(({ name }) => name)
+        .filter((name) => this.#options.placements.isOwnNetwork(name))
+        .filter((name) => isLost(name, owners, (each) => each.networks)),
       seeds: seeds.filter((uuid) => isLost(uuid, owners, ({ uuids }) => uuids))
     }
   }
@@ -122,6 +129,7 @@ interface Owners {
   readonly uuids: ReadonlySet<string>
   readonly disks: ReadonlySet<string>
   readonly macAddresses: ReadonlySet<string>
+  readonly networks: ReadonlySet<string>
 }
 
 function ownersOf(vms: readonly VmRecord[], foreign: readonly ForeignDomain[]): Owners {
@@ -129,7 +137,8 @@ function ownersOf(vms: readonly VmRecord[], foreign: readonly ForeignDomain[]): 
   return {
     uuids: new Set(all.map(({ uuid }) => uuid)),
     disks: new Set(all.map((vm) => shortId(vm))),
-    macAddresses: new Set(vms.map(({ placement }) => placement.macAddress))
+    macAddresses: new Set(vms.map(({ placement }) => placement.macAddress)),
+    networks: new Set(vms.map(({ placement }) => placement.network))
   }
 }
 

@@ -4,19 +4,24 @@ import { randomUUID } from 'node:crypto'
 import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import type { Profile } from '../profiles.ts'
 import type { Resources } from '../resources/resources.ts'
 import type { Hypervisor, Placement, VmRecord, Wait } from './hypervisor.ts'
-import { dataVolumeName, macAddressOf, rootVolumeName } from './names.ts'
+import { dataVolumeName, isOwnNetworkOf, macAddressOf, ownNetworkNames, rootVolumeName } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import { untilText } from './retained.ts'
-import { lowestFreeAddress, parseSubnet } from './subnet.ts'
+import { lowestFreeAddress, lowestFreeSubnet, parseSubnet } from './subnet.ts'
 
 export interface PlacementOptions {
   readonly hypervisor: Pick<
     Hypervisor,
-    'listVms' | 'listReservations' | 'listLeases' | 'define' | 'findVm' | 'ensureNetwork'
+    'listVms' | 'listReservations' | 'listLeases' | 'listNetworks' | 'define' | 'findVm' | 'ensureNetwork'
   >
-  readonly profiles: Readonly<Record<string, NetworkDefinition>>
+  readonly profiles: Readonly<Record<string, Profile>>
+  /** What VMs may ask for names. */
+  readonly resolvers: readonly string[]
+  /** Throws for what the host does not give to a VM, given those that it has. */
+  readonly admit?: (specification: VmSpecification, vms: readonly VmRecord[]) => Promise<void>
   readonly vmUids: { readonly first: number; readonly count: number }
   /** Whether the disks of a profile's VMs are encrypted. */
   readonly isEncrypted?: (profile: string) => boolean
@@ -48,19 +53,54 @@ export class Placements {
     this.#options = options
   }
 
-  /** The network of a profile. Throws E_BAD_REQUEST when the host's configuration has none of that name. */
-  network(profile: string): NetworkDefinition {
-    const found = Object.hasOwn(this.#options.profiles, profile) ? this.#options.profiles[profile] : undefined
+  /** Throws E_BAD_REQUEST when the host's configuration has no profile of that name. */
+  profile(name: string): Profile {
+    const found = Object.hasOwn(this.#options.profiles, name) ? this.#options.profiles[name] : undefined
     if (found !== undefined) return found
     const known = Object.keys(this.#options.profiles).join(', ')
     throw new HostletError(
       'E_BAD_REQUEST',
-      `profile ${profile} is not configured on this host. It has: ${known}.`
+      `profile ${name} is not configured on this host. It has: ${known}.`
     )
   }
 
+  /** The network that a VM was placed on. Throws E_BAD_REQUEST, and E_CONFLICT when its profile has another one by now. */
+  networkOf({ specification, placement }: Pick<VmRecord, 'specification' | 'placement'>): NetworkDefinition {
+    const profile = this.profile(specification.profile)
+    const { network: name, ownNetwork } = placement
+    if (ownNetwork !== undefined) {
+      const dns = specification.network?.dns !== false
+      return { name, ...ownNetwork, ...(dns && this.#resolversOf(profile)) }
+    }
+    if (profile.ownBridge || profile.network !== name) {
+      throw new HostletError(
+        'E_CONFLICT',
+        `VM ${specification.name} was placed on network ${name}, and profile ${specification.profile} has another one by now. Give the profile that network again, or make the VM anew from a backup.`,
+        { details: { vm: specification.name, network: name } }
+      )
+    }
+    return this.#shared(profile)
+  }
+
+  /** Networks that VMs share. */
   get networkNames(): readonly string[] {
-    return Object.values(this.#options.profiles).map((network) => network.name)
+    return Object.values(this.#options.profiles)
+      .filter(({ ownBridge }) => !ownBridge)
+      .map(({ network }) => network)
+  }
+
+  /** Whether a network's name is that of one that some VM has, or had, to itself. */
+  isOwnNetwork(name: string): boolean {
+    return Object.values(this.#options.profiles).some(
+      (profile) => profile.ownBridge && isOwnNetworkOf(profile, name)
+    )
+  }
+
+  /** Names that a VM's own network may have, by each profile that gives one. */
+  ownNetworksOf(uuid: string): readonly string[] {
+    return Object.values(this.#options.profiles)
+      .filter(({ ownBridge }) => ownBridge)
+      .map((profile) => ownNetworkNames(profile, uuid).name)
   }
 
   /**
@@ -85,6 +125,7 @@ export class Placements {
     if (existing !== undefined && isClaimOf(existing, claim)) return existing.placement
     if (existing !== undefined) throw taken(existing, specification)
     const { rootStandsAlone, trial } = claim
+    if (!trial) await this.#options.admit?.(specification, await this.#options.hypervisor.listVms(wait))
     const placement = {
       ...(await this.#place(claim, wait)),
       ...(rootStandsAlone && { rootStandsAlone }),
@@ -97,13 +138,17 @@ export class Placements {
 
   async #place({ specification, macAddress, trial }: Claim, wait: Wait): Promise<Placement> {
     const { hypervisor, resources } = this.#options
-    const network = this.network(specification.profile)
-    await hypervisor.ensureNetwork(network, wait)
-    const [vms, reservations, leases] = await Promise.all([
-      hypervisor.listVms(wait),
-      hypervisor.listReservations(network.name, wait),
-      hypervisor.listLeases(network.name, wait)
-    ])
+    const vms = await hypervisor.listVms(wait)
+    const { network, ownNetwork } = await this.#network(specification, vms, wait)
+    // A machine without a network card needs no network of its own either.
+    const isMade = !(trial && ownNetwork !== undefined)
+    if (isMade) await hypervisor.ensureNetwork(network, wait)
+    const [reservations, leases] = isMade
+      ? await Promise.all([
+          hypervisor.listReservations(network.name, wait),
+          hypervisor.listLeases(network.name, wait)
+        ])
+      : [[], []]
     const vm = { specification, placement: { ...(trial && { trial }) } }
     const placements = [...vms.map((vm) => vm.placement), ...reservations]
     return {
@@ -112,6 +157,7 @@ export class Placements {
       // A lease outlives its VM by up to an hour, and dnsmasq gives no address to one MAC that is leased to another.
       address: freeAddress(network, new Set([...placements, ...leases].map(({ address }) => address))),
       network: network.name,
+      ...(ownNetwork && { ownNetwork }),
       rootVolume: rootVolumeName(specification),
       dataVolume: specification.dataDiskBytes === undefined ? null : dataVolumeName(specification),
       ...this.diskKeys(specification),
@@ -123,6 +169,39 @@ export class Placements {
   diskKeys(vm: Pick<VmSpecification, 'profile' | 'dataDiskBytes'>): Pick<Placement, 'rootKey' | 'dataKey'> {
     if (this.#options.isEncrypted?.(vm.profile) !== true) return {}
     return { rootKey: randomUUID(), ...(vm.dataDiskBytes !== undefined && { dataKey: randomUUID() }) }
+  }
+
+  /** The profile's, or one to itself out of the profile's subnet. */
+  async #network(specification: VmSpecification, vms: readonly VmRecord[], wait: Wait) {
+    const profile = this.profile(specification.profile)
+    if (!profile.ownBridge) return { network: this.#shared(profile), ownNetwork: undefined }
+    const { name, bridge } = ownNetworkNames(profile, specification.uuid)
+    const networks = await this.#options.hypervisor.listNetworks(wait)
+    // Of a claim of this VM that was cut short.
+    const halfMade = networks.find((each) => each.name === name && each.bridge === bridge)
+    const taken = [
+      ...vms.flatMap(({ placement }) => placement.ownNetwork?.subnet ?? []),
+      ...networks.map(({ subnet }) => subnet)
+    ]
+    const subnet = halfMade?.subnet ?? lowestFreeSubnet(profile.subnet, taken)
+    if (subnet === undefined) {
+      throw new HostletError(
+        'E_CAPACITY',
+        `profile ${specification.profile} has no network left for a VM in ${profile.subnet}. Give it a larger subnet, or use another host.`
+      )
+    }
+    const dns = specification.network?.dns !== false
+    const network = { name, bridge, subnet, ...(dns && this.#resolversOf(profile)) }
+    return { network, ownNetwork: { bridge, subnet } }
+  }
+
+  #shared(profile: Profile): NetworkDefinition {
+    const { network: name, bridge, subnet } = profile
+    return { name, bridge, subnet, ...this.#resolversOf(profile) }
+  }
+
+  #resolversOf({ dns }: Profile): Pick<NetworkDefinition, 'resolvers'> {
+    return dns ? { resolvers: this.#options.resolvers } : {}
   }
 
   #freeUid(vms: readonly VmRecord[]): number {

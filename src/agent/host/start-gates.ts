@@ -10,6 +10,11 @@ export class StartGates {
     return { [Symbol.dispose]: () => this.#gates.delete(gate) }
   }
 
+  /** As when the agent that added them ends without a word. */
+  clear(): void {
+    this.#gates.clear()
+  }
+
   /** One after the other; the first that throws is the last. */
   readonly pass: StartGate = async (vm, wait) => {
     for (const gate of [...this.#gates]) await gate(vm, wait)

@@ -107,7 +107,7 @@ export class Vms {
     const takesMemory = offStates.has(record.state) || standsForBackup(record)
     if (takesMemory) this.requireMemory(vm)
     using _admitted = takesMemory ? await this.#options.resources?.admitStart(record, wait) : undefined
-    await hypervisor.ensureNetwork(placements.network(vm.profile), wait)
+    await hypervisor.ensureNetwork(placements.networkOf(record), wait)
     const { macAddress, address } = placement
     await hypervisor.addReservation(placement.network, { macAddress, address, vm: vm.name }, wait)
     await hypervisor.start(vm.name, wait)

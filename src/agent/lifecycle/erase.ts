@@ -81,7 +81,7 @@ export function eraseSteps(erase: Erase): readonly Step[] {
     },
     { name: 'destroy the keys', apply: (operation) => destroyKeys(erase, operation) },
     {
-      name: 'remove the address',
+      name: 'remove the address, and the network where the VM has its own',
       apply: async (operation) => removed(operation, await removeReservations(vm, host, operation))
     },
     { name: 'remove the disks', apply: (operation) => removeVolumes(erase, operation) },
@@ -285,14 +285,23 @@ async function removeReservations(vm: string, host: Host, operation: Operation):
   const { uuid } = subjectOf(operation, vm)
   const macs = new Set([...possibleMacs(uuid), ...(record ? [record.placement.macAddress] : [])])
   const gone: string[] = []
-  for (const network of host.placements.networkNames) {
+  const networks = new Set([...host.placements.networkNames, ...(record ? [record.placement.network] : [])])
+  for (const network of networks) {
     for (const { macAddress, address } of await reservationsOf(network, host, operation)) {
       if (!macs.has(macAddress)) continue
       await host.hypervisor.removeReservation(network, macAddress, operation)
       gone.push(`address ${address}`)
     }
   }
-  return gone
+  return [...gone, ...(await removeOwnNetworks(uuid, host, operation))]
+}
+
+/** Also of a VM whose definition is gone: the names follow from the UUID. */
+async function removeOwnNetworks(uuid: string, host: Host, operation: Operation): Promise<string[]> {
+  const names = new Set(host.placements.ownNetworksOf(uuid))
+  const there = (await host.hypervisor.listNetworks(operation)).filter(({ name }) => names.has(name))
+  for (const { name } of there) await host.hypervisor.removeNetwork(name, operation)
+  return there.map(({ name }) => `network ${name}`)
 }
 
 /** A profile that no VM ever had on this host has no network yet. */

@@ -8,6 +8,7 @@ import { refuseSameNames } from '../guest/health-probes.ts'
 import { seedContentOf } from '../guest/seed-content.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
+import { releaseAddress, unclaim } from '../host/own-network.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
 import { requireRoomFor } from '../lifecycle/reimage.ts'
 import { together } from '../operations/together.ts'
@@ -36,7 +37,7 @@ export const vmProvision = defineVerb<Host>()({
     const subject = subjectOf(operation, name)
     if (subject.uuid !== uuid)
       throw new HostletError('E_BAD_REQUEST', `the command is about ${subject.uuid}, its VM is ${uuid}`)
-    host.placements.network(specification.profile)
+    host.placements.profile(specification.profile)
     refuseSameNames(specification)
     // Nothing is recorded of what cannot be opened, least of all a secret that came in plain text.
     await host.secrets.userDataOf(specification)
@@ -46,6 +47,7 @@ export const vmProvision = defineVerb<Host>()({
     host.resources.refuseLooser(specification)
     host.vms.requireMemory(specification)
     await host.resources.check(specification, operation)
+    await host.firewall.requireAllowed(specification, await host.hypervisor.listVms(operation))
   },
 
   steps: ({ specification }, host) => [
@@ -109,8 +111,8 @@ function claim(specification: VmSpecification, host: Host): Step {
       await host.placements.claim({ specification, generation, seedPath }, operation)
     },
     undo: async (operation) => {
-      if (await isOwn(specification, host, operation))
-        await host.hypervisor.undefine(specification.name, operation)
+      const record = await isOwn(specification, host, operation)
+      if (record !== undefined) await unclaim(record, host, operation)
     }
   }
 }
@@ -134,20 +136,16 @@ function reservation(specification: VmSpecification, host: Host): Step {
   return {
     name: 'reserve the address',
     apply: async (operation) => {
-      const { placement } = await own(specification, host, operation)
-      const { network, macAddress, address } = placement
-      await host.hypervisor.ensureNetwork(host.placements.network(specification.profile), operation)
+      const record = await own(specification, host, operation)
+      const { network, macAddress, address } = record.placement
+      await host.hypervisor.ensureNetwork(host.placements.networkOf(record), operation)
       const reservation = { macAddress, address, vm: specification.name }
       await host.hypervisor.addReservation(network, reservation, operation)
     },
     undo: async (operation) => {
       const record = await isOwn(specification, host, operation)
       if (record === undefined) return
-      await host.hypervisor.removeReservation(
-        record.placement.network,
-        record.placement.macAddress,
-        operation
-      )
+      await releaseAddress(record, host, operation)
     }
   }
 }
@@ -198,15 +196,16 @@ async function readyRecord(specification: VmSpecification, host: Host, operation
 export const document: VerbDocument = {
   errors: {
     E_BAD_REQUEST:
-      'an argument is wrong, the profile is not configured here, a limit is looser than its profile allows, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
-    E_CONFLICT: "the name exists on this host, as another VM, this one, or a domain that is not hostlet's",
+      'an argument is wrong, the profile is not configured here or allows less than is asked for, a port of the host is none that it maps, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
+    E_CONFLICT:
+      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; or a port of the host is another VM's or a program's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH:
       'the image file is outside of the directories that the host allows, or its server wants a login; or the user data was changed on its way',
     E_STALE:
       'the user data is sealed for a key that the host does not have, or the command is of an older generation',
     E_UNAVAILABLE:
-      'the image cannot be fetched now, libvirt is away, or the VM was not ready in time and was removed again',
+      'the image cannot be fetched now, libvirt is away, the network rules cannot be applied, or the VM was not ready in time and was removed again',
     E_CAPACITY:
       'no room for the image or the disks, no memory, no huge pages, no processors or whole cores left for it, no free address, no free user',
     E_CORRUPT: 'the image has another SHA-256 than the command says',
@@ -220,6 +219,7 @@ export const document: VerbDocument = {
     "User data is a compact JWE for the key that the host's facts tell (`secretsKey`), sealed for this VM and image: see `docs/protocol.md`. The journal keeps no more than that; it is opened when the seed is written.",
     'User data is on the seed only, which lies in memory: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
     'Without user data, and with it where `hardened` is true, the seed has vendor data besides: SSH by key only, no root login, a firewall that lets in SSH, the mapped ports and those of `ready` and `health`, and, where the profile lets the guest fetch packages, fail2ban and unattended upgrades. It is for images with cloud-init and systemd; other packages than those of Debian and its kin are not installed.',
+    'The VM starts once its network rules are in force, and not before. `network` may ask for less than the profile allows, never for more; with `egress` of mode `list`, private and link-local addresses stay closed, DNS goes to the resolvers of the host only, and mail (TCP 25) has to be named.',
     "libvirt's autostart is never set: after a host boot the agent starts what should run."
   ],
   example: {

@@ -26,7 +26,7 @@ export const vmReimage = defineVerb<Host>()({
 
   async check({ vm, image, seed }, host, operation) {
     const { specification } = await checkVm(vm, host, operation)
-    host.placements.network(specification.profile)
+    host.placements.profile(specification.profile)
     // Opened once before anything is done: what cannot be is told at once.
     if (seed !== undefined) await host.secrets.userDataOf({ ...specification, image, seed })
   },

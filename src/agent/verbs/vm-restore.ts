@@ -40,7 +40,7 @@ export const vmRestore = defineVerb<Host>()({
       await checkVm(vm, host, operation)
       return
     }
-    if (profile !== undefined) host.placements.network(profile)
+    if (profile !== undefined) host.placements.profile(profile)
     const existing = await host.hypervisor.findVm(vm, operation)
     if (existing !== undefined) throw taken(existing, { name: vm, uuid } as VmSpecification)
     await host.vms.refuseForeign(vm, operation)
@@ -82,6 +82,7 @@ export const document: VerbDocument = {
   remarks: [
     'The specification comes from the backup: size, processors, readiness. Name, UUID and profile are those of the command. Base images are not needed: restored disks stand alone.',
     'The MAC is that of the source where no VM of this host has it, since guests know their network card by it.',
+    'What the backed-up VM was allowed in the network holds as far as the profile allows it, and ports of the host as far as no other VM and no program has them.',
     'The seed of the source is not part of a backup, and not needed: the disks are those of a guest that was set up before.',
     'With `replace` the restored disks are made beside those of the VM. It is switched off only then, and gets its old disks back when it is not ready with the restored ones. The old disks are removed once it is. Disks that the snapshot does not hold stay.',
     '`expected` is the newest snapshot that the scheduler knows: with `latest`, a repository that lacks it and everything newer is refused. A snapshot that is named is restored all the same; `freshness` says what is known.',

@@ -57,7 +57,7 @@ export const document: VerbDocument = {
     E_CONFLICT: "the name belongs to another VM or to a domain that is not hostlet's",
     E_STALE: 'the VM has carried out a newer command',
     E_CAPACITY: 'the host has no memory left for it',
-    E_UNAVAILABLE: 'libvirt is away'
+    E_UNAVAILABLE: 'libvirt is away, or the network rules cannot be applied'
   },
   crash: 'Runs on; a VM that runs already is left alone.',
   remarks: ['No effect on a VM that runs. The answer does not wait for the guest: ask for its port to know.'],

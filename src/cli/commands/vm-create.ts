@@ -8,11 +8,12 @@ import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { follow } from '../follow.ts'
 import { parseHealthProbe } from '../health-probe.ts'
+import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
 import { sealSeed } from '../seal-seed.ts'
 
-interface Options {
+interface Options extends NetworkOptions {
   readonly image: string
   readonly sha256: string
   readonly format: 'qcow2' | 'raw'
@@ -97,10 +98,12 @@ function declare(command: Command): void {
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
     .option('--dry-run', 'print the request and send nothing')
     .option('--no-wait', 'do not follow the operation')
+  declareNetwork(command)
   examples(
     command,
     'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',
     'hostlet vm create db-1 --image file:///srv/images/db.qcow2 --sha256 77d0… --cpus 2 --data-disk 50GiB --ready-port 5432',
+    'hostlet vm create web-3 --image URL --sha256 DIGEST --egress none --no-dns --publish 20080:80',
     'hostlet vm create web-2 --image URL --sha256 DIGEST --ssh-key-file ~/.ssh/id_ed25519.pub --no-wait'
   )
 }
@@ -108,6 +111,7 @@ function declare(command: Command): void {
 function specificationOf(name: string, options: Options): VmSpecificationRequest {
   const seed = seedOf(options)
   const ready = readinessOf(options)
+  const network = networkOf(options)
   return {
     name,
     profile: options.profile,
@@ -128,6 +132,7 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
     ...(seed === undefined ? {} : { seed }),
     ...(ready === undefined ? {} : { ready }),
     ...(options.health === undefined ? {} : { health: options.health.map(parseHealthProbe) }),
+    ...(network === undefined ? {} : { network }),
     ...(options.consoleLog ? { consoleLog: true } : {})
   }
 }

@@ -5,6 +5,7 @@ import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import { eventColumns, shownState, since } from '../columns.ts'
 import type { Define } from '../define.ts'
+import { describeEgress, describeMapping } from '../network-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
 
@@ -39,6 +40,8 @@ function fields(vm: VmView, nowMs: number): readonly (readonly [string, string |
     ['wanted', vm.wanted],
     ['address', vm.address],
     ['MAC address', vm.macAddress],
+    ['egress', vm.network?.egress && describeEgress(vm.network.egress)],
+    ['ports', vm.network?.ports?.map(describeMapping).join(' ')],
     ['up', vm.state === 'running' ? since(vm.startedAt, nowMs) : undefined],
     ...(vm.health ?? []).map(
       ({ name, state, since: at }) => [`health ${name}`, `${state} for ${since(at, nowMs)}`] as const

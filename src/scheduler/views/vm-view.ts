@@ -26,7 +26,8 @@ export function vmView(record: VmRecord): VmView {
       image: specification?.image,
       rootDiskBytes: specification?.rootDiskBytes,
       dataDiskBytes: specification?.dataDiskBytes,
-      retainedUntil: report?.retainedUntil
+      retainedUntil: report?.retainedUntil,
+      network: specification?.network
     })
   }
 }

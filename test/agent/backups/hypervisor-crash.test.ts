@@ -140,9 +140,15 @@ async function crashAndResume(
   const killed = Promise.withResolvers<void>()
   const never = () => new Promise(() => undefined)
   let calls = 0
+  // A start asks its gates, which call too.
+  let isWithin = false
   const hypervisor = interposed(host.bench.hypervisor, async (call) => {
-    if (++calls < at) return await call()
-    if (calls === at && when === 'after') await call()
+    if (isWithin || ++calls < at) return await call()
+    if (calls === at && when === 'after') {
+      isWithin = true
+      await call()
+      isWithin = false
+    }
     host.store.before = async () => void (await never())
     killed.resolve()
     return await never()

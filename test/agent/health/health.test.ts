@@ -36,6 +36,13 @@ function severities(changes: Partial<HealthFacts>): string[] {
 }
 
 describe('the conditions', () => {
+  it('raise one while the network rules are not in force, with what keeps them from it', () => {
+    const firewall = { message: 'nft says: Operation not permitted', since: now - 1_000 }
+    assert.deepEqual(severities({ firewall }), ['firewall critical'])
+    const rule = conditionRules.find(({ id }) => id === 'firewall')
+    assert.match(rule?.holds({ ...well, firewall })?.message ?? '', /not in force.*Operation not permitted/)
+  })
+
   it('raise nothing on a host that is well, nor where nothing is known yet', () => {
     assert.deepEqual(severities({}), [])
     const restarts = { state: 'away', since: now - 5_000, reason: 'refused' } as const

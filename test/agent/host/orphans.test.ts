@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { describe, it } from 'node:test'
+import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { createHost } from '../../../src/agent/host/host.ts'
 import { type LogFields, silentLogger } from '../../../src/lib/log.ts'
 import { settle } from '../../support/fake-clock.ts'
@@ -23,10 +24,10 @@ describe('what VMs that do not exist left', () => {
     await reconnect(bench)
     const volumes = ['gone.0b54e6f2.root.qcow2']
     const reservations = [`${mac} 10.90.0.99`]
-    assert.deepEqual(warnings, [{ count: 3, volumes, reservations, seeds: [gone.uuid] }])
+    assert.deepEqual(warnings, [{ count: 3, volumes, reservations, networks: [], seeds: [gone.uuid] }])
     await bench.hypervisor.removeReservation('hl-net', mac, wait())
     await reconnect(bench)
-    assert.deepEqual(warnings[1], { count: 2, volumes, reservations: [], seeds: [gone.uuid] })
+    assert.deepEqual(warnings[1], { count: 2, volumes, reservations: [], networks: [], seeds: [gone.uuid] })
     assert.equal(
       (await bench.hypervisor.listVolumes(wait())).filter(({ name }) => name === volumes[0]).length,
       1
@@ -68,7 +69,16 @@ async function watched(bench: Bench, stack: AsyncDisposableStack): Promise<LogFi
   const { config, clock, bootRecord } = bench.host
   await bench.host.close()
   const log = { ...silentLogger, warn: (fields: LogFields) => void warnings.push(fields) }
-  const host = createHost({ config, hypervisor, hostId: 'host-1', agentVersion: '0', clock, log, bootRecord })
+  const host = createHost({
+    config,
+    hypervisor,
+    hostId: 'host-1',
+    agentVersion: '0',
+    clock,
+    log,
+    bootRecord,
+    nft: new MemoryNft()
+  })
   stack.defer(() => host.close())
   await host.prepare()
   return warnings

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { BootRecord } from '../../../src/agent/host/boot-record.ts'
 import { createHost, type Host } from '../../../src/agent/host/host.ts'
 import { type Bench, makeBench, succeed } from '../verbs/bench.ts'
@@ -68,7 +69,16 @@ async function nextAgent(bench: Bench, stack: AsyncDisposableStack, bootId = 'bo
   const directory = config.runtimeDirectory
   const bootRecord = new BootRecord({ directory, bootId })
   const { hypervisor } = bench
-  const host = createHost({ config, hypervisor, hostId: 'host-1', agentVersion: '0', clock, log, bootRecord })
+  const host = createHost({
+    config,
+    hypervisor,
+    hostId: 'host-1',
+    agentVersion: '0',
+    clock,
+    log,
+    bootRecord,
+    nft: new MemoryNft()
+  })
   stack.defer(() => host.close())
   await host.prepare()
   return host

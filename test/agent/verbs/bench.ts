@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { BackupParts } from '../../../src/agent/backups/backups.ts'
+import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { BootRecord } from '../../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../../src/agent/host/host.ts'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
@@ -25,6 +26,7 @@ import type { VmSpecification } from '../../../src/protocol/vm.ts'
 
 export interface Bench extends AsyncDisposable {
   readonly hypervisor: MemoryHypervisor
+  readonly nft: MemoryNft
   readonly host: Host
   readonly directory: string
   readonly imagePath: string
@@ -66,6 +68,7 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
   await writeFile(imagePath, content)
   const hypervisor = new MemoryHypervisor({ clock, ...(poolBytes && { poolBytes }) })
   hypervisor.open()
+  const nft = new MemoryNft()
   const config: HostConfig = {
     stateDirectory: join(directory, 'state'),
     runtimeDirectory: join(directory, 'run'),
@@ -91,7 +94,8 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     bootRecord,
     probes,
     availableMemoryBytes,
-    qemuLogDirectory: join(directory, 'logs')
+    qemuLogDirectory: join(directory, 'logs'),
+    nft
   }
   const image = {
     url: `file://${imagePath}`,
@@ -106,11 +110,15 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
   }
   const bench: Bench = {
     hypervisor,
+    nft,
     directory,
     imagePath,
     image,
     host: open(hypervisor),
-    restarted: (other = hypervisor) => open(other),
+    restarted: (other = hypervisor) => {
+      hypervisor.gates.clear()
+      return open(other)
+    },
     specification: (changes = {}) => ({
       name: 'web-1',
       uuid: '0b54e6f2-6b53-4a3e-9d1c-0123456789ab',
@@ -139,6 +147,7 @@ async function leftoversOf(hypervisor: MemoryHypervisor, config: HostConfig): Pr
     .map(({ name }) => `volume ${name}`)
   const networks = Object.values(config.profiles).map(({ network }) => network)
   const reservations = []
+  const own = (await hypervisor.listNetworks(wait)).filter(({ name }) => !networks.includes(name))
   for (const network of networks) {
     const found = await hypervisor.listReservations(network, wait).catch(() => [])
     reservations.push(...found.map(({ address }) => `reservation ${address}`))
@@ -151,6 +160,7 @@ async function leftoversOf(hypervisor: MemoryHypervisor, config: HostConfig): Pr
     ...vms,
     ...volumes,
     ...reservations,
+    ...own.map(({ name }) => `network ${name}`),
     ...downloads,
     ...(await files(join(config.runtimeDirectory, 'seeds')))
   ]

@@ -442,8 +442,10 @@ function interposed(
   instead: Interposition,
   { onCall, afterwards = (call) => call() }: { onCall?: () => void; afterwards?: Interposition } = {}
 ): Hypervisor {
-  const notCalls = new Set<PropertyKey>(['open', 'close', 'status', 'onStatus', 'onEvent'])
+  const notCalls = new Set<PropertyKey>(['open', 'close', 'status', 'onStatus', 'onEvent', 'addStartGate'])
   let calls = 0
+  // A start asks its gates, which call too.
+  let isWithin = false
   return new Proxy(hypervisor, {
     get: (target, name) => {
       const value = Reflect.get(target, name, target)
@@ -452,7 +454,13 @@ function interposed(
       return (...args: unknown[]) => {
         onCall?.()
         const call = () => Reflect.apply(value, target, args) as Promise<unknown>
-        if (++calls === at) return instead(call)
+        const within = async () => {
+          isWithin = true
+          await call()
+          isWithin = false
+        }
+        if (isWithin) return call()
+        if (++calls === at) return instead(within)
         return calls > at ? afterwards(call) : call()
       }
     }
