@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the small guest of the demo and the tests: Debian's cloud kernel, busybox, QEMU's guest agent and scripts/guest on
 # a bootable FAT disk. Needs no loop device, no mount, and neither a kernel nor a guest agent installed on this machine.
+# The attacker of the isolation tests is the same guest with a sender of raw frames and a shell behind HTTP.
 #
-#   sh scripts/guest-image.sh               build .cache/guest/hostlet-guest.qcow2 (and .sha256)
+#   sh scripts/guest-image.sh               build .cache/guest/hostlet-guest.qcow2 and hostlet-attacker.qcow2 (and .sha256)
 #   sh scripts/guest-image.sh --if-needed   exit 10 and do nothing when its inputs have not changed
 set -eu
 
@@ -10,6 +11,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 source=$root/scripts/guest
 out=$root/.cache/guest
 image=$out/hostlet-guest.qcow2
+attacker=$out/hostlet-attacker.qcow2
 disk_mib=128
 # Every time in the image is this one, so that the same inputs give the same bytes.
 SOURCE_DATE_EPOCH=1735689600
@@ -21,6 +23,7 @@ main() {
   fetch_agent
   wanted=$(inputs_digest)
   if [ "${1-}" = --if-needed ] && [ -s "$image" ] && [ -s "$image.sha256" ] &&
+    [ -s "$attacker" ] && [ -s "$attacker.sha256" ] &&
     [ "$(cat "$image.inputs" 2>/dev/null)" = "$wanted" ]; then
     exit 10
   fi
@@ -31,15 +34,24 @@ main() {
   find "$out" -maxdepth 1 -name 'build.*' ! -path "$work" -mmin +60 -exec rm -rf {} +
   dpkg-deb -x "$kernel_package" "$work/kernel"
   dpkg-deb -x "$agent_package" "$work/agent"
+  rm -f "$image.inputs"
+  build_tree
+  build_image "$image"
+  arm_tree
+  build_image "$attacker"
+  echo "$wanted" >"$image.inputs"
+}
+
+# build_image PATH: from the tree as it is.
+build_image() {
   build_initrd
   build_disk
   # The digest file last: whoever finds it finds the image that it describes.
-  rm -f "$image.inputs" "$image.sha256"
-  mv "$work/image.qcow2" "$image"
-  sha256sum "$image" | cut -d ' ' -f 1 >"$work/sha256"
-  mv "$work/sha256" "$image.sha256"
-  echo "$wanted" >"$image.inputs"
-  echo "$image $(cat "$image.sha256")"
+  rm -f "$1.sha256"
+  mv "$work/image.qcow2" "$1"
+  sha256sum "$1" | cut -d ' ' -f 1 >"$work/sha256"
+  mv "$work/sha256" "$1.sha256"
+  echo "$1 $(cat "$1.sha256")"
 }
 
 # The kernel once fetched is kept: a new one appears only when somebody removes .cache.
@@ -82,12 +94,12 @@ inputs_digest() {
     sha256sum <"$agent_package"
     sha256sum </bin/busybox
     dpkg-query -W -f '${Package} ${Version}\n' libc6 libglib2.0-0
-    dpkg-query -W -f '${Package} ${Version}\n' syslinux
+    dpkg-query -W -f '${Package} ${Version}\n' syslinux socat
     cd "$source" && sha256sum -- * ../guest-image.sh
   } | sha256sum | cut -d ' ' -f 1
 }
 
-build_initrd() {
+build_tree() {
   tree=$work/tree
   mkdir -p "$tree/bin" "$tree/sbin" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/lib/modules" \
     "$tree/etc/guest" "$tree/etc/acpi/PWRF" "$tree/www/cgi-bin"
@@ -106,6 +118,17 @@ build_initrd() {
   mv "$tree/www/cgi-bin/index" "$tree/www/cgi-bin/index.cgi"
   printf 'root:x:0:0:root:/root:/bin/sh\n' >"$tree/etc/passwd"
   copy_modules
+}
+
+# What an attacker has besides: socat sends and receives raw frames, and the tests give their orders by HTTP.
+arm_tree() {
+  install -D -m 755 /usr/bin/socat "$tree/usr/bin/socat"
+  copy_libraries /usr/bin/socat
+  install -m 755 "$source/run.cgi" "$tree/www/cgi-bin/run"
+  install -m 755 "$source/at-boot" "$tree/etc/guest/at-boot"
+}
+
+build_initrd() {
   find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
   (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc --reproducible -R 0:0 --quiet) | zstd -q -12 >"$work/initrd"
 }
@@ -113,7 +136,11 @@ build_initrd() {
 # The agent's libraries are the same as those of QEMU, which is installed here; its package is not.
 copy_agent() {
   install -D -m 755 "$work/agent/usr/sbin/qemu-ga" "$tree/usr/sbin/qemu-ga"
-  ldd "$work/agent/usr/sbin/qemu-ga" | sed -n 's/^.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p' |
+  copy_libraries "$work/agent/usr/sbin/qemu-ga"
+}
+
+copy_libraries() {
+  ldd "$1" | sed -n 's/^.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) .*/\1/p' |
     while read -r library; do install -D -m 755 "$(readlink -f "$library")" "$tree$library"; done
 }
 
@@ -137,6 +164,7 @@ copy_modules() {
 }
 
 build_disk() {
+  rm -rf "$work/files" "$work/disk.raw"
   mkdir "$work/files" "$work/files/hostlet"
   cp "$work"/kernel/boot/vmlinuz-* "$work/files/vmlinuz"
   cp "$work/initrd" "$source/syslinux.cfg" "$work/files/"

@@ -6,7 +6,7 @@ packages='
 libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ovmf
 dnsmasq-base nftables iproute2 genisoimage libnbd-bin tini
 busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod
-systemd openssl procps ca-certificates util-linux
+systemd openssl procps ca-certificates util-linux socat
 radosgw ceph-mon ceph-osd ceph-common
 restic virtnbdbackup'
 
