@@ -109,6 +109,13 @@ function fromVm(table: TableBuilder, vm: FirewallVm, chain: string): void {
     arp(address, address)
     dropAs('arp', isArp)
     dropAs('ethertype', unequal(field('ether', 'type'), 'ip'))
+    // A lease of its own only. What comes in pieces cannot be told: the host needs none of it.
+    dropAs('dhcp', isFragment, equal(field('ip', 'daddr'), anyOf([gateway, broadcastAddress])))
+    dropAs(
+      'dhcp',
+      equal(field('udp', 'dport'), dhcpServerPort),
+      unequal(dhcpClientMac, hardwareAddress(macAddress))
+    )
     for (const sender of [nobody, address])
       table.rule(
         chain,
@@ -153,7 +160,7 @@ function toVm(table: TableBuilder, vm: FirewallVm, chain: string): void {
       equal(field('ip', 'saddr'), gateway),
       equal(field('udp', 'sport'), dhcpServerPort),
       equal(field('udp', 'dport'), dhcpClientPort),
-      equal(dhcpClientMac, Number(`0x${macAddress.replaceAll(':', '')}`)),
+      equal(dhcpClientMac, hardwareAddress(macAddress)),
       accept
     )
   }
@@ -161,8 +168,15 @@ function toVm(table: TableBuilder, vm: FirewallVm, chain: string): void {
   table.rule(chain, goto(dropChain('delivery')))
 }
 
+/** As nft compares raw bytes: a number. */
+function hardwareAddress(macAddress: string): number {
+  return Number(`0x${macAddress.replaceAll(':', '')}`)
+}
+
 const isArp = equal(field('ether', 'type'), 'arp')
 const isIp = equal(field('ether', 'type'), 'ip')
+/** More of it follows, or it is not the first. */
+const isFragment = unequal({ '&': [field('ip', 'frag-off'), 0x3fff] }, 0)
 const arpOfIpv4 = [
   equal(field('arp', 'htype'), 1),
   equal(field('arp', 'ptype'), 'ip'),
