@@ -22,7 +22,7 @@ import { guestPath, guestSpecification } from './provision-host.ts'
 const program = join(import.meta.dirname, '../../src/main.ts')
 const killPoints = pathToFileURL(join(import.meta.dirname, 'backup-kill-points.ts')).href
 export const target = 'main'
-const patienceMs = 180_000
+const patienceMs = 420_000
 const pollMs = 100
 const lastLines = 12
 
@@ -34,6 +34,8 @@ export interface BackupAgentOptions {
   /** Of another host, whose backups this one is to restore. */
   readonly repository?: string
   readonly scratchReserveBytes?: number
+  /** Of its configuration, instead of what it has otherwise. */
+  readonly settings?: (fixture: LibvirtFixture) => Record<string, unknown>
 }
 
 export class BackupAgent implements AsyncDisposable {
@@ -291,7 +293,7 @@ export class BackupAgent implements AsyncDisposable {
     return join(this.directory, 'hold')
   }
 
-  #writeConfig({ scratchReserveBytes = 64 * 1024 ** 2 }: BackupAgentOptions): void {
+  #writeConfig({ scratchReserveBytes = 64 * 1024 ** 2, settings: own }: BackupAgentOptions): void {
     const { directory, scheduler, fixture } = this
     const { name, bridge, subnet } = fixture.network
     const settings = {
@@ -304,7 +306,8 @@ export class BackupAgent implements AsyncDisposable {
       network: { table: name },
       vmUids: { first: fixture.uid, count: 64 },
       images: { allowFileUrls: [dirname(guestPath)] },
-      backup: { policy: join(directory, 'policy', 'policy.yaml'), scratchReserveBytes }
+      backup: { policy: join(directory, 'policy', 'policy.yaml'), scratchReserveBytes },
+      ...own?.(fixture)
     }
     writeFileSync(join(directory, 'agent.yaml'), JSON.stringify(settings))
   }
