@@ -110,7 +110,8 @@ function fromVm(table: TableBuilder, vm: FirewallVm, chain: string): void {
     dropAs('arp', isArp)
     dropAs('ethertype', unequal(field('ether', 'type'), 'ip'))
     // A lease of its own only. What comes in pieces cannot be told: the host needs none of it.
-    dropAs('dhcp', isFragment, equal(field('ip', 'daddr'), anyOf([gateway, broadcastAddress])))
+    for (const target of [gateway, broadcastAddress])
+      dropAs('dhcp', isFragment, equal(field('ip', 'daddr'), target))
     dropAs(
       'dhcp',
       equal(field('udp', 'dport'), dhcpServerPort),
