@@ -1,6 +1,7 @@
 // The audit of one VM: looks at libvirt, the kernel and the rules, and answers each item of the table.
 
 import type { AuditItem } from '../../protocol/audit.ts'
+import { networkDefaults } from '../firewall/create.ts'
 import { reading } from '../doctor/readers/files.ts'
 import { securityModules } from '../doctor/readers/kernel.ts'
 import type { Host } from '../host/host.ts'
@@ -14,7 +15,6 @@ import { processItems } from './process-items.ts'
 
 export const auditItems: readonly Item[] = [...processItems, ...machineItems]
 const whyCharactersMax = 512
-const tableDefault = 'hostlet'
 
 export function answer(facts: AuditFacts): AuditItem[] {
   return auditItems.map(({ id, title, judge }) => {
@@ -23,17 +23,11 @@ export function answer(facts: AuditFacts): AuditItem[] {
   })
 }
 
-/** The parts of a host that come with its firewall, where it has one. */
-interface WithFirewall {
-  readonly config: { readonly network?: { readonly table?: string } }
-  readonly firewall?: { readonly fault: { readonly message: string } | undefined }
-}
-
 export async function gather(vm: VmRecord, host: Host, wait: Wait): Promise<AuditFacts> {
   const { name, uuid, profile } = vm.specification
   const inspection = await host.hypervisor.inspect(name, wait)
-  const { config, firewall } = host as Host & WithFirewall
-  const table = config.network?.table ?? tableDefault
+  const { config, firewall } = host
+  const table = config.network?.table ?? networkDefaults.table
   const rules = await reading(() => readPortRules({ table, ports: inspection.ports }, wait))
   const modules = await securityModules().catch(() => [])
   const others = (await host.hypervisor.listVms(wait)).filter(
@@ -47,7 +41,7 @@ export async function gather(vm: VmRecord, host: Host, wait: Wait): Promise<Audi
     process: inspection.running ? await readProcess(uuid) : 'none',
     hostConfinement: modules.filter((name) => name === 'apparmor' || name === 'selinux'),
     rules: 'value' in rules ? rules.value : rules,
-    firewallFault: firewall && (firewall.fault?.message ?? null),
+    firewallFault: firewall.fault?.message ?? null,
     otherUids: others.map(({ placement }) => placement.uid)
   }
 }

@@ -16,8 +16,8 @@ export interface AuditFacts {
   readonly hostConfinement: readonly string[]
   /** The rules, or why they could not be looked at. */
   readonly rules: PortRules | { readonly unreadable: string }
-  /** What the agent's own firewall says of all rules; null where they are as it applied them, undefined without one. */
-  readonly firewallFault: string | null | undefined
+  /** What the agent's own firewall says of all rules; null where they are as it applied them. */
+  readonly firewallFault: string | null
   /** Users of other VMs of ours. */
   readonly otherUids: readonly number[]
 }

@@ -104,7 +104,6 @@ export const machineItems: readonly Item[] = [
     id: 'network-policy',
     title: 'egress, DNS and ports as applied',
     judge: ({ firewallFault, vm, profile }) => {
-      if (firewallFault === undefined) return unknown('this agent has no firewall of its own')
       if (firewallFault !== null) return no(firewallFault)
       const { egress, dns, ports } = vm.specification.network ?? {}
       const words = [

@@ -29,6 +29,7 @@ import { inspectionOf } from './memory-inspection.ts'
 import { MemoryNetworks } from './memory-networks.ts'
 import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets, volumeOf } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
+import { MemoryWatchers } from './memory-watchers.ts'
 import { changed } from './metadata.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
@@ -63,13 +64,12 @@ export class MemoryHypervisor implements Hypervisor {
   readonly #networks = new MemoryNetworks()
   readonly gates = new StartGates()
   readonly #failures = new Map<Operations, unknown[]>()
-  readonly #statusListeners = new Set<(status: HypervisorStatus) => void>()
-  readonly #eventListeners = new Set<(event: DomainEvent) => void>()
-  #status: HypervisorStatus
+  readonly #watchers: MemoryWatchers
   #runs = 0
 
   constructor(options: MemoryHypervisorOptions) {
     this.#options = options
+    this.#watchers = new MemoryWatchers(options.clock.now())
     this.#volumes = new MemoryVolumes(options)
     this.backups = new MemoryBackups({
       clock: options.clock,
@@ -81,7 +81,6 @@ export class MemoryHypervisor implements Hypervisor {
         cutPower: (name) => this.#turnOff(name, this.#require(name), 'destroyed')
       }
     })
-    this.#status = { state: 'away', since: options.clock.now(), reason: 'not connected yet' }
   }
 
   /** Has the next call of a method throw this instead. */
@@ -97,11 +96,8 @@ export class MemoryHypervisor implements Hypervisor {
   /** libvirt goes away, or comes back. */
   setStatus(state: 'connected' | 'away'): void {
     if (state === 'away') this.backups.loseJobs(new HostletError('E_UNAVAILABLE', 'libvirt went away'))
-    this.#status =
-      state === 'connected'
-        ? { state }
-        : { state, since: this.#options.clock.now(), reason: 'a test said so' }
-    for (const listener of this.#statusListeners) listener(this.#status)
+    const away = { state: 'away', since: this.#options.clock.now(), reason: 'a test said so' } as const
+    this.#watchers.tell(state === 'connected' ? { state } : away)
   }
 
   /** As when the host boots: everything is off, leases are forgotten. */
@@ -128,20 +124,9 @@ export class MemoryHypervisor implements Hypervisor {
     this.setStatus('connected')
   }
 
-  status(): HypervisorStatus {
-    return this.#status
-  }
-
-  onStatus(listener: (status: HypervisorStatus) => void): Disposable {
-    this.#statusListeners.add(listener)
-    return { [Symbol.dispose]: () => this.#statusListeners.delete(listener) }
-  }
-
-  onEvent(listener: (event: DomainEvent) => void): Disposable {
-    this.#eventListeners.add(listener)
-    return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
-  }
-
+  status = (): HypervisorStatus => this.#watchers.status
+  onStatus = (listener: (status: HypervisorStatus) => void) => this.#watchers.onStatus(listener)
+  onEvent = (listener: (event: DomainEvent) => void) => this.#watchers.onEvent(listener)
   addStartGate = (gate: StartGate) => this.gates.add(gate)
 
   facts = (wait: Wait): Promise<HypervisorFacts> =>
@@ -348,7 +333,7 @@ export class MemoryHypervisor implements Hypervisor {
   #enter(method: Operations, { signal }: Wait, about = ''): void {
     signal.throwIfAborted()
     this.calls.push(`${method} ${about}`.trim())
-    if (this.#status.state === 'away') throw new HostletError('E_UNAVAILABLE', 'libvirt is away')
+    if (this.#watchers.status.state === 'away') throw new HostletError('E_UNAVAILABLE', 'libvirt is away')
     const failures = this.#failures.get(method)
     if (failures?.length) throw failures.shift()
   }
@@ -404,7 +389,6 @@ export class MemoryHypervisor implements Hypervisor {
 
   #emit(name: string, uuid: string, kind: DomainEvent['kind'], detail: string): void {
     const run = this.#vms.get(name)?.run ?? null
-    const event = { name, uuid, kind, detail, run, at: this.#options.clock.now() }
-    for (const listener of this.#eventListeners) listener(event)
+    this.#watchers.emit({ name, uuid, kind, detail, run, at: this.#options.clock.now() })
   }
 }

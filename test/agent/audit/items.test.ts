@@ -161,7 +161,6 @@ const changes: readonly (readonly [id: string, AuditAnswer, Partial<AuditFacts>]
   ['firewall', 'no', { rules: { bridge: true, inet: false } }],
   ['firewall', 'unknown', { rules: { unreadable: 'nft: Operation not permitted' } }],
   ['network-policy', 'no', { firewallFault: 'the network rules were changed by somebody else' }],
-  ['network-policy', 'unknown', { firewallFault: undefined }],
   ['cpu', 'no', machine({ vcpus: 4 })],
   ['cpu', 'no', machine({ cpuLimitPercent: undefined })],
   ['cpu', 'no', { profile: { ...profile(), cpu: 'pinned' } }],
