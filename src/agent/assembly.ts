@@ -207,6 +207,7 @@ function createSession(
     onCommand: (jws) => void dispatcher.receive(jws),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
+    onDiskKeys: ({ type }) => log.warn({ type }, 'answer about keys that nobody asked for'),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline

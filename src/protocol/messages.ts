@@ -3,6 +3,14 @@
 import { type Static, Type } from '../lib/schema.ts'
 import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
+import {
+  DiskKeys,
+  DiskKeysAcknowledgement,
+  DiskKeysGone,
+  DiskKeysGoneAcknowledgement,
+  DiskKeysGrant,
+  DiskKeysRequest
+} from './keys.ts'
 import { MetricsSample } from './metrics.ts'
 import {
   CommandId,
@@ -202,6 +210,9 @@ export const agentMessages = [
   Progress,
   Result,
   Backups,
+  DiskKeys,
+  DiskKeysGone,
+  DiskKeysRequest,
   Problem
 ] as const
 export const schedulerMessages = [
@@ -210,6 +221,9 @@ export const schedulerMessages = [
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,
+  DiskKeysAcknowledgement,
+  DiskKeysGoneAcknowledgement,
+  DiskKeysGrant,
   Problem
 ] as const
 

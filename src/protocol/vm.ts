@@ -1,6 +1,7 @@
 // What a VM is: the specification that a command carries and libvirt's metadata keeps, and how a VM's state is told.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { PublicJwk } from './keys.ts'
 import {
   Bytes,
   Cidr,
@@ -245,7 +246,9 @@ export const HostFacts = Type.Object(
     memoryBytes: Bytes,
     poolCapacityBytes: Bytes,
     poolAvailableBytes: Bytes,
-    bootedAt: Timestamp
+    bootedAt: Timestamp,
+    /** Public half of the host's key: what is encrypted for it only this host can open. */
+    secretsKey: Type.Optional(PublicJwk)
   },
   strict
 )

@@ -8,6 +8,7 @@ import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
+import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
 const timerSlackMs = 20
@@ -107,6 +108,10 @@ const handlers: Handlers = {
         )
     await send({ type: 'backups-ack', operations: reports.map(({ id }) => id) })
   },
+
+  'disk-keys': keepKeys,
+  'disk-keys-gone': removeKeys,
+  'disk-keys-request': giveKeys,
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')

@@ -8,6 +8,7 @@ import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages
 import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
 import type { ForeignDomain, HostFacts, VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import type { BackupStore } from './backup-store.ts'
+import type { DiskKeyStore } from './disk-key-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -324,6 +325,7 @@ export interface Store {
   readonly metrics: MetricsStore
   readonly events: EventStore
   readonly backups: BackupStore
+  readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>

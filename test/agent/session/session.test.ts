@@ -92,6 +92,7 @@ class Rig implements AsyncDisposable {
       onCommand: (jws) => this.commands.push(jws),
       onResultAcknowledged: (command) => this.acknowledged.push(command),
       onBackupsAcknowledged: (operations) => this.backups.push(...operations),
+      onDiskKeys: () => undefined,
       onIntervals: (intervals) => this.intervals.push(intervals),
       onWelcome: () => undefined
     })
