@@ -38,6 +38,8 @@ export const AgentConfigSchema = Type.Object(
       first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),
       count: Type.Integer({ default: 16_384, minimum: 1, maximum: 65_536 })
     }),
+    /** Encrypted disks that are kept ready in memory, so that a new VM does not wait for them; each takes 3 MiB. */
+    preparedDisks: Type.Integer({ default: 4, minimum: 0, maximum: 64 }),
     images: section({
       allowFileUrls: Type.Array(AbsolutePath, { default: [], maxItems: 32 }),
       cacheBytesMax: Type.Integer({ default: 64 * 1024 ** 3, minimum: 1024 ** 2, maximum: 2 ** 50 }),

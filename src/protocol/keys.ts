@@ -13,24 +13,19 @@ export const DiskKeyId = Uuid
 
 const Base64url = Type.String({ pattern: '^[A-Za-z0-9_-]*$', maxLength: 4_096 })
 
-/** A public X25519 key as a JWK; `kid` is its RFC 7638 thumbprint. */
-export const PublicJwk = Type.Object(
-  {
-    kty: Type.Literal('OKP'),
-    crv: Type.Literal('X25519'),
-    x: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }),
-    kid: ShortText
-  },
-  strict
-)
-export type PublicJwk = Static<typeof PublicJwk>
-
 /** JWE in compact form, for one recipient. */
 export const CompactJwe = Type.String({
   title: 'a JWE in compact form',
   pattern: '^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]*){4}$',
   maxLength: 8_192
 })
+
+/** A key for the host's own key; while a disk's passphrase changes also the one that may open it next, or still. */
+export const HostWrapping = Type.Object(
+  { wrapped: CompactJwe, next: Type.Optional(CompactJwe), previous: Type.Optional(CompactJwe) },
+  strict
+)
+export type HostWrapping = Static<typeof HostWrapping>
 
 /** JWE in general JSON form (RFC 7516 section 7.2.1), for several recipients. */
 export const GeneralJwe = Type.Object(
@@ -90,7 +85,7 @@ export const EscrowedKey = Type.Object(
     /** For the recovery keys of the host's policy; absent while it names none. */
     recovery: Type.Optional(GeneralJwe),
     /** For the host's own key, where the host keeps none of its disks' keys itself (`keys: scheduler`). */
-    host: Type.Optional(CompactJwe)
+    host: Type.Optional(HostWrapping)
   },
   strict
 )
@@ -105,17 +100,13 @@ export const DiskKeys = Type.Object(
   strict
 )
 
+/** One key, or without its id all keys of a VM. */
+export const GoneKey = Type.Object({ uuid: Uuid, id: Type.Optional(DiskKeyId) }, strict)
+export type GoneKey = Static<typeof GoneKey>
+const GoneKeys = Type.Array(GoneKey, { minItems: 1, maxItems: keysAtOnceMax })
+
 /** Keys that are destroyed on the host: the scheduler destroys what it has of them. */
-export const DiskKeysGone = Type.Object(
-  {
-    type: Type.Literal('disk-keys-gone'),
-    keys: Type.Array(Type.Object({ id: DiskKeyId, uuid: Uuid }, strict), {
-      minItems: 1,
-      maxItems: keysAtOnceMax
-    })
-  },
-  strict
-)
+export const DiskKeysGone = Type.Object({ type: Type.Literal('disk-keys-gone'), keys: GoneKeys }, strict)
 
 /** Asks for the host wrappings of keys that are about to be used. */
 export const DiskKeysRequest = Type.Object(
@@ -146,10 +137,7 @@ export type DiskKeysAcknowledgement = Static<typeof DiskKeysAcknowledgement>
 
 /** Nothing is left of these at the scheduler. */
 export const DiskKeysGoneAcknowledgement = Type.Object(
-  {
-    type: Type.Literal('disk-keys-gone-ack'),
-    ids: Type.Array(DiskKeyId, { minItems: 1, maxItems: keysAtOnceMax })
-  },
+  { type: Type.Literal('disk-keys-gone-ack'), keys: GoneKeys },
   strict
 )
 
@@ -160,7 +148,7 @@ export const DiskKeysGrant = Type.Object(
   {
     type: Type.Literal('disk-keys-grant'),
     request: Uuid,
-    keys: Type.Array(Type.Object({ id: DiskKeyId, host: CompactJwe }, strict), { maxItems: keysAtOnceMax }),
+    keys: Type.Array(Type.Object({ id: DiskKeyId, host: HostWrapping }, strict), { maxItems: keysAtOnceMax }),
     denied: Type.Array(Type.Object({ id: DiskKeyId, reason: Type.Enum([...keyDenials]) }, strict), {
       maxItems: keysAtOnceMax
     })

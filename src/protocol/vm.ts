@@ -1,7 +1,6 @@
 // What a VM is: the specification that a command carries and libvirt's metadata keeps, and how a VM's state is told.
 
 import { type Static, Type } from '../lib/schema.ts'
-import { PublicJwk } from './keys.ts'
 import {
   Bytes,
   Cidr,
@@ -230,6 +229,14 @@ export const ForeignDomain = Type.Object(
 )
 export type ForeignDomain = Static<typeof ForeignDomain>
 
+const KeyPart = Type.String({ title: 'a base64url string of 32 bytes', pattern: '^[A-Za-z0-9_-]{43}$' })
+/** The public half of a host's key of secrets, as a JWK; `kid` is its RFC 7638 thumbprint. */
+export const SecretsKey = Type.Object(
+  { kty: Type.Literal('OKP'), crv: Type.Literal('X25519'), x: KeyPart, kid: KeyPart },
+  strict
+)
+export type SecretsKey = Static<typeof SecretsKey>
+
 export const HostFacts = Type.Object(
   {
     hostId: HostId,
@@ -247,8 +254,8 @@ export const HostFacts = Type.Object(
     poolCapacityBytes: Bytes,
     poolAvailableBytes: Bytes,
     bootedAt: Timestamp,
-    /** Public half of the host's key: what is encrypted for it only this host can open. */
-    secretsKey: Type.Optional(PublicJwk)
+    /** Secrets for this host are sealed for this key (JWE, ECDH-ES+A256KW). */
+    secretsKey: Type.Optional(SecretsKey)
   },
   strict
 )

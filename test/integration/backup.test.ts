@@ -9,13 +9,9 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import { type BackupParts, backupPartsInMemory } from '../../src/agent/backups/backups.ts'
-import {
-  createPrivateKey,
-  hostKeyName,
-  type PrivateKey,
-  publicHalf
-} from '../../src/agent/backups/host-key.ts'
+import { hostKeyName } from '../../src/agent/backups/host-key.ts'
 import type { Host } from '../../src/agent/host/host.ts'
+import { createPrivateKey, type PrivateKey, publicHalf } from '../../src/agent/keys/jwk.ts'
 import type { BackupListResult, BackupVerifyResult, VmBackupResult } from '../../src/protocol/backup.ts'
 import { succeed } from '../agent/verbs/bench.ts'
 import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { credentialsFromJwe, parseCredentials } from '../../backup/repository/credentials.ts'
 import type { StoreCredentials } from '../../backup/repository/open-store.ts'
 import { HostletError } from '../../errors.ts'
-import { type PrivateKey, type PublicKey, parsePrivateKey, parsePublicKey } from './host-key.ts'
+import { type PrivateKey, type PublicKey, parsePrivateKey, parsePublicKey } from '../keys/jwk.ts'
 import {
   type CredentialSource,
   type Policy,

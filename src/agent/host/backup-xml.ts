@@ -1,7 +1,7 @@
 // libvirt's XML of backup jobs and checkpoints: written for a job of ours, and read back to tell ours from others'.
 
 import type { DiskRole } from '../../protocol/backup.ts'
-import { agentChannelName, diskTargets } from './domain-xml.ts'
+import { agentChannelName, diskTargets, luksEncryption } from './domain-xml.ts'
 import { isBackupSocket } from './names.ts'
 import { element, renderXml, type XmlElement } from './xml.ts'
 import { find, findAll, readXml, type XmlNode } from './xml-read.ts'
@@ -82,14 +82,7 @@ export function checkpointXml(
 }
 
 function backupDisk({ role, target, scratchPath, scratchSecret }: JobDisk, incremental: boolean): XmlElement {
-  const encryption =
-    scratchSecret === undefined
-      ? undefined
-      : element(
-          'encryption',
-          { format: 'luks' },
-          element('secret', { type: 'passphrase', uuid: scratchSecret })
-        )
+  const encryption = scratchSecret === undefined ? undefined : luksEncryption(scratchSecret)
   return element(
     'disk',
     {

@@ -12,6 +12,7 @@ import { Freezes } from './freeze.ts'
 import { Imports } from './imports.ts'
 import type { Networks } from './networks.ts'
 import { Scratch } from './scratch.ts'
+import type { Secrets } from './secrets.ts'
 import type { Volumes } from './volumes.ts'
 
 export interface BackupsOptions {
@@ -19,6 +20,7 @@ export interface BackupsOptions {
   readonly domains: Domains
   readonly networks: Networks
   readonly volumes: Volumes
+  readonly secrets: Secrets
   readonly scratchVolumes: Volumes
   readonly scratchReserveBytes: number
   readonly runtimeDirectory: string

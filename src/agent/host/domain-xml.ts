@@ -111,7 +111,10 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
     rootDisk(definition, environment.pool.path),
     data === null
       ? undefined
-      : disk({ path: join(environment.pool.path, data), target: diskTargets.data }, element('backingStore')),
+      : disk(
+          { path: join(environment.pool.path, data), target: diskTargets.data, key: placement.dataKey },
+          element('backingStore')
+        ),
     ...(seedPath === null
       ? []
       : [seedDrive(seedPath), element('controller', { type: 'scsi', model: 'virtio-scsi' })]),
@@ -130,7 +133,8 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
 /** Names the whole chain, so that no file of the guest decides what QEMU opens. The base is never relabelled. */
 function rootDisk({ specification, placement }: VmDefinition, poolPath: string): XmlElement {
   const path = join(poolPath, placement.rootVolume)
-  if (placement.rootStandsAlone) return disk({ path, target: diskTargets.root }, element('backingStore'))
+  const root = { path, target: diskTargets.root, key: placement.rootKey }
+  if (placement.rootStandsAlone) return disk(root, element('backingStore'))
   const { image } = specification
   const base = element(
     'backingStore',
@@ -143,18 +147,27 @@ function rootDisk({ specification, placement }: VmDefinition, poolPath: string):
     ),
     element('backingStore')
   )
-  return disk({ path, target: diskTargets.root }, base)
+  return disk(root, base)
 }
 
-function disk({ path, target }: { path: string; target: string }, backing: XmlChild): XmlElement {
+function disk(
+  { path, target, key }: { path: string; target: string; key: string | undefined },
+  backing: XmlChild
+): XmlElement {
+  const encryption = key && luksEncryption(key)
   return element(
     'disk',
     { type: 'file', device: 'disk' },
     element('driver', { name: 'qemu', type: 'qcow2', cache: 'none', discard: 'unmap' }),
-    element('source', { file: path }),
+    element('source', { file: path }, encryption || undefined),
     backing,
     element('target', { dev: target, bus: 'virtio' })
   )
+}
+
+/** Opened with a key that libvirt has been told, under its id (libvirt formatdomain, 'encryption'). */
+export function luksEncryption(secretId: string): XmlElement {
+  return element('encryption', { format: 'luks' }, element('secret', { type: 'passphrase', uuid: secretId }))
 }
 
 /** On virtio-scsi, since cloud kernels have no AHCI driver. Optional: memory-backed seeds are gone after a host boot. */

@@ -8,6 +8,8 @@ export interface FactsOptions {
   readonly hypervisor: Pick<Hypervisor, 'facts'>
   readonly hostId: string
   readonly agentVersion: string
+  /** What secrets for this host are sealed for. */
+  readonly secretsKey?: () => HostFacts['secretsKey']
   readonly machine?: Pick<MachineFactsReader, 'read'>
 }
 
@@ -25,6 +27,7 @@ export class Facts {
   /** Throws what the hypervisor throws: without it there is no telling what the host can do. */
   async read(wait: Wait): Promise<HostFacts> {
     const { hypervisor, hostId, agentVersion } = this.#options
+    const secretsKey = this.#options.secretsKey?.()
     const [machine, { libvirtVersion, hypervisorVersion, ...rest }] = await Promise.all([
       this.#machine.read(wait),
       hypervisor.facts(wait)
@@ -35,7 +38,8 @@ export class Facts {
       libvirtVersion: short(libvirtVersion),
       hypervisorVersion: short(hypervisorVersion),
       ...machine,
-      ...rest
+      ...rest,
+      ...(secretsKey && { secretsKey })
     }
   }
 }

@@ -12,6 +12,7 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import { Keys } from '../keys/keys.ts'
 import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
 import { Consoles } from './consoles.ts'
@@ -42,6 +43,8 @@ export interface HostConfig {
   }
   readonly stop: { readonly graceMs: number }
   readonly readyTimeoutMs: number
+  /** Encrypted disks that are kept ready; none where it is left out. */
+  readonly preparedDisks?: number
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
 }
@@ -71,6 +74,7 @@ export interface Host {
   readonly vms: Vms
   readonly facts: Facts
   readonly backups: Backups
+  readonly keys: Keys
   readonly bootRecord: BootRecord
   readonly config: HostConfig
   readonly clock: Clock
@@ -84,7 +88,17 @@ export interface Host {
 export function createHost(options: HostOptions): Host {
   const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
-  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids: config.vmUids })
+  const isEncrypted = (profile: string) => config.profiles[profile]?.encryption === true
+  const { vmUids } = config
+  const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, isEncrypted })
+  const keys = new Keys({
+    ...config,
+    hypervisor,
+    clock,
+    log,
+    credentialsDirectory: options.backups?.credentialsDirectory,
+    preparedDisks: preparedDisksOf(config)
+  })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
   const { readyTimeoutMs } = config
@@ -115,7 +129,8 @@ export function createHost(options: HostOptions): Host {
     placements,
     images,
     seeds,
-    storage: new Storage({ hypervisor }),
+    keys,
+    storage: new Storage({ hypervisor, sealed: keys.sealed }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
     vms: new Vms({
       hypervisor,
@@ -126,15 +141,17 @@ export function createHost(options: HostOptions): Host {
       ...(probes && { probes }),
       ...(availableMemoryBytes && { availableMemoryBytes })
     }),
-    facts: new Facts(options),
+    facts: new Facts({ ...options, secretsKey: () => keys.publicKey }),
     backups,
     prepare: async () => {
       await prepareRuntimeDirectory(config.runtimeDirectory)
       await Promise.all([images.prepare(), seeds.prepare(), starts.load(), backups.repositories.prepare()])
+      await keys.prepare()
       orphans.begin()
     },
     close: async () => {
       await orphans[Symbol.asyncDispose]()
+      await keys[Symbol.asyncDispose]()
       await starts.flush()
       await source.close()
     }
@@ -145,6 +162,11 @@ const backupDefaults: BackupConfig = {
   policy: policyPath,
   compressionLevel: 1,
   freezeMs: 10_000
+}
+
+/** None on a host whose disks are all in clear. */
+function preparedDisksOf({ preparedDisks = 0, profiles }: HostConfig): number {
+  return Object.values(profiles).some(({ encryption }) => encryption) ? preparedDisks : 0
 }
 
 function networksOf({ profiles }: HostConfig): Record<string, NetworkDefinition> {

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
+import type { SealedHypervisor } from './sealed-port.ts'
 
 export interface Wait {
   readonly signal: AbortSignal
@@ -18,6 +19,9 @@ export interface Placement {
   readonly network: string
   readonly rootVolume: string
   readonly dataVolume: string | null
+  /** Ids of the keys that encrypt the disks, also libvirt's names of them; absent where a disk is not encrypted. */
+  readonly rootKey?: string
+  readonly dataKey?: string
   /** The root disk has no base image below it: it was restored. */
   readonly rootStandsAlone?: true
   /** A throw-away machine that shows whether a backup boots: it has no network card, and is listed nowhere. */
@@ -134,7 +138,7 @@ export type HypervisorStatus =
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor extends BackupHypervisor {
+export interface Hypervisor extends BackupHypervisor, SealedHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus

@@ -28,7 +28,10 @@ import type {
   VmDefinition,
   Wait
 } from './hypervisor.ts'
+import { diskSecretUsage } from './names.ts'
 import { Networks } from './networks.ts'
+import type { StoredDisk, VolumeRange } from './sealed-port.ts'
+import { Secrets } from './secrets.ts'
 import { StartGates } from './start-gates.ts'
 import { uuidText } from './uuid.ts'
 import type { PoolDefinition } from './volume-xml.ts'
@@ -71,6 +74,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #domains: Domains
   readonly #volumes: Volumes
   readonly #networks: Networks
+  readonly #secrets: Secrets
   readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
   readonly #gates = new StartGates()
@@ -103,12 +107,14 @@ export class LibvirtHypervisor implements Hypervisor {
     const { pool, clock } = options
     this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
     this.#networks = new Networks({ connection })
+    this.#secrets = new Secrets({ connection })
     this.#backups = createBackups({
       ...options,
       connection,
       domains: this.#domains,
       networks: this.#networks,
       volumes: this.#volumes,
+      secrets: this.#secrets,
       scratchVolumes: options.scratch?.pool
         ? new Volumes({ connection, streamConnection, clock, pool: options.scratch.pool })
         : this.#volumes,
@@ -195,6 +201,15 @@ export class LibvirtHypervisor implements Hypervisor {
   removeVolume = (name: string, wait: Wait) => this.#volumes.remove(name, wait)
   createVolume = (volume: { name: string; capacityBytes: number }, wait: Wait) =>
     this.#volumes.createDisk(volume, wait)
+
+  storeDisk = (disk: StoredDisk, content: Readable, wait: Wait) =>
+    this.#volumes.storeDisk(disk, content, wait)
+  readRange = (name: string, range: VolumeRange, wait: Wait) => this.#volumes.readRange(name, range, wait)
+  writeRange = (name: string, offsetBytes: number, bytes: Buffer, wait: Wait) =>
+    this.#volumes.writeRange(name, offsetBytes, bytes, wait)
+  defineSecret = (secret: { id: string; passphrase: string }, wait: Wait) =>
+    this.#secrets.define({ ...secret, usage: diskSecretUsage(secret.id) }, wait)
+  removeSecret = (id: string, wait: Wait) => this.#secrets.remove(id, wait)
 
   createOverlay(
     overlay: { name: string; base: string; baseFormat: 'qcow2' | 'raw'; capacityBytes: number },

@@ -24,9 +24,10 @@ import {
 import { MemoryBackups } from './memory-backups.ts'
 import { willingGuests } from './memory-guests.ts'
 import { MemoryNetworks } from './memory-networks.ts'
-import { isOff, type MemoryVm, recordOf } from './memory-vm.ts'
+import { countersOf, isOff, type MemoryVm, recordOf, requireSecrets } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
+import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { StartGates } from './start-gates.ts'
 
 export interface MemoryHypervisorOptions {
@@ -48,6 +49,8 @@ export class MemoryHypervisor implements Hypervisor {
   readonly calls: string[] = []
   /** Disks and backup jobs, with what may go wrong with them. */
   readonly backups: MemoryBackups
+  /** Keys of disks, by their ids: forgotten when libvirtd restarts, which a test does by clearing them. */
+  readonly secrets = new Map<string, string>()
   readonly #options: MemoryHypervisorOptions
   readonly #vms = new Map<string, MemoryVm>()
   readonly #volumes: MemoryVolumes
@@ -101,6 +104,7 @@ export class MemoryHypervisor implements Hypervisor {
       Object.assign(vm, { state: 'stopped', reason: 'unknown', run: null })
       this.backups.stopped(vm.definition.specification.name)
     }
+    this.secrets.clear()
     this.forgetLeases()
   }
 
@@ -222,15 +226,8 @@ export class MemoryHypervisor implements Hypervisor {
     this.#emit(name, uuid, 'undefined', 'removed')
   }
 
-  async counters(wait: Wait): Promise<readonly DomainCounters[]> {
-    this.#enter('counters', wait)
-    return [...this.#vms.values()].map(({ definition: { specification }, state }) => ({
-      name: specification.name,
-      uuid: specification.uuid,
-      state,
-      ...(state === 'running' && { cpuNanoseconds: 0, memoryMaximumBytes: specification.memoryBytes })
-    }))
-  }
+  counters = (wait: Wait): Promise<readonly DomainCounters[]> =>
+    this.#run('counters', '', wait, () => [...this.#vms.values()].map(countersOf))
 
   listVolumes = (wait: Wait): Promise<readonly VolumeRecord[]> =>
     this.#run('listVolumes', '', wait, () => this.#volumes.list())
@@ -260,6 +257,17 @@ export class MemoryHypervisor implements Hypervisor {
     this.#run('createVolume', volume.name, wait, () => this.#volumes.create(volume))
   removeVolume = (name: string, wait: Wait) =>
     this.#run('removeVolume', name, wait, () => this.#volumes.remove(name))
+
+  storeDisk = (disk: StoredDisk, content: Readable, wait: Wait) =>
+    this.#run('storeDisk', disk.name, wait, () => this.#volumes.storeDisk(disk, content, wait.signal))
+  readRange = (name: string, range: VolumeRange, wait: Wait) =>
+    this.#run('readRange', name, wait, () => this.#volumes.readRange(name, range))
+  writeRange = (name: string, offsetBytes: number, bytes: Buffer, wait: Wait) =>
+    this.#run('writeRange', name, wait, () => this.#volumes.writeRange(name, offsetBytes, bytes))
+  defineSecret = (secret: { id: string; passphrase: string }, wait: Wait) =>
+    this.#run('defineSecret', secret.id, wait, () => void this.secrets.set(secret.id, secret.passphrase))
+  removeSecret = (id: string, wait: Wait) =>
+    this.#run('removeSecret', id, wait, () => void this.secrets.delete(id))
 
   ensureNetwork = (network: { name: string; bridge: string; subnet: string }, wait: Wait) =>
     this.#run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
@@ -366,10 +374,8 @@ export class MemoryHypervisor implements Hypervisor {
     const vm = this.#require(name)
     const { placement, specification } = vm.definition
     this.#networks.require(placement.network)
-    for (const disk of [placement.rootVolume, placement.dataVolume]) {
-      if (disk !== null && !this.#volumes.has(disk))
-        throw new HostletError('E_LIBVIRT', `start VM ${name}: cannot access storage file ${disk}`)
-    }
+    this.#volumes.requireDisks(name, placement)
+    requireSecrets(vm, this.secrets)
     const reason = state === 'running' ? 'booted' : backupReason
     Object.assign(vm, { state, reason, run: ++this.#runs, wantedAtStart: vm.definition.wanted })
     this.#emit(name, specification.uuid, 'started', 'booted')

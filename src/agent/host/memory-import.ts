@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryDisk } from './memory-disk.ts'
 import { readQcow2Header } from './qcow2-header.ts'
+import { isLuksQcow2, qcow2Bytes } from './qcow2-luks.ts'
 
 const offsetMask = 0x00ff_ffff_ffff_fe00n
 const readsAsZero = 1n
@@ -27,8 +28,11 @@ export class MemoryImports implements Disposable {
   }
 
   /** Throws E_BAD_REQUEST when it is no qcow2 that stands alone. */
-  read(name: string): MemoryDisk {
-    return diskIn(readFileSync(join(this.#directory(), name)))
+  read(name: string): { disk: MemoryDisk; content?: Buffer } {
+    const file = readFileSync(join(this.#directory(), name))
+    if (!isLuksQcow2(file)) return { disk: diskIn(file) }
+    // Encrypted, what is in it is not looked at.
+    return { disk: new MemoryDisk(qcow2Bytes(file)), content: file }
   }
 
   remove(name: string): void {

@@ -1,6 +1,7 @@
 // One VM of the hypervisor in memory.
 
-import type { VmDefinition, VmRecord } from './hypervisor.ts'
+import { HostletError } from '../../errors.ts'
+import type { DomainCounters, VmDefinition, VmRecord } from './hypervisor.ts'
 
 export interface MemoryVm {
   definition: VmDefinition
@@ -18,4 +19,23 @@ export function isOff({ state }: MemoryVm): boolean {
 export function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
   const { seedPath: _unseen, ...carried } = definition
   return { ...carried, state, reason, run }
+}
+
+export function countersOf({ definition: { specification }, state }: MemoryVm): DomainCounters {
+  const { name, uuid, memoryBytes } = specification
+  return {
+    name,
+    uuid,
+    state,
+    ...(state === 'running' && { cpuNanoseconds: 0, memoryMaximumBytes: memoryBytes })
+  }
+}
+
+/** As libvirt, which starts nothing whose keys it has not been told. */
+export function requireSecrets({ definition }: MemoryVm, secrets: ReadonlyMap<string, string>): void {
+  const { rootKey, dataKey } = definition.placement
+  for (const id of [rootKey, dataKey]) {
+    if (id !== undefined && !secrets.has(id))
+      throw new HostletError('E_LIBVIRT', `Secret not found: no secret with matching uuid '${id}'`)
+  }
 }

@@ -3,11 +3,15 @@
 import { Buffer } from 'node:buffer'
 import { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
-import type { VolumeRecord } from './hypervisor.ts'
+import type { Placement, VolumeRecord } from './hypervisor.ts'
 import { MemoryDisk } from './memory-disk.ts'
 import { MemoryImports } from './memory-import.ts'
+import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 
-/** A base image, stored as bytes, or a disk. A file that a disk is restored to is neither until it is finished. */
+/**
+ * A base image, stored as bytes, or a disk; an encrypted disk is both, and what it shows is its base. A file that a disk is
+ * restored to is neither until it is finished.
+ */
 interface MemoryVolume {
   readonly content?: Buffer
   readonly disk?: MemoryDisk
@@ -67,9 +71,7 @@ export class MemoryVolumes {
   }
 
   read(name: string): Readable {
-    const volume = this.#volumes.get(name)
-    if (volume === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
-    return Readable.from([volume.content ?? Buffer.alloc(0)])
+    return Readable.from([this.#require(name).content ?? Buffer.alloc(0)])
   }
 
   /** A disk on a raw base begins with its bytes; what is in a qcow2 base is not looked at. */
@@ -79,10 +81,36 @@ export class MemoryVolumes {
     if (base !== undefined && !this.#volumes.has(base))
       throw new HostletError('E_NOT_FOUND', `base volume ${base} does not exist`)
     this.#requireSpace(newDiskBytes)
-    const disk = new MemoryDisk(capacityBytes)
-    const content = base !== undefined && baseFormat === 'raw' ? this.#volumes.get(base)?.content : undefined
-    if (content !== undefined) disk.write(0, content.subarray(0, capacityBytes))
+    const disk = this.#diskOn({ capacityBytes, base, baseFormat })
     this.#volumes.set(name, { disk, capacityBytes })
+  }
+
+  async storeDisk({ base, ...disk }: StoredDisk, content: Readable, signal: AbortSignal): Promise<void> {
+    await this.upload(disk, content, signal).finally(() => content.destroy())
+    const { name, capacityBytes } = disk
+    const shown = this.#diskOn({ capacityBytes, base: base?.name, baseFormat: base?.format })
+    this.#volumes.set(name, { ...this.#volumes.get(name), disk: shown, capacityBytes })
+  }
+
+  readRange(name: string, { offsetBytes, lengthBytes }: VolumeRange): Buffer {
+    const bytes = this.#require(name).content?.subarray(offsetBytes, offsetBytes + lengthBytes)
+    if (bytes?.length === lengthBytes) return Buffer.from(bytes)
+    throw new HostletError('E_CORRUPT', `volume ${name} ends before byte ${offsetBytes + lengthBytes}`)
+  }
+
+  writeRange(name: string, offsetBytes: number, bytes: Buffer): void {
+    const volume = this.#require(name)
+    const content = Buffer.from(volume.content ?? [])
+    bytes.copy(content, offsetBytes)
+    this.#volumes.set(name, { ...volume, content })
+  }
+
+  /** What a machine with these disks needs to start. */
+  requireDisks(vm: string, { rootVolume, dataVolume }: Placement): void {
+    for (const disk of [rootVolume, dataVolume]) {
+      if (disk !== null && !this.has(disk))
+        throw new HostletError('E_LIBVIRT', `start VM ${vm}: cannot access storage file ${disk}`)
+    }
   }
 
   createImport({ name, sizeBytes }: { name: string; sizeBytes: number }): { path: string } {
@@ -93,10 +121,9 @@ export class MemoryVolumes {
   }
 
   finishImport(name: string): void {
-    const path = this.#volumes.get(name)?.path
-    if (path === undefined) throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
-    const disk = this.#imports.read(name)
-    this.#volumes.set(name, { disk, path, capacityBytes: disk.sizeBytes })
+    const volume = this.#require(name)
+    const { disk, content } = this.#imports.read(name)
+    this.#volumes.set(name, { ...volume, disk, capacityBytes: disk.sizeBytes, ...(content && { content }) })
   }
 
   remove(name: string): void {
@@ -110,6 +137,24 @@ export class MemoryVolumes {
 
   close(): void {
     this.#imports[Symbol.dispose]()
+  }
+
+  #diskOn(disk: {
+    capacityBytes: number
+    base: string | undefined
+    baseFormat: string | undefined
+  }): MemoryDisk {
+    const { capacityBytes, base, baseFormat } = disk
+    const made = new MemoryDisk(capacityBytes)
+    const content = base !== undefined && baseFormat === 'raw' ? this.#volumes.get(base)?.content : undefined
+    if (content !== undefined) made.write(0, content.subarray(0, capacityBytes))
+    return made
+  }
+
+  #require(name: string): MemoryVolume {
+    const volume = this.#volumes.get(name)
+    if (volume !== undefined) return volume
+    throw new HostletError('E_NOT_FOUND', `volume ${name} does not exist`)
   }
 
   #requireSpace(sizeBytes: number): void {

@@ -3,7 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { BackupSchedule } from '../../protocol/backup.ts'
-import { Ipv4, MacAddress, strict } from '../../protocol/names.ts'
+import { Ipv4, MacAddress, strict, Uuid } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
 import { VmSpecification } from '../../protocol/vm.ts'
 import type { Placement, VmChange, VmDefinition } from './hypervisor.ts'
@@ -24,6 +24,8 @@ const Metadata = Type.Object(
         network: Type.String({ minLength: 1, maxLength: 255 }),
         rootVolume: VolumeName,
         dataVolume: Type.Union([VolumeName, Type.Null()]),
+        rootKey: Type.Optional(Uuid),
+        dataKey: Type.Optional(Uuid),
         rootStandsAlone: Type.Optional(Type.Literal(true)),
         trial: Type.Optional(Type.Literal(true))
       },

@@ -82,6 +82,11 @@ export function scratchSecretUsage(vm: { uuid: string }, name = ''): string {
   return `hostlet-scratch/${vm.uuid}/${name}`
 }
 
+/** What the secret of a disk's key is used for, as libvirt keeps it: no two may have the same. */
+export function diskSecretUsage(keyId: string): string {
+  return `hostlet-disk/${keyId}`
+}
+
 const checkpointPrefix = 'hostlet-'
 
 /** A checkpoint's name in libvirt. */

@@ -1,5 +1,6 @@
 // Gives a new VM its user, address, MAC and volume names, and claims them all at once by defining its domain.
 
+import { randomUUID } from 'node:crypto'
 import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
@@ -15,6 +16,8 @@ export interface PlacementOptions {
   >
   readonly profiles: Readonly<Record<string, NetworkDefinition>>
   readonly vmUids: { readonly first: number; readonly count: number }
+  /** Whether the disks of a profile's VMs are encrypted. */
+  readonly isEncrypted?: (profile: string) => boolean
 }
 
 export interface Claim {
@@ -95,8 +98,15 @@ export class Placements {
       address: freeAddress(network, new Set([...placements, ...leases].map(({ address }) => address))),
       network: network.name,
       rootVolume: rootVolumeName(specification),
-      dataVolume: specification.dataDiskBytes === undefined ? null : dataVolumeName(specification)
+      dataVolume: specification.dataDiskBytes === undefined ? null : dataVolumeName(specification),
+      ...this.diskKeys(specification)
     }
+  }
+
+  /** Names of new keys, one a disk; none where the profile's disks are not encrypted. */
+  diskKeys(vm: Pick<VmSpecification, 'profile' | 'dataDiskBytes'>): Pick<Placement, 'rootKey' | 'dataKey'> {
+    if (this.#options.isEncrypted?.(vm.profile) !== true) return {}
+    return { rootKey: randomUUID(), ...(vm.dataDiskBytes !== undefined && { dataKey: randomUUID() }) }
   }
 
   #freeUid(vms: readonly VmRecord[]): number {

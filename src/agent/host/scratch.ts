@@ -1,32 +1,20 @@
 // Scratch files of backup jobs: what the guest overwrites is kept there until the job ends. Made by us, removed by us.
 
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  type Connection,
-  connectListAllSecrets,
-  errorCode,
-  type Secret,
-  secretDefineXml,
-  secretSetValue,
-  secretUndefine
-} from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { mustRun } from '../../lib/run-process.ts'
 import type { JobDisk, LiveDisk } from './backup-xml.ts'
-import type { ConnectionRole } from './connections.ts'
 import type { Wait } from './hypervisor.ts'
-import { attempt, orAbsent } from './libvirt-errors.ts'
+import { formatLuks, newPassphrase } from './luks-format.ts'
 import { isScratchOf, scratchSecretUsage, scratchVolumeName } from './names.ts'
-import { uuidText } from './uuid.ts'
+import type { Secrets } from './secrets.ts'
 import type { Volumes } from './volumes.ts'
-import { element, renderXml } from './xml.ts'
 
 export interface ScratchOptions {
-  readonly connection: (role: ConnectionRole) => Connection
+  readonly secrets: Secrets
   readonly volumes: Pick<Volumes, 'createDisk' | 'storePrivate' | 'find' | 'list' | 'remove' | 'space'>
   /** Private, on memory-backed storage: keys pass through it. */
   readonly runtimeDirectory: string
@@ -45,12 +33,6 @@ export interface ScratchRequest {
 const scratchBytesMin = 16 * 1024 ** 2
 /** Of directories that are there only while a file is made. */
 export const scratchWorkPrefix = 'scratch-'
-const quickMs = 10_000
-const createMs = 60_000
-/** QEMU measures the machine's speed by CPU time, and gives up when it got none of it. */
-const attemptsMax = 24
-const retryMs = 200
-const keyBytes = 32
 
 export class Scratch {
   readonly #options: ScratchOptions
@@ -91,9 +73,9 @@ export class Scratch {
     const { volumes } = this.#options
     const names = (await volumes.list(wait)).map(({ name }) => name).filter((name) => isScratchOf(vm, name))
     for (const name of names) await volumes.remove(name, wait)
-    const secrets = await this.#secretsOf(vm, wait)
-    for (const secret of secrets) await this.#forget(secret, wait)
-    return [...names, ...secrets.map(({ uuid }) => `secret ${uuidText(uuid)}`)]
+    const secrets = await this.#options.secrets.list(scratchSecretUsage(vm), wait)
+    for (const id of secrets) await this.#options.secrets.remove(id, wait)
+    return [...names, ...secrets.map((id) => `secret ${id}`)]
   }
 
   async #requireSpace(vm: string, wait: Wait): Promise<void> {
@@ -117,77 +99,18 @@ export class Scratch {
     wait: Wait
   ): Promise<string> {
     const directory = await mkdtemp(join(this.#options.runtimeDirectory, scratchWorkPrefix))
-    // As text: libvirt hands a passphrase on as UTF-8.
-    const key = randomBytes(keyBytes).toString('base64')
+    const passphrase = newPassphrase()
+    const { clock, volumes, secrets } = this.#options
     try {
-      const path = await this.#format({ directory, key, sizeBytes }, wait)
+      const path = join(directory, 'scratch.qcow2')
+      await formatLuks({ path, passphrase, sizeBytes }, { clock, signal: wait.signal })
       const content = createReadStream(path)
-      const file = { name, sizeBytes: (await stat(path)).size }
-      await this.#options.volumes.storePrivate(file, content, wait)
+      await volumes.storePrivate({ name, sizeBytes: (await stat(path)).size }, content, wait)
     } finally {
       await rm(directory, { recursive: true, force: true })
     }
-    return await this.#defineSecret(usage, key, wait)
-  }
-
-  async #format(
-    { directory, key, sizeBytes }: { directory: string; key: string; sizeBytes: number },
-    wait: Wait
-  ): Promise<string> {
-    const [keyPath, path] = [join(directory, 'key'), join(directory, 'scratch.qcow2')]
-    await writeFile(keyPath, key, { mode: 0o600 })
-    const args = [
-      ...['create', '-q', '-f', 'qcow2', '--object', `secret,id=key,file=${keyPath}`],
-      // The key is random and used once: slowing down guesses would only slow down the backup.
-      ...['-o', 'compat=1.1,encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10'],
-      ...[path, String(sizeBytes)]
-    ]
-    for (let left = attemptsMax; ; left--) {
-      try {
-        await mustRun('qemu-img', args, { signal: wait.signal, deadlineMs: createMs })
-        return path
-      } catch (error) {
-        if (left <= 1 || !(error instanceof HostletError) || error.code !== 'E_INTERNAL') throw error
-        await rm(path, { force: true })
-        await this.#options.clock.sleep(retryMs, wait.signal)
-      }
-    }
-  }
-
-  async #defineSecret(usage: string, key: string, wait: Wait): Promise<string> {
-    const uuid = randomUUID()
-    const xml = renderXml(
-      element(
-        'secret',
-        { ephemeral: 'yes', private: 'yes' },
-        element('uuid', {}, uuid),
-        element('usage', { type: 'volume' }, element('volume', {}, usage))
-      )
-    )
-    await attempt('keep the key of a scratch file', async () => {
-      const options = { signal: wait.signal, deadlineMs: quickMs }
-      const { secret } = await this.#control.call(secretDefineXml, { xml, flags: 0 }, options)
-      const value = new TextEncoder().encode(key)
-      await this.#control.call(secretSetValue, { secret, value, flags: 0 }, options)
-    })
-    return uuid
-  }
-
-  async #secretsOf(vm: { uuid: string }, wait: Wait): Promise<Secret[]> {
-    const args = { needResults: true, flags: 0 }
-    const { secrets } = await attempt('list secrets', () =>
-      this.#control.call(connectListAllSecrets, args, { signal: wait.signal, deadlineMs: quickMs })
-    )
-    return secrets.filter(({ usageId }) => usageId.startsWith(scratchSecretUsage(vm)))
-  }
-
-  async #forget(secret: Secret, wait: Wait): Promise<void> {
-    await orAbsent(errorCode.noSecret, 'forget the key of a scratch file', () =>
-      this.#control.call(secretUndefine, { secret }, { signal: wait.signal, deadlineMs: quickMs })
-    )
-  }
-
-  get #control(): Connection {
-    return this.#options.connection('control')
+    const id = randomUUID()
+    await secrets.define({ id, usage, passphrase }, wait)
+    return id
   }
 }

@@ -2,6 +2,7 @@
 
 import { HostletError } from '../../errors.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import type { SealedDisks } from '../keys/sealed-disks.ts'
 import type { Hypervisor, Placement, Wait } from './hypervisor.ts'
 import { baseVolumeName, shortId } from './names.ts'
 
@@ -10,6 +11,7 @@ export interface StorageOptions {
     Hypervisor,
     'createOverlay' | 'createVolume' | 'removeVolume' | 'listVolumes' | 'findVm'
   >
+  readonly sealed: SealedDisks
 }
 
 export class Storage {
@@ -25,6 +27,9 @@ export class Storage {
     const { hypervisor } = this.#options
     await hypervisor.removeVolume(placement.rootVolume, wait)
     const { image, rootDiskBytes: capacityBytes } = vm
+    const { rootVolume: volume, rootKey: id } = placement
+    if (id !== undefined)
+      return await this.#options.sealed.create({ id, vm, volume, capacityBytes }, image, wait)
     const base = baseVolumeName(image)
     const overlay = { name: placement.rootVolume, base, baseFormat: image.format, capacityBytes }
     await hypervisor.createOverlay(overlay, wait)
@@ -35,17 +40,24 @@ export class Storage {
     const { dataDiskBytes: capacityBytes } = vm
     if (placement.dataVolume === null || capacityBytes === undefined) return
     await this.#requireOff(vm.name, wait)
-    await this.#options.hypervisor.removeVolume(placement.dataVolume, wait)
-    await this.#options.hypervisor.createVolume({ name: placement.dataVolume, capacityBytes }, wait)
+    const { dataVolume: volume, dataKey: id } = placement
+    const { hypervisor, sealed } = this.#options
+    await hypervisor.removeVolume(volume, wait)
+    if (id !== undefined) await sealed.create({ id, vm, volume, capacityBytes }, undefined, wait)
+    else await hypervisor.createVolume({ name: volume, capacityBytes }, wait)
   }
 
-  /** Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Returns what there was. */
+  /**
+   * Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Their keys go first, so that
+   * what is left of a disk is unreadable whatever becomes of it. Returns what there was.
+   */
   async removeDisks(vm: { name: string; uuid: string }, wait: Wait): Promise<string[]> {
+    const keys = await this.#options.sealed.destroyKeysOf(vm, wait)
     const prefix = `${shortId(vm)}.`
     const volumes = await this.#options.hypervisor.listVolumes(wait)
     const disks = volumes.map((volume) => volume.name).filter((name) => name.startsWith(prefix))
     for (const disk of disks) await this.#options.hypervisor.removeVolume(disk, wait)
-    return disks
+    return [...keys.map((id) => `key ${id}`), ...disks]
   }
 
   /** A disk in use is never replaced, whatever led here. */

@@ -208,7 +208,7 @@ export interface OpenVault {
 }
 
 async function readKeys(paths: readonly string[]) {
-  const { parsePrivateKey } = await import('../../agent/backups/host-key.ts')
+  const { parsePrivateKey } = await import('../../agent/keys/jwk.ts')
   return Promise.all(paths.map((path) => badFile(parsePrivateKey(readText(path, 'key'), path))))
 }
 

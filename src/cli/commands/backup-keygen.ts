@@ -44,7 +44,7 @@ export const define: Define = (command, cli) => {
         'E_BAD_REQUEST',
         'give --out for a new key, or --public-of for the public half of one that there is.'
       )
-    const { createPrivateKey, parsePrivateKey, publicHalf } = await import('../../agent/backups/host-key.ts')
+    const { createPrivateKey, parsePrivateKey, publicHalf } = await import('../../agent/keys/jwk.ts')
     if (publicOf !== undefined) {
       const half = publicHalf(await badFile(parsePrivateKey(readText(publicOf, 'private key'), publicOf)))
       cli.show(half, () => JSON.stringify(half, undefined, 2).split('\n'))

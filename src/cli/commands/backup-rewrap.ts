@@ -78,6 +78,6 @@ export const define: Define = (command, cli) => {
 }
 
 async function readRecipients(paths: readonly string[]) {
-  const { parsePublicKey } = await import('../../agent/backups/host-key.ts')
+  const { parsePublicKey } = await import('../../agent/keys/jwk.ts')
   return Promise.all(paths.map((path) => badFile(parsePublicKey(readText(path, 'public key'), path))))
 }

@@ -1,15 +1,10 @@
 // hostlet vm recover-keys NAME: opens the keys of a VM's disks with a recovery key, here, and hands them to its host.
 
 import type { Command } from 'commander'
-import type { PrivateKey } from '../../agent/backups/host-key.ts'
+import type { PrivateKey, PublicKey } from '../../agent/keys/jwk.ts'
 import { HostletError } from '../../errors.ts'
 import { type HostView, listItemsMax, type VmDiskKeys } from '../../protocol/api.ts'
-import {
-  keysAtOnceMax,
-  type PublicJwk,
-  type RecoveryContent,
-  VmAdoptKeysResult
-} from '../../protocol/keys.ts'
+import { keysAtOnceMax, type RecoveryContent, VmAdoptKeysResult } from '../../protocol/keys.ts'
 import { apiPath } from '../api-client.ts'
 import { badFile, readText } from '../backup/repository.ts'
 import { readResult } from '../backup/result.ts'
@@ -29,10 +24,10 @@ export const define: Define = (command, cli) => {
     const privateKeys = await readKeys(options.key)
     const { contents, uuid } = await openAll(session, name, privateKeys)
     const hostKey = await keyOfHost(session, name, uuid, options.hostKey)
-    const { encryptFor } = await import('../../agent/keys/envelope.ts')
+    const { sealFor } = await import('../../agent/keys/host-key.ts')
     const keys = await Promise.all(
       contents.flatMap(({ id, passphrases }) =>
-        passphrases.map(async (passphrase) => ({ id, jwe: await encryptFor(hostKey, passphrase) }))
+        passphrases.map(async (passphrase) => ({ id, jwe: await sealFor(hostKey, passphrase) }))
       )
     )
     const request = {
@@ -67,7 +62,7 @@ function declare(command: Command): void {
 }
 
 async function readKeys(paths: readonly string[]): Promise<readonly PrivateKey[]> {
-  const { parsePrivateKey } = await import('../../agent/backups/host-key.ts')
+  const { parsePrivateKey } = await import('../../agent/keys/jwk.ts')
   return Promise.all(paths.map((path) => badFile(parsePrivateKey(readText(path, 'recovery key'), path))))
 }
 
@@ -116,7 +111,7 @@ async function keyOfHost(
   name: string,
   uuid: string,
   expected: string | undefined
-): Promise<PublicJwk> {
+): Promise<PublicKey> {
   const { vm } = await client.ask({ method: 'GET', path: apiPath('vms', name), signal }, 'VmReply')
   if (vm.uuid !== uuid)
     throw new HostletError('E_CONFLICT', `VM ${name} is ${vm.uuid} by now, the keys are those of ${uuid}.`)
@@ -124,7 +119,7 @@ async function keyOfHost(
   return thumbprinted(host, expected)
 }
 
-async function thumbprinted({ id, facts }: HostView, expected: string | undefined): Promise<PublicJwk> {
+async function thumbprinted({ id, facts }: HostView, expected: string | undefined): Promise<PublicKey> {
   const key = facts?.secretsKey
   if (key === undefined)
     throw new HostletError(

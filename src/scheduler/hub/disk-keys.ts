@@ -23,9 +23,10 @@ export async function removeKeys(
   { store, host, now, log, send }: Session
 ): Promise<void> {
   for (const key of keys)
-    if (await store.diskKeys.remove(host, key, now())) log.info({ key: key.id }, 'key of a disk destroyed')
-    else log.warn({ key: key.id }, 'end of a key of another host is left aside')
-  await send({ type: 'disk-keys-gone-ack', ids: keys.map(({ id }) => id) })
+    if (await store.diskKeys.remove(host, key, now()))
+      log.info({ key: key.id ?? 'all', uuid: key.uuid }, 'key of a disk destroyed')
+    else log.warn({ key: key.id ?? 'all', uuid: key.uuid }, 'end of a key of another host is left aside')
+  await send({ type: 'disk-keys-gone-ack', keys })
 }
 
 export async function giveKeys(

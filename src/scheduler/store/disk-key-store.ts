@@ -1,6 +1,6 @@
 // What the scheduler keeps of disks' keys: wrapped for others, so that it can lose or withhold them, and never open one.
 
-import type { EscrowedKey, GeneralJwe, keyDenials } from '../../protocol/keys.ts'
+import type { EscrowedKey, GeneralJwe, GoneKey, HostWrapping, keyDenials } from '../../protocol/keys.ts'
 import type { Page } from './store.ts'
 
 export interface DiskKeyRecord {
@@ -15,7 +15,7 @@ export interface DiskKeyRecord {
   /** For the recovery keys. */
   readonly recovery: GeneralJwe | undefined
   /** For the host, where it keeps none of its disks' keys itself. */
-  readonly wrapped: string | undefined
+  readonly wrapped: HostWrapping | undefined
   readonly grantedAt: number | undefined
   readonly removedAt: number | undefined
 }
@@ -35,7 +35,7 @@ export interface KeyHold {
 }
 
 export interface KeyGrant {
-  readonly granted: readonly { readonly id: string; readonly host: string }[]
+  readonly granted: readonly { readonly id: string; readonly host: HostWrapping }[]
   readonly denied: readonly { readonly id: string; readonly reason: (typeof keyDenials)[number] }[]
 }
 
@@ -43,10 +43,10 @@ export interface DiskKeyStore {
   /** Durable when it resolves, in place of what was told of the key before. A text says why nothing was stored. */
   keep(host: string, key: EscrowedKey, at: number): Promise<string | undefined>
   /**
-   * Destroys what is kept of a key; that there was one stays known for a while. False, with nothing destroyed, where the
-   * VM is another host's. No effect where there is none.
+   * Destroys what is kept of a key, or of all of a VM; that there was one stays known for a while. False, with nothing
+   * destroyed, where the VM is another host's. No effect where there is none.
    */
-  remove(host: string, key: { readonly id: string; readonly uuid: string }, at: number): Promise<boolean>
+  remove(host: string, key: GoneKey, at: number): Promise<boolean>
   /** Host wrappings for the host of their VM. */
   grant(host: string, ids: readonly string[], at: number): Promise<KeyGrant>
   /** By VM and volume, newest first. */

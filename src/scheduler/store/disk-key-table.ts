@@ -1,8 +1,8 @@
 // Disks' keys in SQLite: the wrappings as hosts sent them, overwritten in the file when a key is destroyed.
 
-import type { EscrowedKey } from '../../protocol/keys.ts'
+import type { EscrowedKey, GoneKey } from '../../protocol/keys.ts'
 import type { DiskKeyFilter, DiskKeyRecord, DiskKeyStore, KeyGrant, KeyHold } from './disk-key-store.ts'
-import { fromJsonOrNull, given, page } from './rows.ts'
+import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 import type { Page } from './store.ts'
 
@@ -42,26 +42,24 @@ export class DiskKeyTable implements DiskKeyStore {
     })
   }
 
-  async remove(host: string, { id, uuid }: { id: string; uuid: string }, at: number): Promise<boolean> {
-    const removed = this.#sqlite.transaction(() => {
-      const row = this.#find(id)
-      if (row === undefined) return undefined
-      if (row.uuid !== uuid || !this.#mayTell(host, uuid)) return false
-      if (row.removed_at !== null) return undefined
-      this.#sqlite.run(
-        'UPDATE disk_keys SET recovery = NULL, wrapped = NULL, removed_at = :at WHERE id = :id',
-        { id, at }
+  async remove(host: string, { id, uuid }: GoneKey, at: number): Promise<boolean> {
+    const changes = this.#sqlite.transaction(() => {
+      if (!this.#mayTell(host, uuid)) return undefined
+      const count = this.#sqlite.run(
+        `UPDATE disk_keys SET recovery = NULL, wrapped = NULL, removed_at = :at
+         WHERE uuid = :uuid AND (:id IS NULL OR id = :id) AND removed_at IS NULL`,
+        { id: id ?? null, uuid, at }
       )
       this.#sqlite.run(
         `DELETE FROM disk_key_holds WHERE uuid = :uuid AND NOT EXISTS
            (SELECT 1 FROM disk_keys WHERE uuid = :uuid AND removed_at IS NULL)`,
         { uuid }
       )
-      return true
+      return count
     })
     // Pages are overwritten at once, but the log keeps their earlier versions until it is emptied.
-    if (removed) this.#sqlite.get('PRAGMA main.wal_checkpoint(TRUNCATE)')
-    return removed !== false
+    if (changes) this.#sqlite.get('PRAGMA main.wal_checkpoint(TRUNCATE)')
+    return changes !== undefined
   }
 
   async grant(host: string, ids: readonly string[], at: number): Promise<KeyGrant> {
@@ -74,7 +72,7 @@ export class DiskKeyTable implements DiskKeyStore {
           denied.push({ id, reason: 'unknown' })
         else if (this.#holdOf(row.uuid) !== undefined) denied.push({ id, reason: 'withheld' })
         else {
-          granted.push({ id, host: row.wrapped })
+          granted.push({ id, host: fromJson(row.wrapped) })
           this.#sqlite.run('UPDATE disk_keys SET granted_at = :at WHERE id = :id', { id, at })
         }
       }
@@ -136,7 +134,7 @@ export class DiskKeyTable implements DiskKeyStore {
       {
         ...{ id, vm, uuid, host, volume, createdAt, at },
         recovery: recovery === undefined ? null : JSON.stringify(recovery),
-        wrapped: wrapped ?? null
+        wrapped: wrapped === undefined ? null : JSON.stringify(wrapped)
       }
     )
   }
@@ -163,7 +161,7 @@ function toRecord(row: KeyRow): DiskKeyRecord {
     createdAt: row.created_at,
     storedAt: row.stored_at,
     recovery: fromJsonOrNull(row.recovery),
-    wrapped: given(row.wrapped),
+    wrapped: fromJsonOrNull(row.wrapped),
     grantedAt: given(row.granted_at),
     removedAt: given(row.removed_at)
   }

@@ -4,13 +4,9 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BackupParts, backupPartsInMemory } from '../../../src/agent/backups/backups.ts'
-import {
-  createPrivateKey,
-  hostKeyName,
-  type PrivateKey,
-  publicHalf
-} from '../../../src/agent/backups/host-key.ts'
+import { hostKeyName } from '../../../src/agent/backups/host-key.ts'
 import type { MemoryDisk } from '../../../src/agent/host/memory-disk.ts'
+import { createPrivateKey, type PrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { Outcome } from '../../../src/agent/operations/verb.ts'
 import type { DiskRole, VmBackupResult } from '../../../src/protocol/backup.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'

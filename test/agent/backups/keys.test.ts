@@ -7,14 +7,9 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { CompactEncrypt, importJWK } from 'jose'
 import { loadCredentials, loadRecipients, loadUnlockKeys } from '../../../src/agent/backups/credentials.ts'
-import {
-  createPrivateKey,
-  ensureHostKey,
-  hostKeyCredential,
-  hostKeyName,
-  publicHalf
-} from '../../../src/agent/backups/host-key.ts'
+import { ensureHostKey, hostKeyCredential, hostKeyName } from '../../../src/agent/backups/host-key.ts'
 import type { Policy } from '../../../src/agent/backups/policy.ts'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { HostletError } from '../../../src/errors.ts'
 
 const secret = 'wJalrXUtnFEMI'

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
-import { createPrivateKey, publicHalf } from '../../../src/agent/backups/host-key.ts'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import { openRecovery, wrapForRecovery } from '../../../src/agent/keys/recovery.ts'
 import { GeneralJwe } from '../../../src/protocol/keys.ts'
 import { compile } from '../../../src/protocol/validate.ts'

@@ -44,7 +44,7 @@ describe('keys of disks over socket and API', { timeout: 60_000 }, () => {
   }
 
   it('are kept and acknowledged with the revision that was told', async () => {
-    const keys = [escrowedKey({ uuid, revision: 3, host: wrapped }), escrowedKey({ uuid, id: key2 })]
+    const keys = [escrowedKey({ uuid, revision: 3, host: { wrapped } }), escrowedKey({ uuid, id: key2 })]
     agent.send({ type: 'disk-keys', keys })
     assert.deepEqual((await agent.next('disk-keys-ack')).keys, [
       { id: key1, revision: 3 },
@@ -68,7 +68,7 @@ describe('keys of disks over socket and API', { timeout: 60_000 }, () => {
   })
 
   it('are given to their host until they are withheld', async () => {
-    assert.deepEqual(await ask(agent, [key1]), { keys: [{ id: key1, host: wrapped }], denied: [] })
+    assert.deepEqual(await ask(agent, [key1]), { keys: [{ id: key1, host: { wrapped } }], denied: [] })
     assert.deepEqual((await ask(other, [key1])).denied, [{ id: key1, reason: 'unknown' }])
     const held = await scheduler.api.post<VmDiskKeys>('/v1/vms/web-1/disk-keys/withhold', {})
     assert.equal(held.withheldAt, scheduler.clock.now())
@@ -109,7 +109,7 @@ describe('keys of disks over socket and API', { timeout: 60_000 }, () => {
 
   it('are destroyed when their host says so, and stay listed for a while', async () => {
     other.send({ type: 'disk-keys-gone', keys: [{ id: key1, uuid }] })
-    assert.deepEqual((await other.next('disk-keys-gone-ack')).ids, [key1])
+    assert.deepEqual((await other.next('disk-keys-gone-ack')).keys, [{ id: key1, uuid }])
     assert.equal((await show()).keys.length, 2)
     agent.send({
       type: 'disk-keys-gone',
@@ -118,7 +118,7 @@ describe('keys of disks over socket and API', { timeout: 60_000 }, () => {
         { id: randomUUID(), uuid }
       ]
     })
-    assert.equal((await agent.next('disk-keys-gone-ack')).ids.length, 2)
+    assert.equal((await agent.next('disk-keys-gone-ack')).keys.length, 2)
     assert.deepEqual(
       (await show()).keys.map(({ id }) => id),
       [key2]
@@ -128,6 +128,9 @@ describe('keys of disks over socket and API', { timeout: 60_000 }, () => {
     const gone = keys.find(({ id }) => id === key1)
     assert.deepEqual([gone?.recovery, gone?.recipients], [undefined, []])
     assert.equal(gone?.removedAt, scheduler.clock.now())
+    agent.send({ type: 'disk-keys-gone', keys: [{ uuid }] })
+    assert.deepEqual((await agent.next('disk-keys-gone-ack')).keys, [{ uuid }])
+    assert.deepEqual((await show()).keys, [])
   })
 
   it('that nobody knows are not found', async () => {

@@ -32,14 +32,14 @@ describe('keys of disks in the store', () => {
 
   it('are there after a restart, as they were told last', async () => {
     assert.equal(await keep(), undefined)
-    assert.equal(await keep({ host: wrapped, revision: 2 }, host, 21_000), undefined)
+    assert.equal(await keep({ host: { wrapped }, revision: 2 }, host, 21_000), undefined)
     assert.equal(await keep({ id: key2, volume: 'web-1-data.qcow2' }), undefined)
     test.openAgain()
     const { items, more } = await test.store.diskKeys.list({ uuid: uuid1 }, 1)
     assert.equal(more, true)
     assert.equal(items[0]?.id, key2)
     const [, root] = (await test.store.diskKeys.list({ host }, 10)).items
-    assert.deepEqual([root?.id, root?.wrapped, root?.storedAt], [key1, wrapped, 21_000])
+    assert.deepEqual([root?.id, root?.wrapped, root?.storedAt], [key1, { wrapped }, 21_000])
     assert.deepEqual(root?.recovery, escrowedKey().recovery)
     assert.deepEqual(await test.store.diskKeys.uuidsNamed('web-1'), [uuid1])
     assert.deepEqual(await ids({ host: 'nobody' }), [])
@@ -47,7 +47,7 @@ describe('keys of disks in the store', () => {
 
   it('keep their recovery wrapping when a host tells of them without one', async () => {
     await keep()
-    const { recovery: _none, ...bare } = escrowedKey({ host: wrapped })
+    const { recovery: _none, ...bare } = escrowedKey({ host: { wrapped } })
     assert.equal(await test.store.diskKeys.keep(host, bare, 21_000), undefined)
     const [key] = (await test.store.diskKeys.list({}, 10)).items
     assert.deepEqual(key?.recovery, escrowedKey().recovery)
@@ -56,7 +56,7 @@ describe('keys of disks in the store', () => {
   it('are told, destroyed and asked for by the host of their VM only', async () => {
     const other = await test.host('kvm-2')
     await provision('web-1', uuid1, host)
-    await keep({ host: wrapped })
+    await keep({ host: { wrapped } })
     assert.match((await keep({}, other)) ?? '', /another host/)
     assert.equal(await test.store.diskKeys.remove(other, { id: key1, uuid: uuid1 }, 30_000), false)
     const { granted, denied } = await test.store.diskKeys.grant(other, [key1], 30_000)
@@ -68,16 +68,16 @@ describe('keys of disks in the store', () => {
   it('move to another host when theirs is revoked', async () => {
     const other = await test.host('kvm-2')
     await provision('web-1', uuid1, host)
-    await keep({ host: wrapped })
+    await keep({ host: { wrapped } })
     await test.store.hosts.revoke(host, 25_000)
-    assert.equal(await keep({ host: wrapped }, other), undefined)
+    assert.equal(await keep({ host: { wrapped } }, other), undefined)
     assert.equal((await test.store.diskKeys.grant(other, [key1], 30_000)).granted.length, 1)
   })
 
   it('are given out until they are withheld, and again when they are released', async () => {
-    await keep({ host: wrapped })
+    await keep({ host: { wrapped } })
     await keep({ id: key2 })
-    const granted = { id: key1, host: wrapped }
+    const granted = { id: key1, host: { wrapped } }
     const nothing = { id: key2, reason: 'unknown' }
     assert.deepEqual(await test.store.diskKeys.grant(host, [key1, key2], 30_000), {
       granted: [granted],
@@ -96,7 +96,7 @@ describe('keys of disks in the store', () => {
   })
 
   it('leave nothing in the files when they are destroyed, and do not come back', async () => {
-    await keep({ host: wrapped })
+    await keep({ host: { wrapped } })
     await test.store.diskKeys.hold(uuid1, { at: 31_000, by: 'key-1' })
     const files = () =>
       ['scheduler.db', 'scheduler.db-wal', 'observed.db', 'observed.db-wal']
@@ -107,7 +107,7 @@ describe('keys of disks in the store', () => {
     assert.equal(await test.store.diskKeys.remove(host, { id: key1, uuid: uuid1 }, 40_000), true)
     for (const secret of secrets) assert.ok(!files().includes(secret))
     assert.equal(await test.store.diskKeys.remove(host, { id: key1, uuid: uuid1 }, 41_000), true)
-    assert.match((await keep({ host: wrapped })) ?? '', /destroyed/)
+    assert.match((await keep({ host: { wrapped } })) ?? '', /destroyed/)
     assert.deepEqual(await ids(), [])
     const [key] = (await test.store.diskKeys.list({ removed: true }, 10)).items
     assert.deepEqual([key?.removedAt, key?.recovery, key?.wrapped], [40_000, undefined, undefined])
