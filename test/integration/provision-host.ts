@@ -123,3 +123,11 @@ export async function askGuest(address: string): Promise<Record<string, unknown>
     }
   }
 }
+
+/** The same, with disks that are encrypted. */
+export function sealedSetupOf(fixture: LibvirtFixture, changes: Partial<HostConfig> = {}): ProvisionSetup {
+  const setup = setupOf(fixture)
+  const { name: network, bridge, subnet } = fixture.network
+  const profiles = { starter: profileOf({ network, bridge, subnet, encryption: true }) }
+  return { ...setup, config: { ...setup.config, profiles, ...changes } }
+}

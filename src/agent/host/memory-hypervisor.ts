@@ -115,8 +115,7 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** The guest powers itself off. */
   shutDownGuest(name: string): void {
-    const vm = this.#require(name)
-    this.#turnOff(name, vm, 'shutdown')
+    this.#turnOff(name, this.#require(name), 'shutdown')
   }
 
   open(): void {

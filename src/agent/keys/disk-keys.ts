@@ -1,6 +1,6 @@
 // The keys of VMs' disks: one small file each, wrapped under the host's key, that can be overwritten where it lies.
 
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
@@ -221,7 +221,9 @@ export class DiskKeys {
   }
 
   #ids(): string[] {
-    return readdirSync(this.#options.directory)
+    const { directory } = this.#options
+    if (!existsSync(directory)) return []
+    return readdirSync(directory)
       .filter((name) => name.endsWith(suffix) && !name.startsWith('.'))
       .map((name) => name.slice(0, -suffix.length))
   }
