@@ -144,6 +144,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(renewal)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onStatus(() => session.beat()))
+  stack.use(host.keys.onRotated(lookAnew))
   return {
     begin: () => {
       dispatcher.resume()

@@ -63,6 +63,11 @@ export const commands: readonly CommandEntry[] = [
   },
   { words: ['vm', 'start'], summary: 'start a VM', load: () => import('./commands/vm-start.ts') },
   { words: ['vm', 'stop'], summary: 'shut a VM down', load: () => import('./commands/vm-stop.ts') },
+  {
+    words: ['vm', 'rekey'],
+    summary: 'give the disks of a VM new passphrases',
+    load: () => import('./commands/vm-rekey.ts')
+  },
   { words: ['vm', 'reboot'], summary: 'reboot a VM', load: () => import('./commands/vm-reboot.ts') },
   {
     words: ['vm', 'rm'],

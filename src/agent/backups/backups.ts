@@ -3,6 +3,7 @@
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
+import type { SealedDisks } from '../keys/sealed-disks.ts'
 import { Catalog } from './catalog.ts'
 import { Maintenance } from './maintenance.ts'
 import type { GoodBackups } from './records.ts'
@@ -35,6 +36,8 @@ export interface BackupsOptions extends BackupParts {
   readonly config: BackupConfig
   readonly hypervisor: Hypervisor
   readonly stateDirectory: string
+  readonly runtimeDirectory: string
+  readonly sealed: SealedDisks
   readonly hostId: string
   readonly agentVersion: string
   readonly clock: Clock

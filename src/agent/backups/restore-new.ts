@@ -131,9 +131,12 @@ export function disksStep(made: MadeVm): Step {
       const volumes: VolumeToRestore[] = []
       for (const { role } of disks) {
         const volume = role === 'root' ? placement.rootVolume : placement.dataVolume
-        if (volume !== null) volumes.push({ role, volume })
+        const key = role === 'root' ? placement.rootKey : placement.dataKey
+        if (volume !== null) volumes.push({ role, volume, key })
       }
-      const restored = await host.backups.restorer.toVolumes({ target, source, snapshot }, volumes, operation)
+      const query = { target, source, snapshot }
+      const disksOfVm = { vm: specification, volumes }
+      const restored = await host.backups.restorer.toVolumes(query, disksOfVm, operation)
       if (!volumes.some(({ role }) => role === 'data'))
         await host.storage.createDataDisk(specification, placement, operation)
       return restored

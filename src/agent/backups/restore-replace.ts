@@ -27,18 +27,22 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
       apply: async (operation) => {
         const { backedUp: _not, ...found } = await lookUp(params, host, operation)
         const record = await require(operation)
-        return { ...found, ...swapOf(record, found.disks, operation) }
+        // For either disk: the backup may hold one that the VM has not.
+        const keys = host.placements.diskKeys({ ...record.specification, dataDiskBytes: 0 })
+        return { ...found, ...swapOf(record, found.disks, { id: operation.id, keys }) }
       }
     },
     {
       name: 'restore the disks beside the old ones',
       apply: async (operation) => {
-        const { disks, placement, snapshot } = swapIn(operation)
+        const { disks, placement, snapshot, specification } = swapIn(operation)
         await requireRoom(disks, host, operation)
-        const volumes = disks.map(({ role }) => ({ role, volume: volumeOf(placement, role) }))
-        return await host.backups.restorer.toVolumes({ ...params, snapshot }, volumes, operation)
+        const volumes = disks.map(({ role }) => ({ role, ...volumeOf(placement, role) }))
+        const query = { ...params, snapshot }
+        return await host.backups.restorer.toVolumes(query, { vm: specification, volumes }, operation)
       },
       undo: onceLookedUp(async (operation, { before, placement }) => {
+        await host.keys.sealed.destroyKeys(keysOnlyIn(placement, before.placement), operation)
         for (const volume of volumesOnlyIn(placement, before.placement))
           await host.hypervisor.removeVolume(volume, operation)
       })
@@ -92,7 +96,13 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
       name: 'remove the old disks',
       apply: async (operation) => {
         const { before, placement } = swapIn(operation)
-        for (const volume of volumesOnlyIn(before.placement, placement)) await remove(volume, host, operation)
+        await toEnd('the key of an old disk could not be destroyed', operation, async () => {
+          await host.keys.sealed.destroyKeys(keysOnlyIn(before.placement, placement), operation)
+        })
+        for (const volume of volumesOnlyIn(before.placement, placement))
+          await toEnd('an old disk could not be removed', operation, () =>
+            host.hypervisor.removeVolume(volume, operation)
+          )
       }
     }
   ]
@@ -112,7 +122,7 @@ function swapIn({ notes }: Operation): Swap {
 function swapOf(
   { specification, placement, wanted, state }: VmRecord,
   disks: RestorePlan['disks'],
-  { id }: Operation
+  { id, keys }: { id: string; keys: Pick<Placement, 'rootKey' | 'dataKey'> }
 ): Omit<Swap, keyof RestorePlan> & { specification: VmSpecification; notRestored: string[] } {
   const token = backupToken(id)
   const rootBytes = sizeOf(disks, 'root')
@@ -128,7 +138,9 @@ function swapOf(
       ...(dataBytes !== undefined && { dataDiskBytes: dataBytes })
     },
     placement: {
-      ...placement,
+      ...withoutKeys(placement),
+      ...keysOf(rootBytes === undefined ? placement : keys, 'rootKey'),
+      ...keysOf(dataBytes === undefined ? placement : keys, 'dataKey'),
       ...(rootBytes !== undefined && { rootVolume: named('root'), rootStandsAlone: true }),
       ...(dataBytes !== undefined && { dataVolume: named('data') })
     },
@@ -148,9 +160,28 @@ async function redefine(
   await host.hypervisor.define({ specification, placement, ...kept, seedPath }, operation)
 }
 
-function volumeOf(placement: Placement, role: 'root' | 'data'): string {
+function withoutKeys({ rootKey: _root, dataKey: _data, ...rest }: Placement): Placement {
+  return rest
+}
+
+/** Nothing at all where the disk is not encrypted. */
+function keysOf(
+  from: Pick<Placement, 'rootKey' | 'dataKey'>,
+  which: 'rootKey' | 'dataKey'
+): Pick<Placement, 'rootKey' | 'dataKey'> {
+  const id = from[which]
+  return id === undefined ? {} : { [which]: id }
+}
+
+function keysOnlyIn(placement: Placement, other: Placement): (string | undefined)[] {
+  const others = [other.rootKey, other.dataKey]
+  return [placement.rootKey, placement.dataKey].filter((id) => !others.includes(id))
+}
+
+function volumeOf(placement: Placement, role: 'root' | 'data'): { volume: string; key: string | undefined } {
   const volume = role === 'root' ? placement.rootVolume : placement.dataVolume
-  if (volume !== null) return volume
+  const key = role === 'root' ? placement.rootKey : placement.dataKey
+  if (volume !== null) return { volume, key }
   throw new HostletError('E_INTERNAL', `no volume is named for the ${role} disk`)
 }
 
@@ -165,12 +196,12 @@ function sameData(record: Pick<VmRecord, 'placement'>, other: Pick<VmRecord, 'pl
   return record.placement.dataVolume === other.placement.dataVolume
 }
 
-/** The restore is done by then: a disk that stays is told, and goes with its VM. */
-async function remove(volume: string, host: Host, operation: Operation): Promise<void> {
+/** The restore is done by then: what stays is told, and goes with its VM. */
+async function toEnd(fault: string, operation: Operation, work: () => Promise<void>): Promise<void> {
   try {
-    await host.hypervisor.removeVolume(volume, operation)
+    await work()
   } catch (error) {
     operation.signal.throwIfAborted()
-    operation.log.warn({ error, volume }, 'an old disk could not be removed')
+    operation.log.warn({ error }, fault)
   }
 }

@@ -3,6 +3,8 @@
 import { link, lstat, realpath, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { DiskTarget } from '../../backup/disk.ts'
+import { startQemuNbd } from '../../backup/nbd/qemu-nbd.ts'
+import { openNbdTarget } from '../../backup/nbd/target.ts'
 import { restoreDisk } from '../../backup/read/restore.ts'
 import { createQcow2File } from '../../backup/targets/qcow2-file.ts'
 import { createRawFile } from '../../backup/targets/raw-file.ts'
@@ -11,6 +13,7 @@ import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { DiskRole, exportFormats } from '../../protocol/backup.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
+import type { SealedDisk, SealedDisks } from '../keys/sealed-disks.ts'
 import type { Operation } from '../operations/verb.ts'
 import type { Catalog, ChosenSnapshot, SnapshotQuery } from './catalog.ts'
 import type { Policy } from './policy.ts'
@@ -21,6 +24,9 @@ export interface RestorerOptions {
   readonly hypervisor: Pick<Hypervisor, 'createImport' | 'finishImport' | 'removeVolume'>
   readonly catalog: Catalog
   readonly repositories: Pick<Repositories, 'policy'>
+  readonly sealed: Pick<SealedDisks, 'createIn'>
+  /** On memory-backed storage: keys pass through it. */
+  readonly runtimeDirectory: string
   readonly clock: Clock
   readonly workers?: number | undefined
 }
@@ -29,6 +35,8 @@ export interface VolumeToRestore {
   readonly role: DiskRole
   /** Name of the volume, which is replaced. */
   readonly volume: string
+  /** Id of its key; absent where it is not to be encrypted. */
+  readonly key?: string | undefined
 }
 
 export interface ExportedFile {
@@ -45,6 +53,8 @@ export interface ExportResult {
   readonly sizeBytes: number
 }
 
+const nbdConnections = 4
+
 type Watched = Pick<Operation, 'signal' | 'progress'>
 
 export class Restorer {
@@ -57,18 +67,21 @@ export class Restorer {
   /** Writes disks of a snapshot into new volumes that stand alone. Returns the bytes that they hold. */
   async toVolumes(
     query: SnapshotQuery,
-    volumes: readonly VolumeToRestore[],
+    { vm, volumes }: { vm: { name: string; uuid: string }; volumes: readonly VolumeToRestore[] },
     operation: Watched
   ): Promise<{ restoredBytes: number }> {
     const { hypervisor, catalog } = this.#options
     await using chosen = await catalog.choose(query, operation)
-    const disks = volumes.map(({ role, volume }) => ({ volume, disk: diskOf(chosen, role) }))
+    const disks = volumes.map((volume) => ({ ...volume, disk: diskOf(chosen, volume.role) }))
     const totalBytes = disks.reduce((sum, { disk }) => sum + disk.allocatedBytes, 0)
     let before = 0
-    for (const { volume, disk } of disks) {
+    for (const { volume, disk, key } of disks) {
       const { path } = await hypervisor.createImport({ name: volume, sizeBytes: disk.sizeBytes }, operation)
-      const target = await createQcow2File(path, disk.sizeBytes, { reuse: true })
-      await this.#write(chosen, disk, target, { ...spread(operation), before, totalBytes })
+      const write = (target: DiskTarget) =>
+        this.#write(chosen, disk, target, { ...spread(operation), before, totalBytes })
+      if (key === undefined) await write(await createQcow2File(path, disk.sizeBytes, { reuse: true }))
+      else
+        await this.#sealed(path, { id: key, vm, volume, capacityBytes: disk.sizeBytes }, { write, operation })
       await hypervisor.finishImport(volume, operation)
       before += disk.allocatedBytes
     }
@@ -115,6 +128,21 @@ export class Restorer {
   /** Throws as `toFile` does for a path that cannot be. */
   async checkExport(path: string): Promise<void> {
     await exportPath(this.#options.repositories.policy(), path)
+  }
+
+  /** What is written is encrypted by a qemu-nbd that lives as long: it comes to the disk in no other form. */
+  async #sealed(
+    file: string,
+    disk: SealedDisk,
+    { write, operation }: { write: (target: DiskTarget) => Promise<void>; operation: Watched }
+  ): Promise<void> {
+    const { sealed, clock, runtimeDirectory: directory } = this.#options
+    const { signal } = operation
+    const passphrase = await sealed.createIn(file, disk, operation)
+    const image = { file, format: 'qcow2', passphrase, writable: true } as const
+    await using server = await startQemuNbd({ ...image, directory, signal, clock })
+    const { socketPath, exportName } = server
+    await write(await openNbdTarget({ socketPath, exportName, connections: nbdConnections, signal, clock }))
   }
 
   async #write(

@@ -24,7 +24,7 @@ import type { NetworkDefinition } from './network-xml.ts'
 import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
 import type { Probes } from './readiness.ts'
-import { scratchWorkPrefix } from './scratch.ts'
+import { privateWorkPrefix } from './scratch.ts'
 import { Seeds } from './seed.ts'
 import { Storage } from './storage.ts'
 import { VmStarts } from './vm-starts.ts'
@@ -117,7 +117,9 @@ export function createHost(options: HostOptions): Host {
     ...options,
     ...(options.backups ?? backupPartsInMemory()),
     config: backup,
-    stateDirectory: config.stateDirectory
+    stateDirectory: config.stateDirectory,
+    runtimeDirectory: config.runtimeDirectory,
+    sealed: keys.sealed
   })
   const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
   return {
@@ -184,6 +186,6 @@ async function prepareRuntimeDirectory(path: string): Promise<void> {
   await mkdir(join(path, 'console'), { recursive: true, mode: 0o700 })
   // A key of a scratch file that a killed agent was making.
   for (const name of await readdir(path)) {
-    if (name.startsWith(scratchWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
+    if (name.startsWith(privateWorkPrefix)) await rm(join(path, name), { recursive: true, force: true })
   }
 }

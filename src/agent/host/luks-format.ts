@@ -67,7 +67,8 @@ export async function retryLuks<Value>(
   }
 }
 
-async function runLuks(program: string, args: readonly string[], wait: LuksWait): Promise<string> {
+/** Runs one of QEMU's programs on a LUKS file. Throws what mustRun throws. */
+export async function runLuks(program: string, args: readonly string[], wait: LuksWait): Promise<string> {
   const [first, ...rest] = wait.background ? ['nice', '-n', '19', program, ...args] : [program, ...args]
   return await mustRun(first, rest, { signal: wait.signal, deadlineMs: createMs })
 }

@@ -32,7 +32,7 @@ export interface ScratchRequest {
 /** What a job takes before the guest has written anything, encryption headers included. */
 const scratchBytesMin = 16 * 1024 ** 2
 /** Of directories that are there only while a file is made. */
-export const scratchWorkPrefix = 'scratch-'
+export const privateWorkPrefix = 'work-'
 
 export class Scratch {
   readonly #options: ScratchOptions
@@ -98,7 +98,7 @@ export class Scratch {
     { name, sizeBytes, usage }: { name: string; sizeBytes: number; usage: string },
     wait: Wait
   ): Promise<string> {
-    const directory = await mkdtemp(join(this.#options.runtimeDirectory, scratchWorkPrefix))
+    const directory = await mkdtemp(join(this.#options.runtimeDirectory, privateWorkPrefix))
     const passphrase = newPassphrase()
     const { clock, volumes, secrets } = this.#options
     try {

@@ -43,6 +43,11 @@ export interface Rewrapped {
   readonly unreadable: readonly string[]
 }
 
+export interface PassphraseChange {
+  readonly from: string
+  readonly to: string
+}
+
 export interface DiskKeysOptions {
   readonly directory: string
   readonly hostKey: () => HostKey
@@ -131,24 +136,27 @@ export class DiskKeys {
     return { rewrapped, unreadable }
   }
 
-  /** Begins a change of the passphrase, or goes on with one: both are to open the disk next. */
-  async beginChange(id: string): Promise<{ from: string; to: string }> {
+  /** Begins a change of the passphrase, or goes on with one: the disk is to open with both next. */
+  async beginChange(id: string): Promise<PassphraseChange> {
     const record = this.#require(id)
-    const to = record.next === undefined ? newPassphrase() : await this.#open(id, record.next)
-    if (record.next === undefined) this.#write({ ...record, next: await this.#options.hostKey().seal(to) })
-    return { from: await this.#open(id, record.wrapped), to }
+    const from = await this.#open(id, record.wrapped)
+    if (record.next !== undefined) return { from, to: await this.#open(id, record.next) }
+    const to = newPassphrase()
+    this.#write({ ...record, next: await this.#options.hostKey().seal(to) })
+    return { from, to }
   }
 
-  /** Both open the disk: from here on it is the new one that is used. Returns both, until the change has ended. */
-  async turnOver(id: string): Promise<{ from: string; to: string } | undefined> {
-    let record = this.#require(id)
-    const { next, previous: _old, ...rest } = record
-    if (next !== undefined) {
-      record = { ...rest, wrapped: next, previous: record.wrapped }
-      this.#write(record)
-    }
-    if (record.previous === undefined) return undefined
-    return { from: await this.#open(id, record.previous), to: await this.#open(id, record.wrapped) }
+  /** The disk opens with both: from here on the new one is used. */
+  turnOver(id: string): void {
+    const { next, ...record } = this.#require(id)
+    if (next !== undefined) this.#write({ ...record, wrapped: next, previous: record.wrapped })
+  }
+
+  /** The change whose old passphrase may open the disk still; undefined where there is none. */
+  async changeToEnd(id: string): Promise<PassphraseChange | undefined> {
+    const { wrapped, previous } = this.#require(id)
+    if (previous === undefined) return undefined
+    return { from: await this.#open(id, previous), to: await this.#open(id, wrapped) }
   }
 
   /** The disk does not open with the old one any more, which is destroyed. */

@@ -3,13 +3,15 @@
 import { join } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import { BlankDisks } from './blank-disks.ts'
-import { DiskKeys } from './disk-keys.ts'
+import { DiskKeys, type Rewrapped } from './disk-keys.ts'
 import { HostKey } from './host-key.ts'
 import type { PublicKey } from './jwk.ts'
 import { type DiskKeySource, KeySupply } from './key-supply.ts'
+import { Rekeying } from './rekeying.ts'
 import { SealedDisks } from './sealed-disks.ts'
 
 export interface KeysOptions {
@@ -28,7 +30,10 @@ export class Keys implements AsyncDisposable {
   readonly blanks: BlankDisks
   readonly sealed: SealedDisks
   readonly supply: KeySupply
+  readonly rekeying: Rekeying
   readonly #options: KeysOptions
+  readonly #rotating = new KeyedLock()
+  readonly #rotated = new Set<() => void>()
   #hostKey: HostKey | undefined
 
   constructor(options: KeysOptions) {
@@ -38,6 +43,7 @@ export class Keys implements AsyncDisposable {
     this.disks = new DiskKeys({ ...options, directory, hostKey: () => this.hostKey })
     this.blanks = new BlankDisks({ ...options, directory: join(runtimeDirectory, 'disks'), count })
     this.sealed = new SealedDisks({ ...options, keys: this.disks, blanks: this.blanks })
+    this.rekeying = new Rekeying({ ...options, keys: this.disks, directory: runtimeDirectory })
     const source: DiskKeySource = { passphrase: (id) => this.disks.unwrap(id) }
     this.supply = new KeySupply({ ...options, source })
   }
@@ -51,6 +57,24 @@ export class Keys implements AsyncDisposable {
   /** What secrets for this host are sealed for; undefined before it is known. */
   get publicKey(): PublicKey | undefined {
     return this.#hostKey?.publicKey
+  }
+
+  /** See HostKey.rotate. Disk keys are wrapped under the new one before the old one goes. */
+  async rotateHostKey(signal: AbortSignal): Promise<{ before: string; now: string } & Rewrapped> {
+    await using _held = await this.#rotating.acquire('host key', signal)
+    let done: Rewrapped = { rewrapped: [], unreadable: [] }
+    const names = await this.hostKey.rotate(async () => {
+      done = await this.disks.rewrapAll()
+    })
+    this.#options.log.info({ ...names, count: done.rewrapped.length }, 'host key rotated')
+    for (const listener of this.#rotated) listener()
+    return { ...names, ...done }
+  }
+
+  /** The public key is another one. */
+  onRotated(listener: () => void): Disposable {
+    this.#rotated.add(listener)
+    return { [Symbol.dispose]: () => this.#rotated.delete(listener) }
   }
 
   /** Reads the keys, and removes what a killed agent left. */

@@ -8,6 +8,7 @@ import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
 import { backupVerify, document as backupVerifyDocument } from './backup-verify.ts'
 import type { VerbDocument } from './document.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
+import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
@@ -15,6 +16,7 @@ import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-bac
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
+import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
@@ -28,6 +30,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmStop, document: vmStopDocument },
   { verb: vmReboot, document: vmRebootDocument },
   { verb: vmTeardown, document: vmTeardownDocument },
+  { verb: vmRekey, document: vmRekeyDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },
   { verb: vmBackupSchedule, document: vmBackupScheduleDocument },
@@ -39,7 +42,8 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },
-  { verb: hostFacts, document: hostFactsDocument }
+  { verb: hostFacts, document: hostFactsDocument },
+  { verb: hostRotateKey, document: hostRotateKeyDocument }
 ]
 
 export const verbs: readonly Verb<Host>[] = documentedVerbs.map(({ verb }) => verb)

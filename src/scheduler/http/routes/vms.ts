@@ -119,6 +119,16 @@ export const vmRoutes = [
       askOfVm(services, call, { verb: 'vm.reboot', intent: { kind: 'none' }, arguments: call.body })
   }),
 
+  defineRoute('POST /v1/vms/{name}/rekey', {
+    tier: 'manage',
+    summary: 'Give the disks of a VM that is off new passphrases',
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askOfVm(services, call, { verb: 'vm.rekey', intent: { kind: 'none' } })
+  }),
+
   defineRoute('POST /v1/vms/{name}/refresh', {
     tier: 'manage',
     summary: "Have a VM's host look at it anew",
