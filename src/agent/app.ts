@@ -15,6 +15,7 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
 
@@ -58,7 +59,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     identity: () => identity.value,
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
-  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log, backups })
+  const escrow = new EscrowRecords({ database: journal.database })
+  const host = createHost({ config, hypervisor, hostId, agentVersion: release, clock, log, backups, escrow })
   stack.defer(() => host.close())
   await host.prepare()
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.

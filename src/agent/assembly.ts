@@ -16,6 +16,7 @@ import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
 import { Renewal } from './identity/renewal.ts'
+import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
@@ -75,7 +76,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     journal: prunedTogether(journal, records),
+    onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
+      host.keys.watch.look()
       schedules.refresh()
       void inventory.refresh()
     }
@@ -88,6 +91,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     readiness: keeper,
     outbox,
     onChanged: () => {
+      host.keys.watch.look()
       schedules.refresh()
       void inventory.refresh()
     },
@@ -110,6 +114,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     journal,
     leftovers: () => dispatcher.leftovers,
     backups: () => schedules.health(),
+    keys: () => host.keys.watch.health(),
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -123,7 +128,12 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.pump()
     }
   })
-  const session = createSession(parts, { outbox, dispatcher, health, sampler, onOnline: lookAnew })
+  const onOnline = () => {
+    lookAnew()
+    keysOnline(host.keys, keeper, log)
+  }
+  const session = createSession(parts, { outbox, dispatcher, health, sampler, onOnline })
+  host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const renewal = new Renewal(identity.value, {
     stateDirectory: config.stateDirectory,
     urls: urlsOf(parts),
@@ -184,7 +194,7 @@ function createSession(
   parts: HostParts,
   { outbox, dispatcher, health, sampler, onOnline }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor, records } = parts
+  const { clock, log, random, identity, hypervisor, host, records } = parts
   const instance = randomUUID()
   return new Session({
     urls: urlsOf(parts),
@@ -208,7 +218,7 @@ function createSession(
     onCommand: (jws) => void dispatcher.receive(jws),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
-    onDiskKeys: ({ type }) => log.warn({ type }, 'answer about keys that nobody asked for'),
+    onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline

@@ -144,11 +144,24 @@ export const DiskKeysGoneAcknowledgement = Type.Object(
 /** `withheld`: an operator has locked the VM. `unknown`: there is no such key of this host. */
 export const keyDenials = ['withheld', 'unknown'] as const
 
+export const GrantedKey = Type.Object(
+  {
+    id: DiskKeyId,
+    vm: VmName,
+    uuid: Uuid,
+    volume: ShortText,
+    createdAt: Timestamp,
+    host: HostWrapping
+  },
+  strict
+)
+export type GrantedKey = Static<typeof GrantedKey>
+
 export const DiskKeysGrant = Type.Object(
   {
     type: Type.Literal('disk-keys-grant'),
     request: Uuid,
-    keys: Type.Array(Type.Object({ id: DiskKeyId, host: HostWrapping }, strict), { maxItems: keysAtOnceMax }),
+    keys: Type.Array(GrantedKey, { maxItems: keysAtOnceMax }),
     denied: Type.Array(Type.Object({ id: DiskKeyId, reason: Type.Enum([...keyDenials]) }, strict), {
       maxItems: keysAtOnceMax
     })

@@ -9,6 +9,7 @@ import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import { checkIdentity, type Validity, validityOf } from '../identity/certificates.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { KeyHealth } from '../keys/key-watch.ts'
 import type { Journal } from '../operations/journal.ts'
 import type { HealthFacts } from './conditions.ts'
 import { HealthTracker } from './tracker.ts'
@@ -20,6 +21,7 @@ export interface HealthMonitorOptions {
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
   backups(): readonly PlanHealth[]
+  keys(): KeyHealth
   identity(): Identity
 }
 
@@ -66,7 +68,7 @@ export class HealthMonitor {
   }
 
   #facts(): HealthFacts {
-    const { backups, clock, hypervisor, leftovers } = this.#options
+    const { backups, clock, hypervisor, keys, leftovers } = this.#options
     return {
       now: clock.now(),
       hypervisor: hypervisor.status(),
@@ -75,6 +77,7 @@ export class HealthMonitor {
       journalFault: this.#journalFault,
       leftovers: leftovers(),
       backups: backups(),
+      keys: keys(),
       ...this.#identityFacts()
     }
   }

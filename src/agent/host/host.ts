@@ -12,6 +12,8 @@ import {
   createBackups
 } from '../backups/backups.ts'
 import { policyPath } from '../backups/policy.ts'
+import type { EscrowRecords } from '../keys/escrow-records.ts'
+import type { KeyPlace } from '../keys/key-escrow.ts'
 import { Keys } from '../keys/keys.ts'
 import type { Profile } from '../profiles.ts'
 import { BootRecord } from './boot-record.ts'
@@ -45,6 +47,8 @@ export interface HostConfig {
   readonly readyTimeoutMs: number
   /** Encrypted disks that are kept ready; none where it is left out. */
   readonly preparedDisks?: number
+  /** Where the wrapped keys of disks lie; on this host where it is left out. */
+  readonly keys?: KeyPlace
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
 }
@@ -62,6 +66,8 @@ export interface HostOptions {
   readonly availableMemoryBytes?: () => number
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
+  /** What is remembered of keys at the scheduler; without it the scheduler is told of none. */
+  readonly escrow?: EscrowRecords
 }
 
 export interface Host {
@@ -89,7 +95,7 @@ export function createHost(options: HostOptions): Host {
   const { config, hypervisor, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const isEncrypted = (profile: string) => config.profiles[profile]?.encryption === true
-  const { vmUids } = config
+  const { vmUids, backup = backupDefaults } = config
   const placements = new Placements({ hypervisor, profiles: networksOf(config), vmUids, isEncrypted })
   const keys = new Keys({
     ...config,
@@ -97,7 +103,9 @@ export function createHost(options: HostOptions): Host {
     clock,
     log,
     credentialsDirectory: options.backups?.credentialsDirectory,
-    preparedDisks: preparedDisksOf(config)
+    preparedDisks: preparedDisksOf(config),
+    policyPath: backup.policy,
+    escrow: options.escrow
   })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
@@ -112,7 +120,6 @@ export function createHost(options: HostOptions): Host {
     cacheBytesMax: config.images.cacheBytesMax,
     bootId: bootRecord.bootId
   })
-  const { backup = backupDefaults } = config
   const backups = createBackups({
     ...options,
     ...(options.backups ?? backupPartsInMemory()),

@@ -12,13 +12,19 @@ export interface EscrowedDisk {
   readonly createdAt: number
 }
 
+/** Thumbprints of the keys that what the scheduler has stored last is wrapped for. */
+export interface EscrowRecipients {
+  readonly recovery: readonly string[]
+  /** The host's own, where it keeps none of its disks' keys. */
+  readonly host?: string
+}
+
 export interface EscrowEntry extends EscrowedDisk {
   /** Grows each time that something else is to be told. */
   readonly revision: number
   /** The one that the scheduler has stored last; 0 for none. */
   readonly told: number
-  /** Thumbprints of the keys that what it has stored is wrapped for. */
-  readonly recipients: readonly string[]
+  readonly recipients: EscrowRecipients
   /** Since when it waits to be told. */
   readonly since: number
   /** Why the scheduler did not take it, or it could not be told. */
@@ -36,7 +42,7 @@ export class EscrowRecords {
   note({ id, vm, uuid, volume, createdAt }: EscrowedDisk, now: number): number {
     this.#database.run(
       `INSERT INTO disk_key_escrow (id, vm, uuid, volume, created_at, revision, told, recipients, since)
-         VALUES (?, ?, ?, ?, ?, 1, 0, '[]', ?) ON CONFLICT (id) DO UPDATE SET vm = excluded.vm,
+         VALUES (?, ?, ?, ?, ?, 1, 0, '{"recovery":[]}', ?) ON CONFLICT (id) DO UPDATE SET vm = excluded.vm,
            volume = excluded.volume, revision = revision + 1,
            since = CASE WHEN told < revision THEN since ELSE excluded.since END, fault = NULL`,
       id,
@@ -46,9 +52,7 @@ export class EscrowRecords {
       createdAt,
       now
     )
-    return Number(
-      this.#database.get('SELECT revision FROM disk_key_escrow WHERE id = ?', id)?.revision ?? 1
-    )
+    return Number(this.#database.get('SELECT revision FROM disk_key_escrow WHERE id = ?', id)?.revision ?? 1)
   }
 
   find(id: string): EscrowEntry | undefined {
@@ -60,18 +64,19 @@ export class EscrowRecords {
     return this.#database.all('SELECT * FROM disk_key_escrow ORDER BY vm, id').map(entryOf)
   }
 
-  /** Those to be told; what was refused before comes last. */
-  pending(limit: number): EscrowEntry[] {
+  /** Those to be told, the oldest first; those that could not be told before only where they are asked for. */
+  pending(limit: number, { failed = true }: { failed?: boolean } = {}): EscrowEntry[] {
     return this.#database
       .all(
-        'SELECT * FROM disk_key_escrow WHERE told < revision ORDER BY fault IS NOT NULL, since, id LIMIT ?',
+        'SELECT * FROM disk_key_escrow WHERE told < revision AND (? OR fault IS NULL) ORDER BY since, id LIMIT ?',
+        failed ? 1 : 0,
         limit
       )
       .map(entryOf)
   }
 
   /** The scheduler has stored this revision, wrapped for these recovery keys. */
-  stored(id: string, revision: number, recipients: readonly string[]): void {
+  stored(id: string, revision: number, recipients: EscrowRecipients): void {
     this.#database.run(
       'UPDATE disk_key_escrow SET told = ?, recipients = ?, fault = NULL WHERE id = ? AND told < ? AND revision >= ?',
       revision,
@@ -86,11 +91,18 @@ export class EscrowRecords {
     this.#database.run('UPDATE disk_key_escrow SET fault = ? WHERE id = ?', fault, id)
   }
 
-  /** Destroyed, or about to be: told until acknowledged. */
-  gone({ uuid, id }: GoneKey, now: number): void {
+  /** Destroyed, or about to be: told until acknowledged. Returns the ids of those that were known. */
+  gone({ uuid, id }: GoneKey, now: number): string[] {
+    const known = this.#database
+      .all(
+        'SELECT id FROM disk_key_escrow WHERE uuid = ? AND (? IS NULL OR id = ?)',
+        uuid,
+        id ?? null,
+        id ?? null
+      )
+      .map((row) => String(row.id))
     this.#database.transaction(() => {
-      if (id === undefined) this.#database.run('DELETE FROM disk_key_escrow WHERE uuid = ?', uuid)
-      else this.#database.run('DELETE FROM disk_key_escrow WHERE id = ?', id)
+      for (const each of known) this.#database.run('DELETE FROM disk_key_escrow WHERE id = ?', each)
       this.#database.run(
         `INSERT INTO disk_keys_gone (uuid, id, since) VALUES (?, ?, ?)
            ON CONFLICT (uuid, id) DO NOTHING`,
@@ -99,6 +111,7 @@ export class EscrowRecords {
         now
       )
     })
+    return known
   }
 
   goneToTell(limit: number): GoneKey[] {

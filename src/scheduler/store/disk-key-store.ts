@@ -1,6 +1,13 @@
 // What the scheduler keeps of disks' keys: wrapped for others, so that it can lose or withhold them, and never open one.
 
-import type { EscrowedKey, GeneralJwe, GoneKey, HostWrapping, keyDenials } from '../../protocol/keys.ts'
+import type {
+  EscrowedKey,
+  GeneralJwe,
+  GoneKey,
+  GrantedKey,
+  HostWrapping,
+  keyDenials
+} from '../../protocol/keys.ts'
 import type { Page } from './store.ts'
 
 export interface DiskKeyRecord {
@@ -35,7 +42,7 @@ export interface KeyHold {
 }
 
 export interface KeyGrant {
-  readonly granted: readonly { readonly id: string; readonly host: HostWrapping }[]
+  readonly granted: readonly GrantedKey[]
   readonly denied: readonly { readonly id: string; readonly reason: (typeof keyDenials)[number] }[]
 }
 

@@ -1,6 +1,6 @@
 // Disks' keys in SQLite: the wrappings as hosts sent them, overwritten in the file when a key is destroyed.
 
-import type { EscrowedKey, GoneKey } from '../../protocol/keys.ts'
+import type { EscrowedKey, GoneKey, GrantedKey } from '../../protocol/keys.ts'
 import type { DiskKeyFilter, DiskKeyRecord, DiskKeyStore, KeyGrant, KeyHold } from './disk-key-store.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -64,7 +64,7 @@ export class DiskKeyTable implements DiskKeyStore {
 
   async grant(host: string, ids: readonly string[], at: number): Promise<KeyGrant> {
     return this.#sqlite.transaction(() => {
-      const granted: KeyGrant['granted'][number][] = []
+      const granted: GrantedKey[] = []
       const denied: KeyGrant['denied'][number][] = []
       for (const id of ids) {
         const row = this.#find(id)
@@ -72,7 +72,7 @@ export class DiskKeyTable implements DiskKeyStore {
           denied.push({ id, reason: 'unknown' })
         else if (this.#holdOf(row.uuid) !== undefined) denied.push({ id, reason: 'withheld' })
         else {
-          granted.push({ id, host: fromJson(row.wrapped) })
+          granted.push(grantOf(row, row.wrapped))
           this.#sqlite.run('UPDATE disk_keys SET granted_at = :at WHERE id = :id', { id, at })
         }
       }
@@ -149,6 +149,10 @@ export class DiskKeyTable implements DiskKeyStore {
     )
     return owner === undefined || owner.host === host || owner.revoked_at !== null
   }
+}
+
+function grantOf({ id, vm, uuid, volume, created_at: createdAt }: KeyRow, wrapped: string): GrantedKey {
+  return { id, vm, uuid, volume, createdAt, host: fromJson(wrapped) }
 }
 
 function toRecord(row: KeyRow): DiskKeyRecord {
