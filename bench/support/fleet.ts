@@ -23,16 +23,21 @@ export interface Fleet extends AsyncDisposable {
   /** Where files may lie that QEMU's users have to reach, and that `file:` URLs of images may name. */
   readonly imagesDirectory: string
   readonly poolDirectory: string
+  /** Prepared disks of the agent: a file that is still being made has its key beside it. */
+  readonly preparedDirectory: string
   readonly agentLog: string
 }
 
 export interface FleetOptions {
   readonly metricsIntervalMs?: number
+  /** Encrypted disks that the agent keeps ready; none by default. */
+  readonly preparedDisks?: number
   /** Runs once libvirtd answers, before there is an agent. */
   readonly prepare?: (libvirtd: PrivateLibvirtd) => Promise<void>
 }
 
-export async function startFleet({ metricsIntervalMs = 10_000, prepare }: FleetOptions = {}): Promise<Fleet> {
+export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
+  const { metricsIntervalMs = 10_000, preparedDisks = 0, prepare } = options
   await using started = new AsyncDisposableStack()
   const libvirtd = started.use(await startLibvirtd())
   const { directory } = libvirtd
@@ -41,7 +46,7 @@ export async function startFleet({ metricsIntervalMs = 10_000, prepare }: FleetO
   const scheduler = await startScheduler(directory, metricsIntervalMs)
   started.defer(() => stop(scheduler.child))
   const api = started.use(clientOf(scheduler.url, directory))
-  const config = agentConfig(directory, libvirtd)
+  const config = agentConfig(directory, libvirtd, preparedDisks)
   await enroll(api, config)
   const agentLog = join(directory, 'agent.log')
   const startAgent = async () => {
@@ -58,6 +63,7 @@ export async function startFleet({ metricsIntervalMs = 10_000, prepare }: FleetO
     ...{ libvirtd, api, agentLog, agentPid: agent.pid ?? 0 },
     imagesDirectory: join(directory, 'images'),
     poolDirectory: join(directory, 'pool'),
+    preparedDirectory: join(directory, 'agent-run/disks'),
     [Symbol.asyncDispose]: () => owned.disposeAsync()
   }
 }
@@ -90,7 +96,8 @@ function clientOf(url: string, directory: string): ApiClient {
   return new ApiClient({ url: new URL(url), apiKey, ca: readFileSync(caFile, 'utf8'), caFile })
 }
 
-function agentConfig(directory: string, { socket }: PrivateLibvirtd): string {
+/** The profile `starter` has disks in clear, `sealed` encrypted ones. */
+function agentConfig(directory: string, { socket }: PrivateLibvirtd, preparedDisks: number): string {
   const config = join(directory, 'agent.yaml')
   writeFileSync(
     config,
@@ -99,6 +106,10 @@ runtimeDirectory: ${directory}/agent-run
 libvirt: { socket: ${socket} }
 accelerator: tcg
 pool: { path: ${directory}/pool }
+preparedDisks: ${preparedDisks}
+profiles:
+  starter: { network: hostlet-starter, bridge: hl-starter, subnet: 10.83.0.0/20, encryption: false }
+  sealed: { network: hostlet-sealed, bridge: hl-sealed, subnet: 10.83.16.0/20, encryption: true }
 images: { allowFileUrls: [${directory}/images] }
 log: { level: info, format: json }
 `

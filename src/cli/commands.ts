@@ -40,6 +40,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-token.ts')
   },
   {
+    words: ['host', 'rotate-key'],
+    summary: 'replace the key of a host that disk keys are wrapped under',
+    load: () => import('./commands/host-rotate-key.ts')
+  },
+  {
     words: ['host', 'refresh'],
     summary: 'have a host look at itself anew',
     load: () => import('./commands/host-refresh.ts')

@@ -10,12 +10,13 @@ import { promisify } from 'node:util'
 import type { Host } from '../../src/agent/host/host.ts'
 import type { Placement } from '../../src/agent/host/hypervisor.ts'
 import { succeed } from '../agent/verbs/bench.ts'
-import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
+import { connected, type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
 import {
   askGuest,
   cannotProvision,
   guestSpecification,
   hostOf,
+  hypervisorOf,
   leftoversOf,
   type ProvisionSetup,
   sealedSetupOf
@@ -38,6 +39,7 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
   const uuid = randomUUID()
   const canary = randomBytes(64)
   let address: string
+  let secrets = ''
   let generation = 0
   const wait = () => ({ signal: AbortSignal.timeout(120_000) })
   const subject = () => ({ subject: { vm: name, uuid, generation: ++generation } })
@@ -57,7 +59,13 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
   })
 
   it('boot, each with a key of its own, and hold nothing in clear that the guest writes', async () => {
-    const specification = guestSpecification({ name, uuid, dataDiskBytes: 16 * mebibyte })
+    const specification = guestSpecification({
+      name,
+      uuid,
+      dataDiskBytes: 16 * mebibyte,
+      consoleLog: true,
+      seed: { hostname: 'sealed' }
+    })
     const value = await succeed(host, 'vm.provision', { specification }, subject())
     address = String(value.address)
     const guest = await askGuest(address)
@@ -67,6 +75,50 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
     assert.notEqual(await host.keys.disks.unwrap(rootKey), await host.keys.disks.unwrap(dataKey))
     await writeCanary()
     for (const role of roles) assert.equal(await holds(await pathOf(role), canary), false, role)
+  })
+
+  it('are closed to the user of another VM, as is everything else of it and the base image', async () => {
+    const { uid, rootVolume } = await placement()
+    const base = (await host.hypervisor.listVolumes(wait())).find((each) => each.name.startsWith('base-'))
+    assert.ok(base)
+    const { stdout } = await run('find', [
+      '/var/lib/libvirt/qemu',
+      '/run/libvirt/qemu',
+      '-path',
+      `*${name.slice(0, 20)}*`
+    ])
+    const ofLibvirt = stdout.trim().split('\n')
+    assert.ok(
+      ofLibvirt.some((path) => path.endsWith('master-key.aes')),
+      stdout
+    )
+    const console = join(setup.config.runtimeDirectory, 'console', `${uuid}.log`)
+    const ofUs = [console, host.seeds.path(uuid), join(setup.config.stateDirectory, 'keys')]
+    const paths = [...(await Promise.all(roles.map(pathOf))), ...ofUs, ...ofLibvirt]
+    const { stdout: group } = await run('getent', ['group', 'libvirt-qemu'])
+    const gid = group.split(':')[2] ?? ''
+    const asOther = (...words: string[]) =>
+      run('setpriv', ['--reuid', String(uid + 1), '--regid', gid, '--clear-groups', ...words]).then(
+        () => true,
+        () => false
+      )
+    for (const path of paths) {
+      assert.equal(await asOther('cat', path), false, `reads ${path}`)
+      assert.equal(await asOther('ls', `${path}/`), false, `lists ${path}`)
+      assert.equal(await asOther('sh', '-c', `: >> '${path}'`), false, `writes ${path}`)
+    }
+    const sockets = ofLibvirt.filter((path) => path.endsWith('.sock'))
+    assert.ok(sockets.length > 0)
+    const connect =
+      "require('net').connect(process.argv[1]).on('connect', () => process.exit(0)).on('error', () => process.exit(1))"
+    for (const path of sockets)
+      assert.equal(await asOther(process.execPath, '-e', connect, path), false, path)
+    assert.equal(await asOther('sh', '-c', `: >> '${base.path}'`), false)
+    assert.equal(await asOther('sh', '-c', `: > '${join(fixture.pool.path, 'new')}'`), false)
+    assert.equal(await asOther('ls', fixture.pool.path), false)
+    // The same looks succeed for who may: nothing here is closed by being absent.
+    assert.equal(await asOther('cat', base.path), true)
+    assert.ok((await readFile(join(fixture.pool.path, rootVolume))).length > 0)
   })
 
   it('are what libvirt and QEMU take them for, with nothing amiss in their headers', async () => {
@@ -102,6 +154,36 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
     assert.equal(guest.dataBoots, 2)
   })
 
+  it('have their keys told anew to a libvirt that has forgotten them, by an agent that connects', async () => {
+    const { rootKey = '', dataKey = '' } = await placement()
+    for (const id of [rootKey, dataKey]) await fixture.virsh('secret-undefine', id)
+    const other = hypervisorOf(setup)
+    const agent = await hostOf(other, setup)
+    try {
+      await connected(other)
+      const { signal } = wait()
+      while (![rootKey, dataKey].every((id) => secrets.includes(id))) {
+        signal.throwIfAborted()
+        secrets = await fixture.virsh('secret-list')
+      }
+      // They are given back to nobody.
+      await assert.rejects(fixture.virsh('secret-get-value', rootKey), /private/)
+    } finally {
+      await agent.close()
+      await other.close()
+    }
+  })
+
+  it('open with new passphrases after a change, and with the old ones no more', async () => {
+    await succeed(host, 'vm.stop', { vm: name }, subject())
+    const before = await keyOf('root')
+    await succeed(host, 'vm.rekey', { vm: name }, subject())
+    assert.notEqual(await keyOf('root'), before)
+    await assert.rejects(run('qemu-img', ['check', ...(await opened('root', before))]))
+    await succeed(host, 'vm.start', { vm: name }, subject())
+    assert.equal((await askGuest(address)).dataBoots, 3)
+  })
+
   it('leave nothing behind at teardown, keys first', async () => {
     const ids = host.keys.disks.listOf(uuid).map(({ id }) => id)
     assert.equal(ids.length, 2)
@@ -109,7 +191,7 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
     const firstVolume = removed.findIndex((each) => each.endsWith('.qcow2'))
     assert.ok(ids.every((id) => removed.indexOf(`key ${id}`) < firstVolume && removed.includes(`key ${id}`)))
     assert.deepEqual(await readdir(join(setup.config.stateDirectory, 'keys')), [])
-    const secrets = await fixture.virsh('secret-list')
+    secrets = await fixture.virsh('secret-list')
     assert.ok(ids.every((id) => !secrets.includes(id)))
     assert.deepEqual(await leftoversOf(host, setup), [])
   })

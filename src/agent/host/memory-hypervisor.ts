@@ -24,7 +24,7 @@ import {
 import { MemoryBackups } from './memory-backups.ts'
 import { willingGuests } from './memory-guests.ts'
 import { MemoryNetworks } from './memory-networks.ts'
-import { countersOf, isOff, type MemoryVm, recordOf, requireSecrets } from './memory-vm.ts'
+import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets } from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { changed } from './metadata.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
@@ -138,18 +138,8 @@ export class MemoryHypervisor implements Hypervisor {
 
   addStartGate = (gate: StartGate) => this.#gates.add(gate)
 
-  async facts(wait: Wait): Promise<HypervisorFacts> {
-    this.#enter('facts', wait)
-    return {
-      libvirtVersion: '9.0.0',
-      hypervisorVersion: '7.2.0',
-      accelerator: 'tcg',
-      architecture: 'x86_64',
-      poolCapacityBytes: this.#volumes.capacityBytes,
-      poolAvailableBytes: this.#volumes.availableBytes,
-      ...this.#options.facts
-    }
-  }
+  facts = (wait: Wait): Promise<HypervisorFacts> =>
+    this.#run('facts', '', wait, () => ({ ...factsOf(this.#volumes), ...this.#options.facts }))
 
   listVms = (wait: Wait): Promise<readonly VmRecord[]> =>
     this.#run('listVms', '', wait, () => [...this.#vms.values()].map(recordOf))

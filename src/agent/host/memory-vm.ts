@@ -1,7 +1,7 @@
 // One VM of the hypervisor in memory.
 
 import { HostletError } from '../../errors.ts'
-import type { DomainCounters, VmDefinition, VmRecord } from './hypervisor.ts'
+import type { DomainCounters, HypervisorFacts, VmDefinition, VmRecord } from './hypervisor.ts'
 
 export interface MemoryVm {
   definition: VmDefinition
@@ -19,6 +19,17 @@ export function isOff({ state }: MemoryVm): boolean {
 export function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {
   const { seedPath: _unseen, ...carried } = definition
   return { ...carried, state, reason, run }
+}
+
+export function factsOf(pool: { capacityBytes: number; availableBytes: number }): HypervisorFacts {
+  return {
+    libvirtVersion: '9.0.0',
+    hypervisorVersion: '7.2.0',
+    accelerator: 'tcg',
+    architecture: 'x86_64',
+    poolCapacityBytes: pool.capacityBytes,
+    poolAvailableBytes: pool.availableBytes
+  }
 }
 
 export function countersOf({ definition: { specification }, state }: MemoryVm): DomainCounters {

@@ -99,6 +99,7 @@ export class BlankDisks implements AsyncDisposable {
     const path = join(directory, `${randomUUID()}.qcow2`)
     const passphrase = newPassphrase()
     const remove = () => rm(path, { force: true })
+    await mkdir(directory, { recursive: true, mode: 0o700 })
     try {
       await formatLuks({ path, passphrase, sizeBytes }, { ...wait, clock })
     } catch (error) {

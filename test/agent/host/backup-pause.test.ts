@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { scratchVolumeName } from '../../../src/agent/host/names.ts'
 import { Orphans } from '../../../src/agent/host/orphans.ts'
+import { privateWorkPrefix } from '../../../src/agent/host/scratch.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { type Bench, makeBench, succeed } from '../verbs/bench.ts'
 
@@ -70,7 +71,7 @@ describe('a host that is prepared', () => {
   it('removes keys of scratch files that a killed agent was making', async () => {
     await using bench = await makeBench()
     const { runtimeDirectory } = bench.host.config
-    const left = join(runtimeDirectory, 'scratch-abc')
+    const left = join(runtimeDirectory, `${privateWorkPrefix}abc`)
     await mkdir(left, { recursive: true })
     await writeFile(join(left, 'key'), 'secret')
     await bench.host.prepare()

@@ -89,7 +89,9 @@ describe('placement', () => {
   it('says when a network is full, and gives what is freed to the next', async () => {
     await using bench = await makeBench({
       config: {
-        profiles: { starter: profileOf({ network: 'hl-net', bridge: 'b', subnet: '10.90.0.0/29' }) }
+        profiles: {
+          starter: profileOf({ network: 'hl-net', bridge: 'b', subnet: '10.90.0.0/29', encryption: false })
+        }
       }
     })
     const vm = (index: number) => ({

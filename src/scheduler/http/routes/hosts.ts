@@ -103,5 +103,21 @@ export const hostRoutes = [
         arguments: {},
         intent: { kind: 'none' }
       }))
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/rotate-key', {
+    tier: 'manage',
+    summary: "Replace a host's key of secrets, and wrap the keys of its disks under the new one",
+    status: 202,
+    params: HostParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: ({ params, repeatable }, services) =>
+      ask(services, repeatable, async () => ({
+        verb: 'host.rotate-key',
+        host: await findHost(services.store, params.id),
+        arguments: {},
+        intent: { kind: 'none' }
+      }))
   })
 ]
