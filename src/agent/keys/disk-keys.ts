@@ -10,7 +10,7 @@ import type { Wait } from '../host/hypervisor.ts'
 import { newPassphrase } from '../host/luks-format.ts'
 import type { HostKey } from './host-key.ts'
 import type { KeyCustody } from './key-custody.ts'
-import type { KeyShelf } from './key-shelf.ts'
+import { FileShelf, type KeyShelf } from './key-shelf.ts'
 
 const Wrapped = Type.String({ minLength: 1, maxLength: 4_096 })
 const DiskKeyRecord = Type.Object(
@@ -51,7 +51,9 @@ export interface PassphraseChange {
 }
 
 export interface DiskKeysOptions {
-  readonly shelf: KeyShelf
+  /** Of the files, where there is no other shelf. */
+  readonly directory: string
+  readonly shelf?: KeyShelf
   readonly hostKey: () => HostKey
   readonly clock: Pick<Clock, 'now'>
 }
@@ -60,16 +62,25 @@ const check = compile(DiskKeyRecord, 'disk key')
 
 export class DiskKeys {
   readonly #options: DiskKeysOptions
+  readonly #shelf: KeyShelf
+  readonly #listeners = new Set<(key: KeptDiskKey) => Promise<void>>()
   #custody: KeyCustody | undefined
 
   constructor(options: DiskKeysOptions) {
     this.#options = options
+    this.#shelf = options.shelf ?? new FileShelf(options.directory)
   }
 
   /** Makes the directory, shreds what a crash left, and wraps anew what is under a key that was replaced. */
   async prepare(): Promise<Rewrapped> {
-    this.#options.shelf.prepare()
+    this.#shelf.prepare()
     return await this.rewrapAll()
+  }
+
+  /** Told of each key before its disk is used; what a listener throws, keeping the key throws. */
+  onKept(listener: (key: KeptDiskKey) => Promise<void>): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
   }
 
   /** From here on the other one has a say in every key. */
@@ -85,6 +96,7 @@ export class DiskKeys {
     const record = { id, vm: { name: vm.name, uuid: vm.uuid }, volume, createdAt, wrapped }
     this.#write(record)
     await this.#custody?.kept(record)
+    for (const listener of this.#listeners) await listener(key)
   }
 
   /** The passphrase that opens the disk. Throws E_NOT_FOUND when it was destroyed or lost, E_AUTH, E_CORRUPT. */
@@ -113,12 +125,12 @@ export class DiskKeys {
   }
 
   has(id: string): boolean {
-    return this.#options.shelf.read(id) !== undefined
+    return this.#shelf.read(id) !== undefined
   }
 
   /** A file that cannot be read as one of ours is left out. */
   list(): DiskKeyRecord[] {
-    return this.#options.shelf.ids().flatMap((id) => {
+    return this.#shelf.ids().flatMap((id) => {
       const found = this.#readable(id)
       if (found === undefined) return []
       const { wrapped: _secret, next: _next, previous: _previous, ...record } = found
@@ -134,21 +146,21 @@ export class DiskKeys {
   destroy(id: string): boolean {
     const uuid = this.#readable(id)?.vm.uuid
     this.#custody?.gone({ id, ...(uuid !== undefined && { uuid }) })
-    return this.#options.shelf.destroy(id)
+    return this.#shelf.destroy(id)
   }
 
-  /** All keys of a VM, wherever they are kept. Returns the ids of those that were known. */
-  destroyAll(vmUuid: string): string[] {
+  /** All keys of a VM, wherever they are kept. Returns those that were known. */
+  destroyAll(vmUuid: string): Pick<DiskKeyRecord, 'id'>[] {
     const known = this.#custody?.gone({ uuid: vmUuid }) ?? []
     const here = this.listOf(vmUuid).map(({ id }) => id)
-    for (const id of here) this.#options.shelf.destroy(id)
-    return [...new Set([...known, ...here])]
+    for (const id of here) this.#shelf.destroy(id)
+    return [...new Set([...known, ...here])].map((id) => ({ id }))
   }
 
   /** Wraps under the host's present key what is under another. What no key here opens is left as it is, and told. */
   async rewrapAll(): Promise<Rewrapped> {
     const [rewrapped, unreadable]: [string[], string[]] = [[], []]
-    for (const id of this.#options.shelf.ids()) {
+    for (const id of this.#shelf.ids()) {
       try {
         const before = this.#read(id)
         const after = before && (await this.#rewrapped(before))
@@ -251,17 +263,17 @@ export class DiskKeys {
   }
 
   #read(id: string): Stored | undefined {
-    const text = this.#options.shelf.read(id)
+    const text = this.#shelf.read(id)
     if (text === undefined) return undefined
     try {
       return check(JSON.parse(text))
     } catch (cause) {
-      const place = this.#options.shelf.place(id)
+      const place = this.#shelf.place(id)
       throw new HostletError('E_CORRUPT', `${place}: is not a disk key as hostlet wrote it`, { cause })
     }
   }
 
   #write(record: Stored): void {
-    this.#options.shelf.write(record.id, `${JSON.stringify(record, undefined, 2)}\n`)
+    this.#shelf.write(record.id, `${JSON.stringify(record, undefined, 2)}\n`)
   }
 }

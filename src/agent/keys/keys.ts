@@ -62,9 +62,10 @@ export class Keys implements AsyncDisposable {
     this.#options = options
     this.place = options.keys ?? 'host'
     const atScheduler = this.place === 'scheduler'
-    this.#files = new FileShelf(join(stateDirectory, 'keys'))
+    const directory = join(stateDirectory, 'keys')
+    this.#files = new FileShelf(directory)
     const shelf = atScheduler ? new MemoryShelf() : this.#files
-    this.disks = new DiskKeys({ ...options, shelf, hostKey: () => this.hostKey })
+    this.disks = new DiskKeys({ ...options, directory, shelf, hostKey: () => this.hostKey })
     this.blanks = new BlankDisks({ ...options, directory: join(runtimeDirectory, 'disks'), count })
     this.sealed = new SealedDisks({ ...options, keys: this.disks, blanks: this.blanks })
     this.adoption = new Adoption({ ...options, disks: this.disks, hostKey: () => this.hostKey })

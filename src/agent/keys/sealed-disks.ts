@@ -64,7 +64,7 @@ export class SealedDisks {
   /** All keys of a VM, also of one whose definition is gone. */
   async destroyKeysOf(vm: { uuid: string }, wait: Wait): Promise<string[]> {
     const { keys, hypervisor } = this.#options
-    const gone = keys.destroyAll(vm.uuid)
+    const gone = keys.destroyAll(vm.uuid).map(({ id }) => id)
     for (const id of gone) await hypervisor.removeSecret(id, wait)
     return gone
   }
