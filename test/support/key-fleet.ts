@@ -16,7 +16,7 @@ import { type Ended, hostlet } from '../cli/program.ts'
 import { ApiClient } from '../scheduler/support/api-client.ts'
 import { defaultConfig } from '../scheduler/support/test-scheduler.ts'
 
-const patienceMs = 240_000
+const patienceMs = 900_000
 const pollMs = 100
 
 export class KeyFleet implements AsyncDisposable {

@@ -116,7 +116,7 @@ export class EscrowRecords {
 
   goneToTell(limit: number): GoneKey[] {
     return this.#database
-      .all('SELECT uuid, id FROM disk_keys_gone ORDER BY since, uuid, id LIMIT ?', limit)
+      .all('SELECT uuid, id FROM disk_keys_gone ORDER BY since, uuid, id DESC LIMIT ?', limit)
       .map(({ uuid, id }) => ({ uuid: String(uuid), ...(id !== '' && { id: String(id) }) }))
   }
 

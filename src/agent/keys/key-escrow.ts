@@ -48,7 +48,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
   #timer: Disposable | undefined
   #lookedAt = Number.NEGATIVE_INFINITY
   #telling: Promise<void> | undefined
-  #again: { failed: boolean } | undefined
+  #round: { again: boolean } | undefined
   #ended = false
 
   constructor(options: KeyEscrowOptions) {
@@ -82,13 +82,18 @@ export class KeyEscrow implements KeyCustody, Disposable {
 
   /** The scheduler is there (again): it is told all that it has not acknowledged. */
   async online(): Promise<void> {
-    await this.refresh()
-    this.tell({ failed: true })
+    await this.#review()
+    this.tell({ again: true })
     this.#arm()
   }
 
   /** Has told anew what the policy, or another key of the host, would have wrapped otherwise. */
   async refresh(): Promise<void> {
+    await this.#review()
+    this.tell()
+  }
+
+  async #review(): Promise<void> {
     const { records, disks, clock } = this.#options
     this.#lookedAt = clock.monotonic()
     const known = records.all()
@@ -97,16 +102,13 @@ export class KeyEscrow implements KeyCustody, Disposable {
       if (!ids.has(id)) records.note({ id, vm: vm.name, uuid: vm.uuid, volume, createdAt }, clock.now())
     for (const entry of known)
       if (entry.told >= entry.revision && (await this.#isStale(entry))) records.note(entry, clock.now())
-    this.tell()
   }
 
-  /** Sends what is not acknowledged; what failed before only where it is asked for. */
-  tell({ failed = false }: { failed?: boolean } = {}): void {
+  /** Sends what is new; `again` also what was sent or failed before and is not acknowledged. */
+  tell({ again = false }: { again?: boolean } = {}): void {
     if (this.#ended || !this.#options.line.isOnline()) return
-    this.#again = { failed: failed || this.#again?.failed === true }
-    this.#telling ??= this.#tellAll().finally(() => {
-      this.#telling = undefined
-    })
+    this.#round = { again: again || this.#round?.again === true }
+    this.#begin()
   }
 
   /** Resolves when what was to be sent is sent. */
@@ -153,30 +155,39 @@ export class KeyEscrow implements KeyCustody, Disposable {
     }
   }
 
+  #begin(): void {
+    this.#telling ??= this.#tellAll().finally(() => {
+      this.#telling = undefined
+      // What was asked for in the last moment.
+      if (this.#round !== undefined) this.#begin()
+    })
+  }
+
   async #tellAll(): Promise<void> {
-    for (let round = this.#again; round !== undefined; round = this.#again) {
-      this.#again = undefined
+    for (let round = this.#round; round !== undefined; round = this.#round) {
+      this.#round = undefined
       try {
-        await this.#tellRound(round.failed)
+        await this.#tellRound(round.again)
       } catch (error) {
         this.#options.log.warn({ error: asHostletError(error) }, 'the scheduler could not be told of keys')
       }
     }
   }
 
-  async #tellRound(failed: boolean): Promise<void> {
+  async #tellRound(again: boolean): Promise<void> {
     const { records, line } = this.#options
     const gone = records.goneToTell(keysAtOnceMax)
     // Keys follow its acknowledgement: a new one of the same VM is not to be destroyed by an end that is told twice.
     if (gone.length > 0) return line.post({ type: 'disk-keys-gone', keys: gone })
     const keys: EscrowedKey[] = []
-    for (const entry of records.pending(keysAtOnceMax, { failed })) {
-      const wrapped = await this.#wrappedOrNoted(entry)
-      if (wrapped === undefined) continue
+    for (const entry of records.pending(keysAtOnceMax, { failed: again })) {
       const { revision } = entry
       const before = this.#sent.get(entry.id)
-      // Somebody waits for this very one.
-      if (before?.settled !== undefined && before.revision === revision) continue
+      const isOut = before?.revision === revision
+      // Somebody waits for this very one, or it was sent already.
+      if (isOut && (before.settled !== undefined || !again)) continue
+      const wrapped = await this.#wrappedOrNoted(entry)
+      if (wrapped === undefined) continue
       this.#sent.set(entry.id, { revision, recipients: wrapped.recipients })
       keys.push({ ...wrapped.key, revision })
     }
@@ -259,7 +270,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
     const { clock } = this.#options
     this.#timer?.[Symbol.dispose]()
     this.#timer = clock.timer(retellMs, () => {
-      this.tell({ failed: true })
+      this.tell({ again: true })
       if (clock.monotonic() - this.#lookedAt >= policyLookMs)
         void this.refresh().catch((error) =>
           this.#options.log.warn({ error: asHostletError(error) }, 'keys could not be looked at anew')

@@ -53,6 +53,8 @@ export class KeyWatch implements AsyncDisposable {
     this.#again = true
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined
+      // What was asked for in the last moment.
+      if (this.#again && !this.#stopping.signal.aborted) this.look()
     })
   }
 

@@ -117,9 +117,10 @@ export class Keys implements AsyncDisposable {
 
   /** Reads the keys, and removes what a killed agent left. */
   async prepare(): Promise<void> {
-    this.#hostKey = await HostKey.open(this.#options)
-    const { rewrapped, unreadable } = await this.disks.prepare()
     const { log } = this.#options
+    this.#hostKey = await HostKey.open(this.#options)
+    log.info({ kid: this.#hostKey.publicKey.kid, keys: this.place }, 'host key for secrets')
+    const { rewrapped, unreadable } = await this.disks.prepare()
     if (rewrapped.length > 0)
       log.info({ count: rewrapped.length }, 'disk keys wrapped under the present host key')
     if (unreadable.length > 0)
