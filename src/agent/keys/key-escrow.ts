@@ -191,7 +191,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
       this.#sent.set(entry.id, { revision, recipients: wrapped.recipients })
       keys.push({ ...wrapped.key, revision })
     }
-    if (keys.length > 0) line.post({ type: 'disk-keys', keys })
+    if (keys.length > 0 && !this.#ended) line.post({ type: 'disk-keys', keys })
   }
 
   async #wrappedOrNoted(entry: EscrowEntry): Promise<Wrapped | undefined> {

@@ -50,8 +50,9 @@ describe('custody of keys at the scheduler', () => {
     sent = []
     open('host')
   })
-  afterEach(() => {
+  afterEach(async () => {
     escrow[Symbol.dispose]()
+    await escrow.told()
     database[Symbol.dispose]()
     rmSync(directory, { recursive: true })
   })
