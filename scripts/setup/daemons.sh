@@ -33,6 +33,8 @@ start_by_hand() {
   kvm_prepare
   clear_stale
   forget_gone
+  # libvirtd makes it with the first dnsmasq, and fails before that to note the MACs of a network without one.
+  mkdir -p /var/lib/libvirt/dnsmasq
   start_daemon virtlogd
   # Without an init that reaps orphans libvirt waits two seconds more at each stop of a QEMU: tini is the subreaper.
   start_daemon libvirtd

@@ -234,6 +234,21 @@ describe('looking anew', () => {
   })
 })
 
+describe('keys of hosts and disks', () => {
+  it('are replaced by the host, which says how it went', async () => {
+    const host = begin('host', 'rotate-key', fleet.agent.id)
+    const first = await fleet.agent.nextCommand()
+    assert.equal(first.claims.verb, 'host.rotate-key')
+    fleet.agent.finish(first.claims.id, { before: 'old', now: 'new', rewrapped: 3, unreadable: [] })
+    assert.match((await host.ended).stdout, /has key new now; 3 disk keys were wrapped anew/)
+    const vm = begin('vm', 'rekey', 'web-1')
+    const second = await fleet.agent.nextCommand()
+    assert.deepEqual([second.claims.verb, second.claims.arguments], ['vm.rekey', { vm: 'web-1' }])
+    fleet.agent.finish(second.claims.id, { vm: 'web-1', keys: [] })
+    assert.match((await vm.ended).stdout, /The disks of VM web-1 open with new passphrases/)
+  })
+})
+
 describe('an operation that its host refuses for now', () => {
   it('is followed on, with what the host said, and ends well', async () => {
     const running = begin('vm', 'reboot', 'web-1')

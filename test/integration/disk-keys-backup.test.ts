@@ -26,10 +26,12 @@ import {
 } from './provision-host.ts'
 
 const run = promisify(execFile)
+/** Emulated guests on a busy machine. */
+const guestMs = 900_000
 const target = 'main'
 const roles = ['root', 'data'] as const
 
-describe('backups of encrypted VMs', { skip: await cannotProvision(), timeout: 900_000 }, () => {
+describe('backups of encrypted VMs', { skip: await cannotProvision(), timeout: 3_600_000 }, () => {
   let fixture: LibvirtFixture
   let setup: ProvisionSetup
   let host: Host
@@ -65,9 +67,14 @@ describe('backups of encrypted VMs', { skip: await cannotProvision(), timeout: 9
   })
 
   it('are taken while they run, and of VMs that are off', async () => {
-    const specification = guestSpecification({ name: vm, uuid: source, dataDiskBytes: 8 * 1024 ** 2 })
+    const specification = guestSpecification({
+      name: vm,
+      uuid: source,
+      dataDiskBytes: 8 * 1024 ** 2,
+      ready: { timeoutMs: guestMs }
+    })
     const { address } = await succeed(host, 'vm.provision', { specification }, about(vm, source))
-    await askGuest(String(address))
+    await askGuest(String(address), guestMs)
     const first = (await succeed(host, 'vm.backup', { vm, target })) as unknown as VmBackupResult
     assert.equal(first.record.kind, 'full')
     await succeed(host, 'vm.stop', { vm }, about(vm, source))
@@ -83,7 +90,7 @@ describe('backups of encrypted VMs', { skip: await cannotProvision(), timeout: 9
     assert.equal(new Set([before.rootKey, before.dataKey, after.rootKey, after.dataKey]).size, 4)
     for (const role of roles) await assertSame(before, after, role)
     const { address } = await succeed(host, 'vm.start', { vm: back }, about(back, uuid))
-    assert.equal((await askGuest(String(address))).dataBoots, 2)
+    assert.equal((await askGuest(String(address), guestMs)).dataBoots, 2)
   })
 
   it('take the place of disks, whose keys are destroyed then', async () => {
@@ -98,7 +105,7 @@ describe('backups of encrypted VMs', { skip: await cannotProvision(), timeout: 9
     assert.equal(files.includes(`${before.rootKey}.json`) || files.includes(`${before.dataKey}.json`), false)
     assert.equal(files.length, 4)
     const { address } = await succeed(host, 'vm.start', { vm }, about(vm, source))
-    assert.equal((await askGuest(String(address))).dataBoots, 2)
+    assert.equal((await askGuest(String(address), guestMs)).dataBoots, 2)
   })
 
   it('leave nothing behind', async () => {

@@ -23,13 +23,15 @@ import {
 } from './provision-host.ts'
 
 const run = promisify(execFile)
+/** Emulated guests on a busy machine. */
+const guestMs = 900_000
 const mebibyte = 1024 ** 2
 /** Where the file systems of the guest have nothing yet. */
 const canaryAt = { root: 120 * mebibyte, data: 14 * mebibyte }
 const devices = { root: 'virtio-disk0', data: 'virtio-disk1' }
 const roles = ['root', 'data'] as const
 
-describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 }, () => {
+describe('encrypted disks', { skip: await cannotProvision(), timeout: 3_600_000 }, () => {
   let fixture: LibvirtFixture
   let setup: ProvisionSetup
   let host: Host
@@ -64,11 +66,12 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
       uuid,
       dataDiskBytes: 16 * mebibyte,
       consoleLog: true,
-      seed: { hostname: 'sealed' }
+      seed: { hostname: 'sealed' },
+      ready: { http: { port: 80, path: '/' }, timeoutMs: guestMs }
     })
     const value = await succeed(host, 'vm.provision', { specification }, subject())
     address = String(value.address)
-    const guest = await askGuest(address)
+    const guest = await askGuest(address, guestMs)
     assert.equal(guest.dataBoots, 1)
     const { rootKey, dataKey } = await placement()
     assert.ok(rootKey && dataKey && rootKey !== dataKey)
@@ -150,7 +153,7 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
       assert.ok((await readAs(role, await keyOf(role))).includes(canary))
     }
     await succeed(host, 'vm.start', { vm: name }, subject())
-    const guest = await askGuest(address)
+    const guest = await askGuest(address, guestMs)
     assert.equal(guest.dataBoots, 2)
   })
 
@@ -181,7 +184,7 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 900_000 },
     assert.notEqual(await keyOf('root'), before)
     await assert.rejects(run('qemu-img', ['check', ...(await opened('root', before))]))
     await succeed(host, 'vm.start', { vm: name }, subject())
-    assert.equal((await askGuest(address)).dataBoots, 3)
+    assert.equal((await askGuest(address, guestMs)).dataBoots, 3)
   })
 
   it('leave nothing behind at teardown, keys first', async () => {

@@ -109,8 +109,8 @@ export async function ownerOf(path: string): Promise<{ uid: number; mode: number
 }
 
 /** What the guest says of itself. Waits until it answers. */
-export async function askGuest(address: string): Promise<Record<string, unknown>> {
-  const signal = AbortSignal.timeout(120_000)
+export async function askGuest(address: string, timeoutMs = 120_000): Promise<Record<string, unknown>> {
+  const signal = AbortSignal.timeout(timeoutMs)
   for (;;) {
     try {
       const answer = await fetch(`http://${address}/`, {

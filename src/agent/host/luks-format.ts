@@ -1,7 +1,7 @@
 // Encrypted qcow2 files made by qemu-img: libvirt's own making takes many seconds, and cannot be told how slow guesses should be.
 
 import { randomBytes } from 'node:crypto'
-import { rm, writeFile } from 'node:fs/promises'
+import { chmod, rm, writeFile } from 'node:fs/promises'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { mustRun } from '../../lib/run-process.ts'
@@ -45,6 +45,7 @@ export async function formatLuks({ path, passphrase, sizeBytes }: LuksFile, wait
       () => runLuks('qemu-img', args, wait),
       () => rm(path, { force: true })
     )
+    await chmod(path, 0o600)
   } finally {
     await rm(keyPath, { force: true })
   }

@@ -91,7 +91,10 @@ export class DiskKeys {
   /** Durable when it resolves. One of the same id, of a disk that is made anew, is destroyed. */
   async keep(key: KeptDiskKey): Promise<void> {
     const { id, vm, volume, passphrase } = key
-    const wrapped = await this.#options.hostKey().seal(passphrase)
+    let wrapped: string
+    // A rotation may have come in between, and would not look here again.
+    do wrapped = await this.#options.hostKey().seal(passphrase)
+    while (!this.#options.hostKey().isCurrent(wrapped))
     const createdAt = this.#options.clock.now()
     const record = { id, vm: { name: vm.name, uuid: vm.uuid }, volume, createdAt, wrapped }
     this.#write(record)
@@ -162,11 +165,7 @@ export class DiskKeys {
     const [rewrapped, unreadable]: [string[], string[]] = [[], []]
     for (const id of this.#shelf.ids()) {
       try {
-        const before = this.#read(id)
-        const after = before && (await this.#rewrapped(before))
-        if (after === undefined) continue
-        this.#write(after)
-        rewrapped.push(id)
+        if (await this.#update(id, (record) => this.#rewrapped(record))) rewrapped.push(id)
       } catch (error) {
         if (!(error instanceof HostletError) || error.code === 'E_UNAVAILABLE') throw error
         unreadable.push(id)
@@ -177,14 +176,15 @@ export class DiskKeys {
 
   /** Begins a change of the passphrase, or goes on with one: the disk is to open with both next. */
   async beginChange(id: string): Promise<PassphraseChange> {
-    const record = await this.#load(id)
-    const from = await this.#open(id, record.wrapped)
-    if (record.next !== undefined) return { from, to: await this.#open(id, record.next) }
-    const to = newPassphrase()
-    const changed = { ...record, next: await this.#options.hostKey().seal(to) }
-    this.#write(changed)
-    await this.#custody?.kept(changed)
-    return { from, to }
+    await this.#load(id)
+    const begun = await this.#update(id, async (record) => {
+      if (record.next !== undefined) return undefined
+      return { ...record, next: await this.#options.hostKey().seal(newPassphrase()) }
+    })
+    const record = this.#require(id)
+    if (begun) await this.#custody?.kept(record)
+    const { wrapped, next = wrapped } = record
+    return { from: await this.#open(id, wrapped), to: await this.#open(id, next) }
   }
 
   /** The disk opens with both: from here on the new one is used. */
@@ -212,6 +212,23 @@ export class DiskKeys {
     if (previous === undefined) return
     this.#write(rest)
     this.#custody?.changed(rest)
+  }
+
+  /**
+   * Writes what becomes of a record, unless the record has been changed or destroyed meanwhile, or the host's key: then it is
+   * asked again, and what is destroyed never comes back. False where nothing was to be written.
+   */
+  async #update(id: string, change: (record: Stored) => Promise<Stored | undefined>): Promise<boolean> {
+    for (;;) {
+      const { kid } = this.#options.hostKey().publicKey
+      const before = this.#read(id)
+      const after = before && (await change(before))
+      if (after === undefined) return false
+      if (kid !== this.#options.hostKey().publicKey.kid) continue
+      if (JSON.stringify(this.#read(id)) !== JSON.stringify(before)) continue
+      this.#write(after)
+      return true
+    }
   }
 
   async #rewrapped(record: Stored): Promise<Stored | undefined> {

@@ -207,6 +207,7 @@ export const document: VerbDocument = {
     'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
+    'Disks of a profile with encryption have a key each, which libvirt is told before every start and which teardown destroys. Prepared disks (preparedDisks of the configuration) spare the seconds that making one takes.',
     'User data is on the seed only: it is not kept in libvirt, and the seed is ejected and deleted once the VM is ready.',
     "libvirt's autostart is never set: after a host boot the agent starts what should run."
   ],

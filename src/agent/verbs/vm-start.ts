@@ -53,7 +53,7 @@ export const vmStart = defineVerb<Host>()({
 
 export const document: VerbDocument = {
   errors: {
-    E_NOT_FOUND: 'the VM is not defined on this host',
+    E_NOT_FOUND: 'the VM is not defined on this host, or the key of one of its disks is lost',
     E_CONFLICT: "the name belongs to another VM or to a domain that is not hostlet's",
     E_STALE: 'the VM has carried out a newer command',
     E_CAPACITY: 'the host has no memory left for it',

@@ -129,6 +129,36 @@ describe('disk keys', () => {
     await assert.rejects(keys.unwrap(lost.id), { code: 'E_AUTH' })
   })
 
+  it('stay destroyed, and keep what is changed, while they are wrapped anew', async () => {
+    const [gone, changed] = [key(), key()]
+    await keys.keep(gone)
+    await keys.keep(changed)
+    let change: { from: string; to: string } | undefined
+    await hostKey.rotate(async () => {
+      const wrapping = keys.rewrapAll()
+      keys.destroy(gone.id)
+      change = await keys.beginChange(changed.id)
+      await wrapping
+    })
+    assert.deepEqual(readdirSync(directory), [`${changed.id}.json`])
+    assert.equal(change?.from, changed.passphrase)
+    keys.turnOver(changed.id)
+    assert.equal(await keys.unwrap(changed.id), change?.to)
+    assert.deepEqual(await keys.changeToEnd(changed.id), change)
+    keys.endChange(changed.id)
+    assert.equal(await keys.changeToEnd(changed.id), undefined)
+    const { wrapped } = JSON.parse(readFileSync(pathOf(changed), 'utf8'))
+    assert.ok(hostKey.isCurrent(wrapped))
+  })
+
+  it('are kept under the new host key where it comes while they are being wrapped', async () => {
+    const kept = key()
+    const keeping = keys.keep(kept)
+    await hostKey.rotate(async () => void (await keys.rewrapAll()))
+    await keeping
+    assert.ok(hostKey.isCurrent(JSON.parse(readFileSync(pathOf(kept), 'utf8')).wrapped))
+  })
+
   it('say which file is not theirs, and destroy it all the same', async () => {
     const kept = key()
     await keys.keep(kept)

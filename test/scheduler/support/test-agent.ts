@@ -30,6 +30,7 @@ export const agentVerbs = [
   'vm.stop',
   'vm.reboot',
   'vm.teardown',
+  'vm.rekey',
   'vm.state',
   'vm.list',
   'vm.backup',
@@ -42,7 +43,8 @@ export const agentVerbs = [
   'backup.export',
   'operation.cancel',
   'image.prefetch',
-  'host.facts'
+  'host.facts',
+  'host.rotate-key'
 ]
 
 export interface KeyPair {
