@@ -26,6 +26,7 @@ export interface Adopted {
 }
 
 const headerBytesMax = 16 * 1024 ** 2
+const readsMax = 3
 
 export class Adoption {
   readonly #options: AdoptionOptions
@@ -80,7 +81,18 @@ export class Adoption {
     }
   }
 
+  /** On a busy machine a stream of libvirt was seen to end early, which looks like a volume cut short: it is read again. */
   async #header(volume: string, wait: Wait): Promise<Buffer> {
+    for (let left = readsMax; ; left--) {
+      try {
+        return await this.#readHeader(volume, wait)
+      } catch (error) {
+        if (left <= 1 || !(error instanceof HostletError) || error.code !== 'E_CORRUPT') throw error
+      }
+    }
+  }
+
+  async #readHeader(volume: string, wait: Wait): Promise<Buffer> {
     const { hypervisor } = this.#options
     const first = await hypervisor.readRange(volume, { offsetBytes: 0, lengthBytes: clusterBytes }, wait)
     const range = luksHeaderRange(first)
