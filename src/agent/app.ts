@@ -16,6 +16,7 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
 
@@ -61,6 +62,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     identity: () => identity.value,
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
+  const escrow = new EscrowRecords({ database: journal.database })
   const { nft } = options
   const host = createHost({
     config,
@@ -70,6 +72,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     clock,
     log,
     backups,
+    escrow,
     ...(nft && { nft })
   })
   stack.defer(() => host.close())

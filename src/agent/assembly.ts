@@ -16,6 +16,7 @@ import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
 import { Renewal } from './identity/renewal.ts'
+import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
@@ -81,8 +82,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     journal: prunedTogether(journal, records),
+    onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
       shares.ready()
+      host.keys.watch.look()
       schedules.refresh()
       retention.refresh()
       void inventory.refresh()
@@ -96,6 +99,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     readiness: keeper,
     outbox,
     onChanged: () => {
+      host.keys.watch.look()
       schedules.refresh()
       retention.refresh()
       void inventory.refresh()
@@ -125,6 +129,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     seedsInMemory: () => host.seeds.inMemory,
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
+    keys: () => host.keys.watch.health(),
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -138,8 +143,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.pump()
     }
   })
-  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline: lookAnew }
+  const onOnline = () => {
+    lookAnew()
+    keysOnline(host.keys, keeper, log)
+  }
+  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline }
   const session = createSession(parts, peers)
+  host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const renewal = new Renewal(identity.value, {
     stateDirectory: config.stateDirectory,
     urls: urlsOf(parts),
@@ -208,7 +218,7 @@ function createSession(
   parts: HostParts,
   { outbox, dispatcher, health, sampler, erasures, onOnline }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor, records } = parts
+  const { clock, log, random, identity, hypervisor, host, records } = parts
   const instance = randomUUID()
   return new Session({
     urls: urlsOf(parts),
@@ -233,6 +243,7 @@ function createSession(
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
+    onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline

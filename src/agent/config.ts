@@ -51,6 +51,8 @@ export const AgentConfigSchema = Type.Object(
       first: Type.Integer({ default: 1_900_000_000, minimum: 1_000, maximum: 2_147_000_000 }),
       count: Type.Integer({ default: 16_384, minimum: 1, maximum: 65_536 })
     }),
+    /** Where the wrapped keys of disks lie. `scheduler`: nothing of them on this host, and nothing starts without it. */
+    keys: Type.Enum(['host', 'scheduler'], { default: 'host' }),
     /** Encrypted disks that are kept ready in memory, so that a new VM does not wait for them; each takes 3 MiB. */
     preparedDisks: Type.Integer({ default: 4, minimum: 0, maximum: 64 }),
     /** What no VM gets: memory, and the first cores of the host, which VMs share but none has to itself. */

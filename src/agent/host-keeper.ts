@@ -7,7 +7,7 @@ import type { Logger } from '../lib/log.ts'
 import type { VmSummary } from '../protocol/vm.ts'
 import type { Host } from './host/host.ts'
 import type { HypervisorStatus } from './host/hypervisor.ts'
-import { reconcile } from './host/reconcile.ts'
+import { type Reconciliation, reconcile } from './host/reconcile.ts'
 import type { HostReadiness } from './operations/engine.ts'
 import type { Journal } from './operations/journal.ts'
 
@@ -20,6 +20,8 @@ export interface HostKeeperOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly journal: Pick<Journal, 'prune'>
+  /** VMs that should run after a host boot and could not be started, with the reasons. */
+  onReconciled?(failed: Reconciliation['failed']): void
   /** The hypervisor is there (again), and what should run has been started. */
   onReady(): void
 }
@@ -82,6 +84,11 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
     }
   }
 
+  /** What kept VMs from starting after the host boot may be over. No effect while the hypervisor is away. */
+  reconcile(): void {
+    if (this.isReady()) this.#reconciling = this.#reconciling.then(() => this.#reconcile())
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener?.[Symbol.dispose]()
     this.#stopping.abort(new Error('the agent stops'))
@@ -97,12 +104,13 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   }
 
   async #reconcile(): Promise<void> {
-    const { host, clock, log, onReady } = this.#options
+    const { host, clock, log, onReady, onReconciled } = this.#options
     const { signal: outer } = this.#stopping
     if (outer.aborted) return
     using deadline = startDeadline({ clock, ms: reconcileDeadlineMs, what: 'starting VMs', signal: outer })
     try {
-      await reconcile(host, { signal: deadline.signal })
+      const { failed } = await reconcile(host, { signal: deadline.signal })
+      onReconciled?.(failed)
     } catch (error) {
       if (!outer.aborted) log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')
     }

@@ -12,8 +12,8 @@ export interface Session {
   readonly signal: AbortSignal
 }
 
-/** What commander hands over for one argument: a word, or all the words of the last one. */
-export type Argument = string | readonly string[]
+/** What commander hands over for one argument: a word, all the words of the last one, or nothing for one that may be left out. */
+export type Argument = string | undefined | readonly string[]
 
 export interface Given<Options, Arguments extends readonly Argument[]> {
   readonly options: Options

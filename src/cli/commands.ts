@@ -135,6 +135,16 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/vm-schedule.ts')
   },
   {
+    words: ['vm', 'keys'],
+    summary: 'the keys of disks that lie at the scheduler, wrapped',
+    load: () => import('./commands/vm-keys.ts')
+  },
+  {
+    words: ['vm', 'recover-keys'],
+    summary: 'hand the keys of a VM’s disks back to its host, with a recovery key',
+    load: () => import('./commands/vm-recover-keys.ts')
+  },
+  {
     words: ['backup', 'ls'],
     summary: 'list backups, of the scheduler or of a repository',
     load: () => import('./commands/backup-ls.ts')

@@ -16,6 +16,7 @@ import {
 } from './backup.ts'
 import { ErrorReportSchema } from './command.ts'
 import { CaHash } from './enrollment.ts'
+import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
 import { EraseCertificate, EraseCertificateText, VmReimageParams, VmTeardownParams } from './lifecycle.ts'
 import { Condition, vmEventKinds } from './messages.ts'
 import { HostSample, VmSample } from './metrics.ts'
@@ -504,6 +505,70 @@ export const BackupRunQuery = Type.Object(
   strict
 )
 export type BackupRunQuery = Static<typeof BackupRunQuery>
+
+// Keys of disks
+
+export const keyPlaces = ['host', 'scheduler'] as const
+/** A disk's key as its host told of it. No part of it opens anything without a recovery key or the host's own. */
+export const DiskKeyView = Type.Object(
+  {
+    id: DiskKeyId,
+    vm: VmName,
+    uuid: Uuid,
+    host: HostId,
+    volume: ShortText,
+    createdAt: Timestamp,
+    storedAt: Timestamp,
+    /** `scheduler`: the host keeps none of it, and asks for it at each start. */
+    place: Type.Enum([...keyPlaces]),
+    /** Thumbprints of the recovery keys that open it. */
+    recipients: Type.Array(ShortText),
+    /** Wrapped for them; absent where there are none, and once the key is destroyed. */
+    recovery: Type.Optional(GeneralJwe),
+    /** When the scheduler last gave it out for a start. */
+    grantedAt: Type.Optional(Timestamp),
+    /** When it was destroyed. */
+    removedAt: Type.Optional(Timestamp)
+  },
+  strict
+)
+export type DiskKeyView = Static<typeof DiskKeyView>
+
+/** Of one VM. `withheldAt`: since then none of them is given out. */
+export const VmDiskKeys = Type.Object(
+  {
+    vm: VmName,
+    uuid: Uuid,
+    withheldAt: Type.Optional(Timestamp),
+    keys: Type.Array(DiskKeyView),
+    more: Type.Boolean()
+  },
+  strict
+)
+export type VmDiskKeys = Static<typeof VmDiskKeys>
+
+export const DiskKeyList = Type.Object({ keys: Type.Array(DiskKeyView), more: Type.Boolean() }, strict)
+export type DiskKeyList = Static<typeof DiskKeyList>
+
+export const VmDiskKeysQuery = Type.Object(
+  {
+    /** Also those that were destroyed. */
+    removed: Type.Optional(Type.Boolean()),
+    limit: Limit
+  },
+  strict
+)
+export type VmDiskKeysQuery = Static<typeof VmDiskKeysQuery>
+
+export const DiskKeyQuery = Type.Object(
+  { ...VmDiskKeysQuery.properties, host: Type.Optional(HostId) },
+  strict
+)
+export type DiskKeyQuery = Static<typeof DiskKeyQuery>
+
+/** Body of `POST /v1/vms/{name}/adopt-keys`: each wrapped for the key of the VM's host (`secretsKey` of its facts). */
+export const AdoptKeysRequest = Type.Object({ keys: AdoptedKeys }, strict)
+export type AdoptKeysRequest = Static<typeof AdoptKeysRequest>
 
 // Metrics and events
 

@@ -3,6 +3,14 @@
 import { type Static, Type } from '../lib/schema.ts'
 import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
+import {
+  DiskKeys,
+  DiskKeysAcknowledgement,
+  DiskKeysGone,
+  DiskKeysGoneAcknowledgement,
+  DiskKeysGrant,
+  DiskKeysRequest
+} from './keys.ts'
 import { ErasureNotice } from './lifecycle.ts'
 import { MetricsSample } from './metrics.ts'
 import {
@@ -216,6 +224,9 @@ export const agentMessages = [
   Result,
   Backups,
   Erasures,
+  DiskKeys,
+  DiskKeysGone,
+  DiskKeysRequest,
   Problem
 ] as const
 export const schedulerMessages = [
@@ -225,6 +236,9 @@ export const schedulerMessages = [
   ResultAcknowledgement,
   BackupsAcknowledgement,
   ErasuresAcknowledgement,
+  DiskKeysAcknowledgement,
+  DiskKeysGoneAcknowledgement,
+  DiskKeysGrant,
   Problem
 ] as const
 

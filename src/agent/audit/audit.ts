@@ -1,9 +1,9 @@
 // The audit of one VM: looks at libvirt, the kernel and the rules, and answers each item of the table.
 
 import type { AuditItem } from '../../protocol/audit.ts'
-import { networkDefaults } from '../firewall/create.ts'
 import { reading } from '../doctor/readers/files.ts'
 import { securityModules } from '../doctor/readers/kernel.ts'
+import { networkDefaults } from '../firewall/create.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord, Wait } from '../host/hypervisor.ts'
 import type { AuditFacts } from './facts.ts'

@@ -4,6 +4,9 @@ import type { conditionSeverities } from '../../protocol/messages.ts'
 import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { HypervisorStatus } from '../host/hypervisor.ts'
 import type { Validity } from '../identity/certificates.ts'
+import type { KeyHealth } from '../keys/key-watch.ts'
+import { keyRules } from './key-rules.ts'
+import { namesOf } from './names.ts'
 
 /** What is known of the host now. Undefined is not known yet, and raises nothing. */
 export interface HealthFacts {
@@ -25,6 +28,8 @@ export interface HealthFacts {
   readonly firewall?: { readonly message: string; readonly since: number } | undefined
   /** How the backups of each VM with a schedule stand. */
   readonly backups: readonly PlanHealth[]
+  /** Whose disks' keys are not where they should be. */
+  readonly keys: KeyHealth
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -46,8 +51,6 @@ export const hypervisorAwayMsMax = 30_000
 /** Failed runs in a row that are worth a word, and those that are worth waking somebody. */
 export const failedBackupsMin = 2
 export const failedBackupsCritical = 6
-/** VMs that a message names; the rest is counted. */
-export const namedVmsMax = 5
 
 export const conditionRules: readonly ConditionRule[] = [
   {
@@ -158,7 +161,8 @@ export const conditionRules: readonly ConditionRule[] = [
         message: `backups of ${names(failed)} fail again and again. ${worst.vm}: ${worst.error?.message ?? 'the reason is not known'} They are tried again; mend what is named, or change the schedule.`
       }
     }
-  }
+  },
+  ...keyRules
 ]
 
 function isCriticallyLate({ overdue }: PlanHealth): boolean {
@@ -174,7 +178,5 @@ function worstFirst(plans: readonly PlanHealth[], isWorse: (plan: PlanHealth) =>
 }
 
 function names(plans: readonly PlanHealth[]): string {
-  const named = plans.slice(0, namedVmsMax).map(({ vm }) => vm)
-  const rest = plans.length - named.length
-  return rest === 0 ? named.join(', ') : `${named.join(', ')} and ${rest} others`
+  return namesOf(plans.map(({ vm }) => vm))
 }

@@ -9,6 +9,7 @@ import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import { checkIdentity, type Validity, validityOf } from '../identity/certificates.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { KeyHealth } from '../keys/key-watch.ts'
 import type { Journal } from '../operations/journal.ts'
 import type { HealthFacts } from './conditions.ts'
 import { HealthTracker } from './tracker.ts'
@@ -22,6 +23,7 @@ export interface HealthMonitorOptions {
   seedsInMemory(): boolean | undefined
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
+  keys(): KeyHealth
   identity(): Identity
 }
 
@@ -68,7 +70,7 @@ export class HealthMonitor {
   }
 
   #facts(): HealthFacts {
-    const { backups, clock, hypervisor, leftovers, seedsInMemory } = this.#options
+    const { backups, clock, hypervisor, keys, leftovers, seedsInMemory } = this.#options
     return {
       now: clock.now(),
       hypervisor: hypervisor.status(),
@@ -79,6 +81,7 @@ export class HealthMonitor {
       seedsInMemory: seedsInMemory(),
       backups: backups(),
       firewall: this.#options.firewall?.(),
+      keys: keys(),
       ...this.#identityFacts()
     }
   }

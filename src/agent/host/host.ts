@@ -17,6 +17,8 @@ import type { Firewall } from '../firewall/firewall.ts'
 import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
 import { resolversOf } from '../firewall/resolvers.ts'
 import { HealthProbes } from '../guest/health-probes.ts'
+import type { EscrowRecords } from '../keys/escrow-records.ts'
+import type { KeyPlace } from '../keys/key-escrow.ts'
 import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
 import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
@@ -61,6 +63,8 @@ export interface HostConfig {
   readonly preparedDisks?: number
   /** Length of the days for which a VM is kept; shorter ones are for tests. */
   readonly retainDayMs?: number
+  /** Where the wrapped keys of disks lie; on this host where it is left out. */
+  readonly keys?: KeyPlace
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
 }
@@ -84,6 +88,8 @@ export interface HostOptions {
   readonly nft?: Nft
   /** What backups need of the agent; without it they are neither signed nor remembered. */
   readonly backups?: BackupParts
+  /** What is remembered of keys at the scheduler; without it the scheduler is told of none. */
+  readonly escrow?: EscrowRecords
 }
 
 export interface Host {
@@ -117,13 +123,16 @@ export function createHost(options: HostOptions): Host {
   const { config, hypervisor, hostId, agentVersion, clock, log, probes, availableMemoryBytes } = options
   const bootRecord = options.bootRecord ?? new BootRecord({ directory: config.runtimeDirectory })
   const isEncrypted = (profile: string) => config.profiles[profile]?.encryption === true
+  const { backup = backupDefaults } = config
   const keys = new Keys({
     ...config,
     hypervisor,
     clock,
     log,
     credentialsDirectory: options.backups?.credentialsDirectory,
-    preparedDisks: preparedDisksOf(config)
+    preparedDisks: preparedDisksOf(config),
+    policyPath: backup.policy,
+    escrow: options.escrow
   })
   const { profiles, vmUids, reserve = reserveDefault } = config
   const machine = options.machine ?? thisMachine
@@ -152,7 +161,6 @@ export function createHost(options: HostOptions): Host {
     cacheBytesMax: config.images.cacheBytesMax,
     bootId: bootRecord.bootId
   })
-  const { backup = backupDefaults } = config
   const parts = options.backups ?? backupPartsInMemory()
   const backups = createBackups({
     ...options,

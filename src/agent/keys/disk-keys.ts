@@ -1,16 +1,16 @@
 // The keys of VMs' disks: one small file each, wrapped under the host's key, that can be overwritten where it lies.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { ensurePrivateDirectory, writePrivateFile } from '../../lib/private-file.ts'
 import { type Static, Type } from '../../lib/schema.ts'
-import { replacePrivateFile, shredFile, shredLeftovers } from '../../lib/shred.ts'
+import type { HostWrapping } from '../../protocol/keys.ts'
 import { strict, Uuid, VmName } from '../../protocol/names.ts'
 import { compile } from '../../protocol/validate.ts'
+import type { Wait } from '../host/hypervisor.ts'
 import { newPassphrase } from '../host/luks-format.ts'
 import type { HostKey } from './host-key.ts'
+import type { KeyCustody } from './key-custody.ts'
+import { FileShelf, type KeyShelf } from './key-shelf.ts'
 
 const Wrapped = Type.String({ minLength: 1, maxLength: 4_096 })
 const DiskKeyRecord = Type.Object(
@@ -29,7 +29,9 @@ const DiskKeyRecord = Type.Object(
   },
   strict
 )
-type Stored = Static<typeof DiskKeyRecord>
+/** As it is kept: what opens the disk is wrapped under the host's key. */
+export type StoredDiskKey = Static<typeof DiskKeyRecord>
+type Stored = StoredDiskKey
 export type DiskKeyRecord = Omit<Stored, 'wrapped' | 'next' | 'previous'>
 
 /** A key at its beginning, to whoever keeps a second copy of it. */
@@ -49,26 +51,29 @@ export interface PassphraseChange {
 }
 
 export interface DiskKeysOptions {
+  /** Of the files, where there is no other shelf. */
   readonly directory: string
+  readonly shelf?: KeyShelf
   readonly hostKey: () => HostKey
   readonly clock: Pick<Clock, 'now'>
 }
 
 const check = compile(DiskKeyRecord, 'disk key')
-const suffix = '.json'
 
 export class DiskKeys {
   readonly #options: DiskKeysOptions
+  readonly #shelf: KeyShelf
   readonly #listeners = new Set<(key: KeptDiskKey) => Promise<void>>()
+  #custody: KeyCustody | undefined
 
   constructor(options: DiskKeysOptions) {
     this.#options = options
+    this.#shelf = options.shelf ?? new FileShelf(options.directory)
   }
 
   /** Makes the directory, shreds what a crash left, and wraps anew what is under a key that was replaced. */
   async prepare(): Promise<Rewrapped> {
-    ensurePrivateDirectory(this.#options.directory)
-    shredLeftovers(this.#options.directory)
+    this.#shelf.prepare()
     return await this.rewrapAll()
   }
 
@@ -76,6 +81,11 @@ export class DiskKeys {
   onKept(listener: (key: KeptDiskKey) => Promise<void>): Disposable {
     this.#listeners.add(listener)
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
+  }
+
+  /** From here on the other one has a say in every key. */
+  entrust(custody: KeyCustody): void {
+    this.#custody = custody
   }
 
   /** Durable when it resolves. One of the same id, of a disk that is made anew, is destroyed. */
@@ -86,19 +96,44 @@ export class DiskKeys {
     do wrapped = await this.#options.hostKey().seal(passphrase)
     while (!this.#options.hostKey().isCurrent(wrapped))
     const createdAt = this.#options.clock.now()
-    this.#write({ id, vm: { name: vm.name, uuid: vm.uuid }, volume, createdAt, wrapped })
+    const record = { id, vm: { name: vm.name, uuid: vm.uuid }, volume, createdAt, wrapped }
+    this.#write(record)
+    await this.#custody?.kept(record)
     for (const listener of this.#listeners) await listener(key)
   }
 
   /** The passphrase that opens the disk. Throws E_NOT_FOUND when it was destroyed or lost, E_AUTH, E_CORRUPT. */
-  async unwrap(id: string): Promise<string> {
-    const { wrapped } = this.#require(id)
+  async unwrap(id: string, wait?: Wait): Promise<string> {
+    const { wrapped } = await this.#load(id, wait)
     return await this.#open(id, wrapped)
+  }
+
+  /** All that may open the disk, and the same wrapped under the host's present key. Throws as unwrap does. */
+  async reveal(id: string, wait?: Wait): Promise<{ passphrases: string[]; wrapping: HostWrapping }> {
+    const before = await this.#load(id, wait)
+    const { wrapped, next, previous } = (await this.#rewrapped(before)) ?? before
+    const jwes = [wrapped, next, previous].filter((jwe) => jwe !== undefined)
+    const passphrases = await Promise.all(jwes.map((jwe) => this.#open(id, jwe)))
+    return { passphrases, wrapping: { wrapped, ...(next && { next }), ...(previous && { previous }) } }
+  }
+
+  /** Takes over what lies on another shelf, which is destroyed there once it counts here. */
+  async moveFrom(shelf: KeyShelf): Promise<void> {
+    for (const id of shelf.ids()) {
+      const record = check(JSON.parse(shelf.read(id) ?? 'null'))
+      this.#write(record)
+      await this.#custody?.kept(record)
+      shelf.destroy(id)
+    }
+  }
+
+  has(id: string): boolean {
+    return this.#shelf.read(id) !== undefined
   }
 
   /** A file that cannot be read as one of ours is left out. */
   list(): DiskKeyRecord[] {
-    return this.#ids().flatMap((id) => {
+    return this.#shelf.ids().flatMap((id) => {
       const found = this.#readable(id)
       if (found === undefined) return []
       const { wrapped: _secret, next: _next, previous: _previous, ...record } = found
@@ -112,19 +147,23 @@ export class DiskKeys {
 
   /** False when there was none. */
   destroy(id: string): boolean {
-    return shredFile(this.#path(id))
+    const uuid = this.#readable(id)?.vm.uuid
+    this.#custody?.gone({ id, ...(uuid !== undefined && { uuid }) })
+    return this.#shelf.destroy(id)
   }
 
-  /** All keys of a VM. Returns whose they were. */
-  destroyAll(vmUuid: string): DiskKeyRecord[] {
-    const records = this.listOf(vmUuid)
-    return records.filter(({ id }) => this.destroy(id))
+  /** All keys of a VM, wherever they are kept. Returns those that were known. */
+  destroyAll(vmUuid: string): Pick<DiskKeyRecord, 'id'>[] {
+    const known = this.#custody?.gone({ uuid: vmUuid }) ?? []
+    const here = this.listOf(vmUuid).map(({ id }) => id)
+    for (const id of here) this.#shelf.destroy(id)
+    return [...new Set([...known, ...here])].map((id) => ({ id }))
   }
 
   /** Wraps under the host's present key what is under another. What no key here opens is left as it is, and told. */
   async rewrapAll(): Promise<Rewrapped> {
     const [rewrapped, unreadable]: [string[], string[]] = [[], []]
-    for (const id of this.#ids()) {
+    for (const id of this.#shelf.ids()) {
       try {
         if (await this.#update(id, (record) => this.#rewrapped(record))) rewrapped.push(id)
       } catch (error) {
@@ -137,31 +176,42 @@ export class DiskKeys {
 
   /** Begins a change of the passphrase, or goes on with one: the disk is to open with both next. */
   async beginChange(id: string): Promise<PassphraseChange> {
-    await this.#update(id, async (record) => {
+    await this.#load(id)
+    const begun = await this.#update(id, async (record) => {
       if (record.next !== undefined) return undefined
       return { ...record, next: await this.#options.hostKey().seal(newPassphrase()) }
     })
-    const { wrapped, next = wrapped } = this.#require(id)
+    const record = this.#require(id)
+    if (begun) await this.#custody?.kept(record)
+    const { wrapped, next = wrapped } = record
     return { from: await this.#open(id, wrapped), to: await this.#open(id, next) }
   }
 
   /** The disk opens with both: from here on the new one is used. */
   turnOver(id: string): void {
     const { next, ...record } = this.#require(id)
-    if (next !== undefined) this.#write({ ...record, wrapped: next, previous: record.wrapped })
+    if (next === undefined) return
+    const changed = { ...record, wrapped: next, previous: record.wrapped }
+    this.#write(changed)
+    this.#custody?.changed(changed)
   }
 
   /** The change whose old passphrase may open the disk still; undefined where there is none. */
   async changeToEnd(id: string): Promise<PassphraseChange | undefined> {
-    const { wrapped, previous } = this.#require(id)
+    const record = await this.#load(id)
+    const { wrapped, previous } = record
     if (previous === undefined) return undefined
+    // Before the old one opens it no more, all who keep it know of the new one.
+    await this.#custody?.kept(record)
     return { from: await this.#open(id, previous), to: await this.#open(id, wrapped) }
   }
 
   /** The disk does not open with the old one any more, which is destroyed. */
   endChange(id: string): void {
     const { previous, ...rest } = this.#require(id)
-    if (previous !== undefined) this.#write(rest)
+    if (previous === undefined) return
+    this.#write(rest)
+    this.#custody?.changed(rest)
   }
 
   /**
@@ -203,6 +253,13 @@ export class DiskKeys {
     }
   }
 
+  /** What is kept elsewhere is asked for each time: it may be withheld. */
+  async #load(id: string, wait?: Wait): Promise<Stored> {
+    const found = await this.#custody?.fetch?.(id, wait)
+    if (found !== undefined) this.#write(check(found))
+    return this.#require(id)
+  }
+
   #require(id: string): Stored {
     const found = this.#read(id)
     if (found !== undefined) return found
@@ -223,36 +280,17 @@ export class DiskKeys {
   }
 
   #read(id: string): Stored | undefined {
-    const path = this.#path(id)
-    let text: string
-    try {
-      text = readFileSync(path, 'utf8')
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw new HostletError('E_UNAVAILABLE', `${path} cannot be read`, { cause })
-    }
+    const text = this.#shelf.read(id)
+    if (text === undefined) return undefined
     try {
       return check(JSON.parse(text))
     } catch (cause) {
-      throw new HostletError('E_CORRUPT', `${path}: is not a disk key as hostlet wrote it`, { cause })
+      const place = this.#shelf.place(id)
+      throw new HostletError('E_CORRUPT', `${place}: is not a disk key as hostlet wrote it`, { cause })
     }
   }
 
   #write(record: Stored): void {
-    const text = `${JSON.stringify(record, undefined, 2)}\n`
-    if (this.#ids().includes(record.id)) replacePrivateFile(this.#path(record.id), text)
-    else writePrivateFile(this.#path(record.id), text)
-  }
-
-  #ids(): string[] {
-    const { directory } = this.#options
-    if (!existsSync(directory)) return []
-    return readdirSync(directory)
-      .filter((name) => name.endsWith(suffix) && !name.startsWith('.'))
-      .map((name) => name.slice(0, -suffix.length))
-  }
-
-  #path(id: string): string {
-    return join(this.#options.directory, `${id}${suffix}`)
+    this.#shelf.write(record.id, `${JSON.stringify(record, undefined, 2)}\n`)
   }
 }

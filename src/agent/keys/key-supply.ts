@@ -15,6 +15,8 @@ export interface DiskKeySource {
 export interface KeySupplyOptions {
   readonly hypervisor: Pick<Hypervisor, 'addStartGate' | 'onStatus' | 'listVms' | 'defineSecret'>
   readonly source: DiskKeySource
+  /** Whether libvirt is told the keys of all VMs when it comes back; true unless said otherwise. */
+  readonly onConnect?: boolean
   readonly clock: Clock
   readonly log: Logger
 }
@@ -38,7 +40,7 @@ export class KeySupply implements AsyncDisposable {
     this.#begun = true
     const { hypervisor } = this.#options
     this.#held.use(hypervisor.addStartGate(this.supply))
-    this.#held.use(hypervisor.onStatus((status) => this.#take(status)))
+    if (this.#options.onConnect !== false) this.#held.use(hypervisor.onStatus((status) => this.#take(status)))
   }
 
   /** Tells libvirt the keys of one VM. */

@@ -63,10 +63,10 @@ export class SealedDisks {
 
   /** All keys of a VM, also of one whose definition is gone. */
   async destroyKeysOf(vm: { uuid: string }, wait: Wait): Promise<string[]> {
-    return await this.destroyKeys(
-      this.#options.keys.listOf(vm.uuid).map(({ id }) => id),
-      wait
-    )
+    const { keys, hypervisor } = this.#options
+    const gone = keys.destroyAll(vm.uuid).map(({ id }) => id)
+    for (const id of gone) await hypervisor.removeSecret(id, wait)
+    return gone
   }
 
   /** A prepared file as this disk, whose key is durable from here on. */

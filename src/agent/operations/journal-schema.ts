@@ -72,7 +72,25 @@ const migrations: readonly string[] = [
      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
      id TEXT NOT NULL UNIQUE,
      certificate TEXT NOT NULL
-   ) STRICT;`
+   ) STRICT;`,
+  `CREATE TABLE disk_key_escrow (
+     id TEXT PRIMARY KEY,
+     vm TEXT NOT NULL,
+     uuid TEXT NOT NULL,
+     volume TEXT NOT NULL,
+     created_at INTEGER NOT NULL,
+     revision INTEGER NOT NULL,
+     told INTEGER NOT NULL,
+     recipients TEXT NOT NULL,
+     since INTEGER NOT NULL,
+     fault TEXT
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE disk_keys_gone (
+     uuid TEXT NOT NULL,
+     id TEXT NOT NULL,
+     since INTEGER NOT NULL,
+     PRIMARY KEY (uuid, id)
+   ) STRICT, WITHOUT ROWID;`
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

@@ -37,12 +37,16 @@ export interface SessionOptions {
   onResultAcknowledged(command: string): void
   onBackupsAcknowledged(operations: readonly string[]): void
   onErasuresAcknowledged(certificates: readonly string[]): void
+  onDiskKeys(message: DiskKeysMessage): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
   /** The scheduler has welcomed this agent. */
   onOnline?(): void
 }
+
+/** Answers about keys of disks. */
+export type DiskKeysMessage = SchedulerMessageOf<'disk-keys-ack' | 'disk-keys-gone-ack' | 'disk-keys-grant'>
 
 type EffectOf<Name extends SessionEffect['do']> = Extract<SessionEffect, { do: Name }>
 type EffectHandlers = { readonly [Name in SessionEffect['do']]: (effect: EffectOf<Name>) => void }
@@ -86,6 +90,9 @@ export class Session {
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
     'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
     'erasures-ack': ({ certificates }) => this.#options.onErasuresAcknowledged(certificates),
+    'disk-keys-ack': (message) => this.#options.onDiskKeys(message),
+    'disk-keys-gone-ack': (message) => this.#options.onDiskKeys(message),
+    'disk-keys-grant': (message) => this.#options.onDiskKeys(message),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState

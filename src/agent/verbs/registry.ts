@@ -11,6 +11,7 @@ import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
+import { vmAdoptKeys, document as vmAdoptKeysDocument } from './vm-adopt-keys.ts'
 import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
@@ -40,6 +41,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmUndelete, document: vmUndeleteDocument },
   { verb: vmErase, document: vmEraseDocument },
   { verb: vmRekey, document: vmRekeyDocument },
+  { verb: vmAdoptKeys, document: vmAdoptKeysDocument },
   { verb: vmBackup, document: vmBackupDocument },
   { verb: vmRestore, document: vmRestoreDocument },
   { verb: vmBackupSchedule, document: vmBackupScheduleDocument },

@@ -2,6 +2,7 @@
 
 import type { Route } from './route.ts'
 import { backupRoutes } from './routes/backups.ts'
+import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
@@ -20,6 +21,7 @@ export const routes: readonly Route[] = [
   ...vmLifecycleRoutes,
   ...backupRoutes,
   ...restoreRoutes,
+  ...diskKeyRoutes,
   ...operationRoutes,
   ...observationRoutes,
   ...tokenRoutes,

@@ -10,6 +10,7 @@ import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
+import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
 const timerSlackMs = 20
@@ -118,6 +119,9 @@ const handlers: Handlers = {
     // Stored, or nothing that will ever be stored: either way the host may forget it.
     await session.send({ type: 'erasures-ack', certificates: certificates.map(({ id }) => id) })
   },
+  'disk-keys': keepKeys,
+  'disk-keys-gone': removeKeys,
+  'disk-keys-request': giveKeys,
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')

@@ -159,6 +159,31 @@ export const mainMigrations: readonly string[] = [
   ) STRICT;
   CREATE INDEX main.erase_certificates_by_uuid ON erase_certificates (uuid, sequence);
   CREATE INDEX main.erase_certificates_by_vm ON erase_certificates (vm, sequence);
+  `,
+  // Keys of disks, wrapped for others, and the VMs whose keys are given to nobody for now.
+  `
+  CREATE TABLE main.disk_keys (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    vm TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    host TEXT NOT NULL,
+    volume TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,
+    recovery TEXT,
+    wrapped TEXT,
+    granted_at INTEGER,
+    removed_at INTEGER
+  ) STRICT;
+  CREATE INDEX main.disk_keys_by_vm ON disk_keys (uuid);
+  CREATE INDEX main.disk_keys_by_name ON disk_keys (vm);
+  CREATE INDEX main.disk_keys_by_host ON disk_keys (host);
+  CREATE TABLE main.disk_key_holds (
+    uuid TEXT PRIMARY KEY,
+    withheld_at INTEGER NOT NULL,
+    withheld_by TEXT NOT NULL
+  ) STRICT;
   `
 ]
 

@@ -2,6 +2,7 @@
 
 import { BackupTable } from './backup-table.ts'
 import { CommandTable } from './command-table.ts'
+import { DiskKeyTable } from './disk-key-table.ts'
 import { EraseTable } from './erase-table.ts'
 import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
@@ -24,6 +25,7 @@ export class SqliteStore implements Store {
   readonly events: EventTable
   readonly backups: BackupTable
   readonly erasures: EraseTable
+  readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
@@ -40,6 +42,7 @@ export class SqliteStore implements Store {
     this.events = new EventTable(sqlite)
     this.backups = new BackupTable(sqlite)
     this.erasures = new EraseTable(sqlite)
+    this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
   }
 
@@ -57,6 +60,7 @@ export class SqliteStore implements Store {
         only: removed,
         now
       }),
+      this.#pruneTable({ table: 'disk_keys', time: 'removed_at', bound: commands, only: removed, now }),
       this.#pruneTable({ table: 'host_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'vm_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'events', time: 'received_at', bound: events, now }),
@@ -84,7 +88,14 @@ export class SqliteStore implements Store {
 }
 
 interface Pruning {
-  readonly table: 'commands' | 'backup_runs' | 'backup_snapshots' | 'host_metrics' | 'vm_metrics' | 'events'
+  readonly table:
+    | 'commands'
+    | 'backup_runs'
+    | 'backup_snapshots'
+    | 'disk_keys'
+    | 'host_metrics'
+    | 'vm_metrics'
+    | 'events'
   readonly time: 'created_at' | 'finished_at' | 'removed_at' | 'at' | 'received_at'
   readonly bound: Bound
   readonly only?: string

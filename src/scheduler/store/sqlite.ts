@@ -73,6 +73,8 @@ function openBoth(main: string, observed: string): DatabaseSync {
     database.prepare('ATTACH :path AS observed').run({ path: observed })
     database.exec('PRAGMA main.journal_mode = WAL; PRAGMA observed.journal_mode = WAL')
     database.exec('PRAGMA main.synchronous = FULL; PRAGMA observed.synchronous = NORMAL')
+    // What is deleted is overwritten: a destroyed key's wrapping, the text of a command.
+    database.exec('PRAGMA main.secure_delete = ON')
     migrate(database, 'main', mainMigrations)
     migrate(database, 'observed', observedMigrations)
     return database

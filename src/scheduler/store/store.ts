@@ -15,6 +15,7 @@ import type {
   VmSummary
 } from '../../protocol/vm.ts'
 import type { BackupStore } from './backup-store.ts'
+import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
 
 /** A list that was cut at its bound says so. */
@@ -337,6 +338,7 @@ export interface Store {
   readonly events: EventStore
   readonly backups: BackupStore
   readonly erasures: EraseStore
+  readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>

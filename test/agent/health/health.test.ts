@@ -6,6 +6,7 @@ import type { PlanHealth } from '../../../src/agent/backups/schedule-plan.ts'
 import type { HealthFacts } from '../../../src/agent/health/conditions.ts'
 import { conditionRules } from '../../../src/agent/health/conditions.ts'
 import { HealthTracker } from '../../../src/agent/health/tracker.ts'
+import { healthyKeys } from '../../../src/agent/keys/key-watch.ts'
 import type { LogFields, Logger } from '../../../src/lib/log.ts'
 
 const now = Date.parse('2030-01-02T03:04:05Z')
@@ -20,7 +21,8 @@ const well: HealthFacts = {
   journalFault: undefined,
   leftovers: 0,
   seedsInMemory: true,
-  backups: []
+  backups: [],
+  keys: healthyKeys
 }
 
 function planOf(changes: Partial<PlanHealth> = {}): PlanHealth {

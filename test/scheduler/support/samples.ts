@@ -2,6 +2,7 @@
 
 import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import type { BackupRecord, BackupReport } from '../../../src/protocol/backup.ts'
+import type { EscrowedKey } from '../../../src/protocol/keys.ts'
 import type { HostSample, MetricsSample, VmSample } from '../../../src/protocol/metrics.ts'
 import type { HostFacts, VmSummary } from '../../../src/protocol/vm.ts'
 
@@ -132,6 +133,30 @@ export function backupReport(
     startedAt: at,
     finishedAt: at + 1_500,
     record,
+    ...change
+  }
+}
+
+export const key1 = 'bbbbbbbb-1111-4111-8111-111111111111'
+export const key2 = 'bbbbbbbb-2222-4222-8222-222222222222'
+
+/** A key with a wrapping that has the right form and opens with nothing. */
+export function escrowedKey(change: Partial<EscrowedKey> = {}): EscrowedKey {
+  const header = { alg: 'ECDH-ES+A256KW', kid: 'fleet' }
+  return {
+    id: key1,
+    vm: 'web-1',
+    uuid: uuid1,
+    volume: 'web-1-root.qcow2',
+    createdAt: 5_000,
+    revision: 1,
+    recovery: {
+      protected: 'eyJ9',
+      iv: 'aXY',
+      ciphertext: 'cmVjb3ZlcnktY2lwaGVydGV4dA',
+      tag: 'dGFn',
+      recipients: [{ encrypted_key: 'a2V5', header }]
+    },
     ...change
   }
 }

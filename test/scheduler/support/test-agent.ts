@@ -40,6 +40,7 @@ export const agentVerbs = [
   'vm.backup',
   'vm.restore',
   'vm.backup-schedule',
+  'vm.adopt-keys',
   'backup.list',
   'backup.verify',
   'backup.prune',
