@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { type Agent, startAgent } from '../../src/agent/app.ts'
@@ -33,7 +32,8 @@ describe('the agent', () => {
     authority = await TestAuthority.create()
     server = await authority.issue({ usage: 'server', uris: [`spiffe://${trustDomain}/scheduler/main`] })
     signer = await createSigner()
-    root = mkdtempSync(join(tmpdir(), 'hostlet-agent-'))
+    // In memory, as a host's runtime directory is.
+    root = mkdtempSync('/dev/shm/hostlet-agent-')
   })
   after(() => rmSync(root, { recursive: true }))
   beforeEach(() => {

@@ -150,7 +150,7 @@ describe('figures', () => {
     const { status, stdout } = await fleet.hostlet('top')
     assert.equal(status, 0)
     assert.match(stdout, new RegExp(`^${agent.id} +connected +10% +8G/16G`, 'm'))
-    assert.match(stdout, /^ {2}web-1 +running +25% +64M\/512M .* 1m\d+s +10\.83\.0\.10$/m)
+    assert.match(stdout, /^ {2}web-1 +running +6% +64M\/8G .* 1m\d+s +10\.83\.0\.10$/m)
     assert.equal(stdout.includes('\x1b'), false)
     const json = await fleet.hostlet('top', '--once', '-o', 'json')
     assert.equal(compile(LatestMetrics, 'figures')(JSON.parse(json.stdout)).vms.length, 1)
@@ -199,7 +199,7 @@ describe('on a terminal', {
 
   it('a VM is removed only when the question is answered with yes', async () => {
     const terminal = onTerminal('vm', 'rm', 'web-1')
-    await terminal.says('Remove VM web-1 and all its disks? [y/N]')
+    await terminal.says('Erase VM web-1 and all its disks? [y/N]')
     terminal.type('\r')
     const { status, text } = await terminal.ended
     assert.equal(status, 8)

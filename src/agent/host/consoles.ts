@@ -1,4 +1,5 @@
-// Serial logs of the VMs that asked for one, on memory-backed storage: virtlogd writes and bounds them, we remove them.
+// What of VMs lies in the private directory of consoles, on memory-backed storage: serial logs, which virtlogd writes and
+// bounds, and the sockets of guests' agents. We remove them.
 
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,11 +11,11 @@ export class Consoles {
     this.#directory = directory
   }
 
-  /** Removes the log of a VM and the older ones that virtlogd kept beside it. No effect when there is none. */
+  /** Removes a VM's log, the older ones that virtlogd kept beside it, and its agent's socket. No effect when there is none. */
   async remove(uuid: string): Promise<void> {
     const names = await readdir(this.#directory).catch(() => [])
     for (const name of names) {
-      if (name.startsWith(`${uuid}.log`)) await rm(join(this.#directory, name), { force: true })
+      if (name.startsWith(`${uuid}.`)) await rm(join(this.#directory, name), { force: true })
     }
   }
 }

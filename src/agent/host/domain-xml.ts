@@ -16,7 +16,7 @@ export interface DomainEnvironment {
   readonly pool: PoolDefinition
   /** QEMU's own group: its working directories let only this group in, so a group per VM would fail. */
   readonly qemuGid: number
-  /** Directory on memory-backed storage for the serial logs of VMs that ask for one. */
+  /** Private directory on memory-backed storage: serial logs of VMs that ask for one, and the sockets of guests' agents. */
   readonly consoleDirectory: string
   /** Controllers of the kernel's groups that libvirt can use here; absent: taken for none. */
   readonly cgroups?: Cgroups
@@ -113,7 +113,7 @@ function devices(definition: VmDefinition, environment: DomainEnvironment): XmlE
     element('controller', { type: 'usb', model: 'none' }),
     placement.trial ? undefined : networkCard(definition),
     ...serialPort(specification.consoleLog === true ? consoleLogPath(environment, specification) : undefined),
-    agentChannel(),
+    agentChannel(agentSocketPath(environment, specification)),
     element('video', {}, element('model', { type: 'none' })),
     element('memballoon', { model: 'virtio' }, element('stats', { period: balloonStatsSeconds })),
     element('rng', { model: 'virtio' }, element('backend', { model: 'random' }, '/dev/urandom')),
@@ -204,8 +204,21 @@ function serialPort(logPath: string | undefined): XmlElement[] {
 }
 
 /** To the guest's agent, which is asked to freeze and thaw file systems, and for nothing else. */
-function agentChannel(): XmlElement {
-  return element('channel', { type: 'unix' }, element('target', { type: 'virtio', name: agentChannelName }))
+function agentChannel(path: string): XmlElement {
+  return element(
+    'channel',
+    { type: 'unix' },
+    element('source', { mode: 'bind', path }),
+    element('target', { type: 'virtio', name: agentChannelName })
+  )
+}
+
+/** Where libvirt would put it by itself, QEMU's whole group can speak to it; our directory lets in nobody but libvirt. */
+export function agentSocketPath(
+  environment: Pick<DomainEnvironment, 'consoleDirectory'>,
+  vm: { uuid: string }
+): string {
+  return join(environment.consoleDirectory, `${vm.uuid}.agent`)
 }
 
 /** By UUID: a new VM of an old name starts with a log of its own. */

@@ -11,5 +11,5 @@ export const define: Define = (command, cli) => {
     done: (operation) =>
       `The disks of VM ${operation.vm ?? ''} open with new passphrases, and with no old one.`
   })
-  examples(command, 'hostlet vm stop web-1', 'hostlet vm rekey web-1')
+  examples(command, 'hostlet vm rekey web-1')
 }

@@ -336,12 +336,12 @@ describe('vm.provision after a crash', () => {
     await Promise.race([killed.promise, first.outcome])
     await rm(seed)
     let content = ''
-    using _gate = bench.hypervisor.addStartGate(async () => {
-      content = await readFile(seed, 'latin1')
-    })
     const from = { from: first.journal }
     const next = bench.restarted()
     await next.prepare()
+    using _gate = bench.hypervisor.addStartGate(async () => {
+      content = await readFile(seed, 'latin1')
+    })
     const { outcome } = await begin(next, 'vm.provision', { specification }, from).outcome
     assert.equal(outcome, 'done')
     assert.ok(content.includes('password: hunter2'))

@@ -7,12 +7,13 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { VmRecord } from '../../../src/agent/host/hypervisor.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
+import { withUserData } from '../../support/sealed-seed.ts'
 import { type Bench, begin, carry, makeBench, succeed } from './bench.ts'
 import { interposed } from './interposed.ts'
 
 const vm = 'web-1'
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
-const seed = { hostname: 'shop', sshAuthorizedKeys: ['ssh-ed25519 AAAA me'], userData: '#cloud-config\n{}' }
+const seed = { hostname: 'shop', sshAuthorizedKeys: ['ssh-ed25519 AAAA me'] }
 
 describe('vm.reimage', () => {
   it('gives the VM a root disk of the other image, and keeps data disk, address, user and size', async () => {
@@ -99,15 +100,22 @@ describe('vm.reimage', () => {
       const [name = ''] = await readdir(join(bench.directory, 'run', 'seeds'))
       written = await readFile(join(bench.directory, 'run', 'seeds', name))
     }
+    const image = await otherImage(bench)
+    const { uuid } = bench.specification()
+    const key = bench.host.keys.hostKey.publicKey
     const run = begin(bench.host, 'vm.reimage', {
       vm,
-      image: await otherImage(bench),
-      seed: { userData: '#cloud-config\nsecret' }
+      image,
+      seed: (await withUserData({ uuid, image }, '#cloud-config\nsecret', key)).seed
     })
     assert.equal((await run.outcome).outcome, 'done')
     assert.ok(written.includes('secret') && written.includes('local-hostname: "old"'))
     const { specification } = await recordOf(bench)
-    assert.deepEqual(specification.seed, { hostname: 'old', sshAuthorizedKeys: ['ssh-ed25519 BBBB you'] })
+    assert.deepEqual(specification.seed, {
+      hostname: 'old',
+      sshAuthorizedKeys: ['ssh-ed25519 BBBB you'],
+      hardened: false
+    })
     assert.ok(!JSON.stringify(run.journal.entry.notes).includes('secret'))
   })
 
@@ -187,6 +195,7 @@ async function provisioned(
 ): Promise<Bench> {
   const { specification, ...rest } = options
   const bench = await makeBench(rest)
+  await bench.host.prepare()
   const wanted = { dataDiskBytes: 1024 ** 2, ready: { tcpPort: 22 }, ...specification }
   await succeed(bench.host, 'vm.provision', { specification: bench.specification(wanted) })
   return bench
