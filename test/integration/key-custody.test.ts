@@ -26,6 +26,7 @@ describe('keys of encrypted VMs', { skip: await cannotProvision(), timeout: 2_40
     name = `${fixture.prefix}-kept`
     const { name: network, bridge, subnet } = fixture.network
     const settings = {
+      network: { table: fixture.prefix },
       keys,
       accelerator: 'tcg',
       pool: fixture.pool,

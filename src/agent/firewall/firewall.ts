@@ -1,6 +1,6 @@
 // Keeps the network rules of the host's VMs in force: before a port comes up, when VMs come and go, when somebody else changes them.
 
-import { asHostletError, HostletError } from '../../errors.ts'
+import { asHostletError, type ErrorCode, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
@@ -46,6 +46,8 @@ export interface FirewallOptions {
 }
 
 const refreshMs = 60_000
+/** The hypervisor does not answer: nothing is known of the rules by that, nor of its VMs. */
+const wentAway: ReadonlySet<ErrorCode> = new Set(['E_UNAVAILABLE', 'E_INTERRUPTED', 'E_TIMEOUT'])
 const lockName = 'rules'
 /** Changes that come together are answered together. */
 const settleMs = 20
@@ -224,8 +226,23 @@ export class Firewall implements AsyncDisposable {
 
   /** A hypervisor that is away is waited for: its VMs are as they were. */
   async #followVms(wait: Wait): Promise<void> {
-    if (this.#options.hypervisor.status().state === 'connected') await this.refresh(wait)
-    else if (this.#vms !== undefined) await this.#check(wait)
+    const vms = await this.#seen(wait)
+    if (vms === undefined) return await this.#check(wait)
+    await using _held = await this.#lock.acquire(lockName, wait.signal)
+    await this.#apply(vms, wait)
+  }
+
+  /** Undefined while the hypervisor is away, or goes away just now: what it knows will be asked again. */
+  async #seen(wait: Wait): Promise<readonly FirewallSubject[] | undefined> {
+    const { hypervisor, clock } = this.#options
+    if (hypervisor.status().state !== 'connected') return undefined
+    try {
+      return await hypervisor.listVms(wait)
+    } catch (error) {
+      if (wait.signal.aborted || !wentAway.has(asHostletError(error).code)) throw error
+      this.#retry = clock.timer(retryMs, () => this.#soon('refresh'))
+      return undefined
+    }
   }
 
   async #check(wait: Wait): Promise<void> {

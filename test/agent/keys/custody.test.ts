@@ -6,6 +6,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
 import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
@@ -30,7 +31,7 @@ describe('keys of disks', { timeout: 600_000 }, () => {
 
   async function open(keys: 'host' | 'scheduler'): Promise<void> {
     const settings = { keys, images: { allowFileUrls: [directory] } }
-    fleet = await KeyFleet.open(directory, settings, { hypervisor })
+    fleet = await KeyFleet.open(directory, settings, { hypervisor, nft: new MemoryNft() })
     await fleet.enroll()
     await fleet.startAgent()
   }
