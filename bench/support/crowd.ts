@@ -26,7 +26,7 @@ const image = {
 /** They last as long as the libvirtd does. */
 export async function startCrowd(libvirtd: PrivateLibvirtd, count: number): Promise<void> {
   const runtimeDirectory = join(libvirtd.directory, 'crowd-run')
-  mkdirSync(runtimeDirectory)
+  mkdirSync(join(runtimeDirectory, 'console'), { recursive: true })
   const hypervisor = new LibvirtHypervisor({
     uri: libvirtd.uri,
     socket: libvirtd.socket,

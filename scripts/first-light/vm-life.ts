@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url'
 import { apiPath } from '../../src/cli/api-client.ts'
 import { formatBytes, formatRatio } from '../../src/cli/quantities.ts'
 import type { CreatedToken, OperationReply } from '../../src/protocol/api.ts'
+import type { AuditItem } from '../../src/protocol/audit.ts'
 import { backupSteps } from './backups.ts'
 import type { Fleet } from './fleet.ts'
 import { fetchText, guestPort } from './guest.ts'
@@ -29,6 +30,7 @@ export async function firstSteps(fleet: Fleet, story: Story): Promise<void> {
   await story.step('provision', async () => `VM ${vm} is ready at ${await provision(fleet)}`)
   await story.step('guest answers', async () => describe(await guestPage(fleet)))
   await story.step('metrics', () => metrics(fleet))
+  await story.step('isolation', () => audit(fleet))
   await backupSteps(fleet, story)
 }
 
@@ -107,6 +109,30 @@ async function provision(fleet: Fleet): Promise<string> {
   if (typeof address !== 'string')
     throw new Error('the VM is ready, but its operation does not tell its address')
   return address
+}
+
+/** What is the host's to give, and two runs at a time share, is told and left. */
+const ofTheHost: ReadonlySet<string> = new Set(['confinement', 'process-limit', 'own-user'])
+
+/** What the kernel and libvirt say of the running machine, item by item. */
+async function audit(fleet: Fleet): Promise<string> {
+  const { client, signal, settings } = fleet
+  const path = `${apiPath('vms', settings.vm)}/audit`
+  const asked = await client.ask({ method: 'POST', path, body: {}, signal }, 'OperationReply')
+  let { operation } = asked
+  await fleet.until(async () => {
+    const request = { method: 'GET', path: apiPath('operations', operation.id), signal } as const
+    operation = (await client.ask(request, 'OperationReply')).operation
+    return operation.finishedAt !== undefined
+  }, 'the audit of the VM')
+  const items = (operation.value?.items ?? []) as AuditItem[]
+  const broken = items.filter(({ id, answer }) => answer === 'no' && !ofTheHost.has(id))
+  if (items.length === 0 || broken.length > 0)
+    throw new Error(`not as promised: ${broken.map(({ title, why }) => `${title} (${why})`).join('; ')}`)
+  const of = (answer: string) => items.filter((item) => item.answer === answer)
+  const lacking = of('no').map(({ title }) => title)
+  const rest = lacking.length === 0 ? '' : `; no: ${lacking.join(', ')}`
+  return `audited: ${of('yes').length} of ${items.length} yes, encrypted disks and rules at its port among them${rest}`
 }
 
 async function metrics(fleet: Fleet): Promise<string> {

@@ -33,6 +33,7 @@ describe('a VM with huge pages', { skip, timeout: 300_000 }, () => {
     const settings = `hugetlbfs_mount = "${pages.directory}"\nmax_processes = ${processesMax}\n`
     await using daemon = await PrivateLibvirtd.startSystem({ qemuConfig: settings })
     const prefix = `hl-t-${randomBytes(3).toString('hex')}`
+    await mkdir(join(pages.directory, '..', 'run', 'console'), { recursive: true })
     const hypervisor = new LibvirtHypervisor({
       uri: 'qemu:///system',
       socket: daemon.socket,
