@@ -87,7 +87,7 @@ function assertNothingOfOurs(): void {
 }
 
 const beginning = [
-  ...['scheduler', 'enroll', 'agent', 'provision', 'guest answers', 'metrics'],
+  ...['scheduler', 'enroll', 'agent', 'provision', 'guest answers', 'metrics', 'isolation'],
   ...['full backup', 'changes only', 'verify', 'restore']
 ]
 const end = ['teardown', 'nothing left']
@@ -150,7 +150,9 @@ describe('first light', { skip: missing ?? false }, () => {
     assert.ok(virshNames('list', '--name').includes(name), 'its VM should run on')
     const run = firstLight('--once')
     await run.says('removed what an earlier run left')
-    assert.match(run.text, new RegExp(`domain ${name}, network hostlet-${name}, pool hostlet-${name}`))
+    for (const what of [`domain ${name}`, `network hostlet-${name}`, `firewall table inet hostlet-${name}`])
+      assert.ok(run.text.includes(`${what},`), run.text)
+    assert.match(run.text, new RegExp(`pool hostlet-${name},`))
     await run.says('enroll')
     run.child.kill('SIGINT')
     assert.equal(await run.status(), 130, run.text)

@@ -26,11 +26,20 @@ export function upheaval(cast: () => Cast): void {
     const flood = await startFlood(cast(), allAttacks(cast()))
     const flow = await startFlow(cast())
     let made = 0
-    for (let round = 0; round < reloads; round++) {
-      const before = await tableHandles(world.prefix)
-      await redefine(cast())
-      await eventually(async () => (await tableHandles(world.prefix)) !== before, 'the rules to be made anew')
-      made++
+    try {
+      for (let round = 0; round < reloads; round++) {
+        const before = await tableHandles(world.prefix)
+        if (round % 2 === 0) await plugStranger(mallory)
+        else await unplugStranger()
+        await redefine(cast())
+        await eventually(
+          async () => (await tableHandles(world.prefix)) !== before,
+          'the rules to be made anew'
+        )
+        made++
+      }
+    } finally {
+      await unplugStranger().catch(() => undefined)
     }
     const lines = await flow.stop()
     await flood.stop()
@@ -217,7 +226,19 @@ async function tableHandles(table: string): Promise<string> {
   return nftables.flatMap((each) => (each.table?.name === table ? [each.table.handle] : [])).join()
 }
 
-/** Tells the agent of a change of a VM, which is none. */
+const strangerPort = 'hltstranger'
+
+/** A port on a bridge of ours that is no VM's: the rules are others with it, and without it again. */
+async function plugStranger({ bridge }: Attacker): Promise<void> {
+  await ip('link', 'add', strangerPort, 'type', 'veth', 'peer', 'name', `${strangerPort}2`)
+  await ip('link', 'set', strangerPort, 'master', bridge, 'up')
+}
+
+async function unplugStranger(): Promise<void> {
+  await ip('link', 'del', strangerPort)
+}
+
+/** Has the agent look anew: tells it of a change of a VM, which is none. */
 async function redefine({ world, stranger }: Cast): Promise<void> {
   const { fixture, directory } = world.agent
   const path = join(directory, 'redefined.xml')
