@@ -54,6 +54,8 @@ export async function copyDisks(
   watched: Watched
 ): Promise<Copied> {
   const { job, plan } = await begin(order, planned, options, watched)
+  // The job's signal is aborted by its own end, too: what fails from there on is not its loss.
+  let isEnding = false
   try {
     const signal = AbortSignal.any([watched.signal, job.signal])
     if (plan.reason !== undefined)
@@ -63,10 +65,11 @@ export async function copyDisks(
       signal
     })
     signal.throwIfAborted()
+    isEnding = true
     await job.end({ signal: watched.signal, keepCheckpoint: true })
     return { plan, job, disks, counts: { readBytes, storedBytes, packs } }
   } catch (error) {
-    const lost = job.signal.aborted && !watched.signal.aborted
+    const lost = !isEnding && job.signal.aborted && !watched.signal.aborted
     const why: unknown = lost ? job.signal.reason : error
     await tidy('end the backup job', options.clock, watched, (wait) =>
       job.end({ ...wait, keepCheckpoint: false })
