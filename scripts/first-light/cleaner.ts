@@ -111,6 +111,7 @@ export class Cleaner {
   async #removeDomains(): Promise<readonly string[]> {
     const names = await this.#domains()
     for (const name of names) {
+      const keys = secretsIn(await virsh('dumpxml', '--inactive', name))
       await virsh('destroy', name).catch(ignoreInactive)
       await virsh(
         'undefine',
@@ -120,6 +121,8 @@ export class Cleaner {
         '--snapshots-metadata',
         '--checkpoints-metadata'
       )
+      // Told by an agent that was killed: libvirt would keep them until it restarts.
+      for (const key of keys) await virsh('secret-undefine', key).catch(() => undefined)
     }
     return names.map((name) => `domain ${name}`)
   }
@@ -180,4 +183,9 @@ function signal(pid: number, name: NodeJS.Signals): void {
 /** What does not run cannot be stopped, and need not be; everything else shows when the definition is removed. */
 function ignoreInactive(): string {
   return ''
+}
+
+/** Names of the keys of a domain's disks. */
+function secretsIn(xml: string): readonly string[] {
+  return [...xml.matchAll(/<secret type='passphrase' uuid='([0-9a-f-]+)'/g)].map(([, uuid = '']) => uuid)
 }

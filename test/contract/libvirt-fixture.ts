@@ -125,8 +125,11 @@ async function removeAll(prefix: string): Promise<void> {
       .map((line) => line.trim())
       .filter((name) => name.startsWith(prefix))
   for (const name of await names('list', '--all', '--name')) {
+    const xml = await virsh('dumpxml', '--inactive', name).catch(() => '')
     await virsh('destroy', name).catch(() => undefined)
     await virsh('undefine', name, '--nvram', '--checkpoints-metadata').catch(() => undefined)
+    for (const [, key = ''] of xml.matchAll(/<secret type='passphrase' uuid='([0-9a-f-]+)'/g))
+      await virsh('secret-undefine', key).catch(() => undefined)
   }
   for (const name of await names('net-list', '--all', '--name')) {
     await virsh('net-destroy', name).catch(() => undefined)
