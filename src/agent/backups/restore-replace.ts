@@ -6,7 +6,7 @@ import type { Host } from '../host/host.ts'
 import type { Placement, VmRecord } from '../host/hypervisor.ts'
 import { backupToken, restoredVolumeName } from '../host/names.ts'
 import { beforeOf, DiskSwap, onceLookedUp, type Swap, swapIn } from '../lifecycle/disk-swap.ts'
-import type { Operation, Step } from '../operations/verb.ts'
+import type { Step } from '../operations/verb.ts'
 import { lookUp, type RestorePlan, requireRoom, sizeOf } from './restore-plan.ts'
 
 /** What the first step leaves behind. */
