@@ -37,6 +37,23 @@ export async function askOfVm(
   })
 }
 
+/** Asks the host of a VM to look at it, which changes nothing of it and so is of no generation. */
+export async function askAboutVm(
+  services: Services,
+  call: { params: { name: string }; repeatable: Repeatable | undefined },
+  verb: string
+): Promise<OperationReply> {
+  return ask(services, call.repeatable, async () => {
+    const { name, host } = await findVm(services.store, call.params.name)
+    return {
+      verb,
+      host: await findHost(services.store, host),
+      arguments: { vm: name },
+      intent: { kind: 'none' }
+    }
+  })
+}
+
 export async function viewOf(store: Services['store'], record: CommandRecord) {
   const host = await store.hosts.find(record.host)
   return operationView(record, { hostConnected: host?.report?.state === 'connected' })

@@ -19,7 +19,7 @@ import {
 import { strict, VmName } from '../../../protocol/names.ts'
 import type { Store } from '../../store/store.ts'
 import { vmView } from '../../views/vm-view.ts'
-import { ask, askOfVm } from '../ask.ts'
+import { ask, askAboutVm, askOfVm } from '../ask.ts'
 import { findHost, findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
 import { hostWithRoom } from '../room.ts'
 import { defineRoute } from '../route.ts'
@@ -150,16 +150,7 @@ export const vmRoutes = [
     params: VmParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => {
-        const { name, host } = await findVm(services.store, params.name)
-        return {
-          verb: 'vm.state',
-          host: await findHost(services.store, host),
-          arguments: { vm: name },
-          intent: { kind: 'none' }
-        }
-      })
+    handle: (call, services) => askAboutVm(services, call, 'vm.state')
   }),
 
   defineRoute('POST /v1/vms/{name}/audit', {
@@ -169,16 +160,7 @@ export const vmRoutes = [
     params: VmParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => {
-        const { name, host } = await findVm(services.store, params.name)
-        return {
-          verb: 'vm.audit',
-          host: await findHost(services.store, host),
-          arguments: { vm: name },
-          intent: { kind: 'none' }
-        }
-      })
+    handle: (call, services) => askAboutVm(services, call, 'vm.audit')
   }),
 
   defineRoute('POST /v1/vms/{name}/forget', {
