@@ -239,7 +239,7 @@ function createSession(
       hypervisor: hypervisor.status().state,
       conditions: health.conditions()
     }),
-    onCommand: (jws) => void dispatcher.receive(jws),
+    onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),

@@ -190,7 +190,12 @@ export const Settings = Type.Object(
 )
 
 export const Command = Type.Object(
-  { type: Type.Literal('command'), jws: Type.String({ maxLength: commandBytesMax }) },
+  {
+    type: Type.Literal('command'),
+    jws: Type.String({ maxLength: commandBytesMax }),
+    /** Signatures of others for this command, as compact JWS: the host's policy may want one before it acts. */
+    approvals: Type.Optional(Type.Array(Type.String({ maxLength: 4_096 }), { minItems: 1, maxItems: 8 }))
+  },
   strict
 )
 

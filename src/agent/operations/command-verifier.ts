@@ -7,17 +7,14 @@ import type { Clock } from '../../lib/clock.ts'
 import { CommandClaims, clockSkewMsMax, commandBytesMax, commandJwsType } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
+import type { SignedCommand } from './gate.ts'
 import { commandLifeMsMax } from './journal.ts'
 
 const algorithm = 'EdDSA'
 const parseClaims = compile(CommandClaims, 'command')
 const headerKeys = ['alg', 'kid', 'typ']
 
-export interface VerifiedCommand {
-  readonly claims: CommandClaims
-  /** SHA-256 of the signed payload, in hex. */
-  readonly digest: string
-}
+export type VerifiedCommand = Omit<SignedCommand, 'approvals'>
 
 export interface VerifierOptions {
   readonly hostId: string
@@ -41,7 +38,7 @@ export class CommandVerifier {
   async verify(jws: string): Promise<VerifiedCommand> {
     if (jws.length > commandBytesMax)
       throw new HostletError('E_BAD_REQUEST', `the command is longer than ${commandBytesMax} bytes`)
-    const payload = await this.#verifiedPayload(jws)
+    const { payload, signer } = await this.#verifiedPayload(jws)
     const claims = parseClaims(parseJson(payload))
     if (claims.audience !== this.#options.hostId)
       throw new HostletError(
@@ -49,7 +46,7 @@ export class CommandVerifier {
         `the command is for host ${claims.audience}, this is ${this.#options.hostId}`,
         { details: { reason: 'audience' } }
       )
-    return { claims, digest: createHash('sha256').update(payload).digest('hex') }
+    return { claims, digest: createHash('sha256').update(payload).digest('hex'), signer }
   }
 
   /** Throws E_STALE after the expiry and E_BAD_REQUEST before the making, each beyond the allowed skew. */
@@ -73,12 +70,12 @@ export class CommandVerifier {
       )
   }
 
-  async #verifiedPayload(jws: string): Promise<Uint8Array> {
+  async #verifiedPayload(jws: string): Promise<{ payload: Uint8Array; signer: string }> {
     // Loaded with the first command: an idle agent does without it.
     const { compactVerify, errors } = await import('jose')
     try {
       const verified = await compactVerify(jws, (header) => this.#keyFor(header), { algorithms: [algorithm] })
-      return verified.payload
+      return { payload: verified.payload, signer: String(verified.protectedHeader.kid) }
     } catch (cause) {
       if (cause instanceof HostletError) throw cause
       if (cause instanceof errors.JWSInvalid)

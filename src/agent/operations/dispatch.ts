@@ -8,8 +8,9 @@ import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import { Admission } from './admission.ts'
-import type { CommandVerifier, VerifiedCommand } from './command-verifier.ts'
+import type { CommandVerifier } from './command-verifier.ts'
 import { agentStops, cancelled, Engine, type HostReadiness, neverBegun, recordRetryMs } from './engine.ts'
+import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedCommand } from './gate.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
@@ -33,6 +34,8 @@ export interface DispatcherOptions<Host> {
   readonly journal: Journal
   readonly verifier: CommandVerifier
   readonly readiness: HostReadiness
+  readonly gate?: CommandGate
+  readonly trail?: CommandTrail
   /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
   generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
   /** Sends to the scheduler, or drops when it is away: results are taken up again from `unacknowledged`. */
@@ -64,6 +67,8 @@ export class Dispatcher<Host> {
   readonly #engine: Engine<Host>
   readonly #reads: Reads<Host>
   readonly #admission: Admission<Host>
+  readonly #gate: CommandGate
+  readonly #trail: CommandTrail
   readonly #turns = new Turns()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Readonly<Record<Lane, Limiter>>
@@ -76,6 +81,8 @@ export class Dispatcher<Host> {
   constructor(options: DispatcherOptions<Host>) {
     this.#options = options
     this.#verbs = new VerbTable(options.verbs)
+    this.#gate = options.gate ?? openGate
+    this.#trail = options.trail ?? noTrail
     const others = { cancel: (id: string, signal: AbortSignal) => this.cancel(id, signal) }
     this.#engine = new Engine({ ...options, others })
     this.#lanes = {
@@ -104,19 +111,22 @@ export class Dispatcher<Host> {
     return this.#leftovers
   }
 
-  /** Answers one command: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
-  async receive(jws: string): Promise<void> {
+  /**
+   * Answers one command, with the signatures of others that came along: `ack` once it is on disk (or was before), or
+   * `refusal`. Never throws.
+   */
+  async receive(jws: string, approvals: readonly string[] = []): Promise<void> {
     if (this.#received >= receivingMax)
-      return this.#refuse(
+      return await this.#refuse(
         undefined,
         new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.')
       )
     this.#received++
     try {
       const command = await this.#options.verifier.verify(jws)
-      await this.#answer(command)
+      await this.#answer({ ...command, approvals })
     } catch (error) {
-      this.#refuse(undefined, error)
+      await this.#refuse(undefined, error)
     } finally {
       this.#received--
     }
@@ -130,6 +140,7 @@ export class Dispatcher<Host> {
     this.#stopping.signal.throwIfAborted()
     const claims = localClaims(request, this.#options.clock)
     try {
+      await this.#trail.note({ kind: 'begun', claims })
       const { id } = await this.#accept(claims, localDigest)
       return this.#local.require(id)
     } catch (error) {
@@ -185,17 +196,17 @@ export class Dispatcher<Host> {
   }
 
   /** One command id at a time, so that a command that is sent twice at once is taken once. */
-  async #answer(command: VerifiedCommand): Promise<void> {
+  async #answer(command: SignedCommand): Promise<void> {
     const { id } = command.claims
     try {
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
       if (!this.#repeated(command)) await this.#take(command)
     } catch (error) {
-      this.#refuse(command.claims, nothingHappened(error))
+      await this.#refuse(command, nothingHappened(error))
     }
   }
 
-  #repeated({ claims, digest }: VerifiedCommand): boolean {
+  #repeated({ claims, digest }: SignedCommand): boolean {
     const known = this.#options.journal.find(claims.id) ?? this.#reads.find(claims.id)
     if (known === undefined) return false
     if (known.digest !== digest)
@@ -209,11 +220,14 @@ export class Dispatcher<Host> {
     return true
   }
 
-  async #take({ claims, digest }: VerifiedCommand): Promise<void> {
+  async #take(command: SignedCommand): Promise<void> {
+    const { claims, digest } = command
     this.#options.verifier.checkTime(claims)
     const prepared = this.#verbs.prepare(claims)
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
+    await this.#gate.check(command, params)
+    await this.#trail.note({ kind: 'accepted', command })
     if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
     await this.#accept(claims, digest, prepared)
   }
@@ -322,6 +336,7 @@ export class Dispatcher<Host> {
       try {
         const startedAt = journal.find(entry.id)?.startedAt
         const result = resultOf({ id: entry.id, startedAt }, outcome, finishedAt)
+        await this.#trail.note({ kind: 'ended', claims: entry.claims, result })
         journal.finish(result, () => this.#options.onEnd?.(entry, result))
         this.#local.end(result)
         if (entry.origin === 'command') emit({ type: 'result', result })
@@ -344,12 +359,16 @@ export class Dispatcher<Host> {
     this.#operations.add(owned)
   }
 
-  #refuse(claims: CommandClaims | undefined, thrown: unknown): void {
+  async #refuse(command: SignedCommand | undefined, thrown: unknown): Promise<void> {
     const error = asHostletError(thrown)
+    const claims = command?.claims
     const fields = { command: claims?.id, verb: claims?.verb, vm: claims?.subject?.vm, error }
     if (error.code === 'E_INTERNAL') this.#options.log.error(fields, 'command refused')
     else this.#options.log.warn(fields, 'command refused')
     const report = boundedReport(error.toReport())
+    await this.#trail.note({ kind: 'refused', command, error: report }).catch((fault) => {
+      this.#options.log.error({ error: fault }, 'refusal could not be written down')
+    })
     this.#options.emit({ type: 'refusal', ...(claims && { command: claims.id }), error: report })
   }
 

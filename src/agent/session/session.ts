@@ -33,7 +33,7 @@ export interface SessionOptions {
   readonly random?: () => number
   hello(): AgentMessageOf<'hello'>
   heartbeat(): AgentMessageOf<'heartbeat'>
-  onCommand(jws: string): void
+  onCommand(jws: string, approvals: readonly string[]): void
   onResultAcknowledged(command: string): void
   onBackupsAcknowledged(operations: readonly string[]): void
   onErasuresAcknowledged(certificates: readonly string[]): void
@@ -86,7 +86,7 @@ export class Session {
       this.#handle(message)
     },
     settings: (message) => this.#handle(message),
-    command: ({ jws }) => this.#options.onCommand(jws),
+    command: ({ jws, approvals }) => this.#options.onCommand(jws, approvals ?? []),
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
     'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
     'erasures-ack': ({ certificates }) => this.#options.onErasuresAcknowledged(certificates),

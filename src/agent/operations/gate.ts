@@ -1,0 +1,44 @@
+// What a command has to pass besides its signature, and where every decision about one is written down: two ports that
+// others fill, so that dispatch knows neither the host's policy nor its audit trail.
+
+import type { ErrorReport } from '../../errors.ts'
+import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
+
+/** A command whose signature is good, before it is recorded. */
+export interface SignedCommand {
+  readonly claims: CommandClaims
+  /** SHA-256 of the signed payload, in hex. */
+  readonly digest: string
+  /** Id of the key that signed it. */
+  readonly signer: string
+  /** Signatures of others that came with it, as compact JWS, not looked at yet. */
+  readonly approvals: readonly string[]
+}
+
+/** The host's own rules, which no command can change. */
+export interface CommandGate {
+  /** Throws why the command may not be carried out on this host. Asked once, before the command is recorded. */
+  check(command: SignedCommand, params: unknown): Promise<void>
+}
+
+/** One line of the audit trail that is about a command. Arguments are not told: they may hold what nobody needs to keep. */
+export type CommandNote =
+  | { readonly kind: 'accepted'; readonly command: SignedCommand }
+  | {
+      readonly kind: 'refused'
+      /** Absent for what was not signed for this host by a key that it knows. */
+      readonly command: (Pick<SignedCommand, 'claims'> & Partial<SignedCommand>) | undefined
+      readonly error: ErrorReport
+    }
+  /** What the agent does by itself. */
+  | { readonly kind: 'begun'; readonly claims: CommandClaims }
+  | { readonly kind: 'ended'; readonly claims: CommandClaims; readonly result: CommandResult }
+
+export interface CommandTrail {
+  /** On disk when it resolves: nothing is acknowledged before. */
+  note(note: CommandNote): Promise<void>
+}
+
+/** Allows everything and remembers nothing. */
+export const openGate: CommandGate = { check: async () => undefined }
+export const noTrail: CommandTrail = { note: async () => undefined }
