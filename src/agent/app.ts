@@ -16,6 +16,7 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { readMachine } from './identity/machine.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
@@ -35,6 +36,8 @@ export interface AgentOptions {
   readonly nft?: Nft
   readonly notify?: SystemdNotify
   readonly random?: () => number
+  /** For tests; read from this machine otherwise. */
+  readonly machine?: string
 }
 
 /**
@@ -50,7 +53,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
-  const parts: Parts = { config, clock, log, random, identity, journal }
+  const machine = options.machine ?? readMachine()
+  const parts: Parts = { config, clock, log, random, identity, machine, journal }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value

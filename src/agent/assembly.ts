@@ -1,7 +1,7 @@
 // The parts of the agent, joined: each knows of the others only what is said here.
 
 import { randomUUID } from 'node:crypto'
-import { asHostletError } from '../errors.ts'
+import { asHostletError, type HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { OutputLogger } from '../lib/log-output.ts'
 import { release } from '../lib/release.ts'
@@ -15,6 +15,7 @@ import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
+import { checkMachine } from './identity/machine.ts'
 import { Renewal } from './identity/renewal.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
@@ -33,6 +34,9 @@ import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
 import { verbs } from './verbs/registry.ts'
 
+/** Refusals, our own and the scheduler's, after which a renewal may help. */
+const renewableReasons: ReadonlySet<unknown> = new Set(['expired', 'expired-certificate'])
+
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
 
@@ -42,6 +46,8 @@ export interface Parts {
   readonly log: OutputLogger
   readonly random: () => number
   readonly identity: CurrentIdentity
+  /** Stands for this machine; undefined where nothing does. */
+  readonly machine: string | undefined
   readonly journal: Journal
 }
 
@@ -130,7 +136,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
-    identity: () => identity.value
+    identity: () => identity.value,
+    machine: parts.machine
   })
   const sampler = new Sampler({
     hypervisor,
@@ -147,7 +154,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     lookAnew()
     keysOnline(host.keys, keeper, log)
   }
-  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline }
+  const onRefused = ({ details }: HostletError) => {
+    if (renewableReasons.has(details.reason)) renewal.hurry()
+  }
+  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline, onRefused }
   const session = createSession(parts, peers)
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const renewal = new Renewal(identity.value, {
@@ -158,6 +168,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     random,
     onRenewed: (renewed) => {
       identity.value = renewed
+      session.nudge()
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
@@ -185,7 +196,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       keeper.begin()
       hypervisor.open()
       sampler.start()
-      renewal.start()
+      // A copy must not renew: it would take the certificate from the host that it was copied from.
+      if (isOwnMachine(parts)) renewal.start()
       session.start()
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
@@ -212,13 +224,14 @@ interface SessionPeers {
   readonly sampler: Sampler
   readonly erasures: ErasureRecords
   onOnline(): void
+  onRefused(error: HostletError): void
 }
 
 function createSession(
   parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, onOnline }: SessionPeers
+  { outbox, dispatcher, health, sampler, erasures, onOnline, onRefused }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor, host, records } = parts
+  const { clock, log, random, identity, machine, hypervisor, host, records } = parts
   const instance = randomUUID()
   return new Session({
     urls: urlsOf(parts),
@@ -227,6 +240,7 @@ function createSession(
     random,
     outbox,
     connect: (url, handlers) => {
+      checkMachine(identity.value, machine)
       checkIdentity(identity.value, clock.now())
       return openSocket(url, tlsSettings(identity.value), handlers)
     },
@@ -246,8 +260,20 @@ function createSession(
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline
+    onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
+    onOnline,
+    onRefused
   })
+}
+
+function isOwnMachine({ identity, machine }: Parts): boolean {
+  try {
+    checkMachine(identity.value, machine)
+    return true
+  } catch {
+    // The session says why, and does not connect.
+    return false
+  }
 }
 
 function urlsOf({ config, identity }: Parts): readonly string[] {

@@ -59,6 +59,11 @@ export const commands: readonly CommandEntry[] = [
     summary: 'revoke a host; its VMs run on',
     load: () => import('./commands/host-rm.ts')
   },
+  {
+    words: ['host', 'settle'],
+    summary: 'let a host connect again that two machines had claimed to be',
+    load: () => import('./commands/host-settle.ts')
+  },
   { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
   { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
   {

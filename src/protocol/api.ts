@@ -119,7 +119,10 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** What the host said of itself, and what the scheduler found about it. */
     conditions: Type.Array(Condition),
+    /** The host's clock minus the scheduler's at its last heartbeat, in milliseconds. */
+    clockSkewMs: Type.Optional(Type.Integer()),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
     facts: Type.Optional(HostFacts)
@@ -134,6 +137,10 @@ export type HostList = Static<typeof HostList>
 /** One host with the domains on it that are not ours. */
 export const HostDetail = Type.Object({ host: HostView, foreign: Type.Array(ForeignDomain) }, strict)
 export type HostDetail = Static<typeof HostDetail>
+
+/** The answer to `POST /v1/hosts/{id}/settle`. */
+export const Settled = Type.Object({ settled: Type.Literal(true) }, strict)
+export type Settled = Static<typeof Settled>
 
 // Join tokens
 

@@ -189,6 +189,12 @@ export const Settings = Type.Object(
   strict
 )
 
+/** Answers a heartbeat now and then: with the time of its answer the agent knows how far its clock is off. */
+export const ClockReading = Type.Object(
+  { type: Type.Literal('clock'), heartbeatSentAt: Timestamp, sentAt: Timestamp },
+  strict
+)
+
 export const Command = Type.Object(
   {
     type: Type.Literal('command'),
@@ -237,6 +243,7 @@ export const agentMessages = [
 export const schedulerMessages = [
   Welcome,
   Settings,
+  ClockReading,
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,

@@ -80,6 +80,7 @@ export async function startScheduler(
   const server = createServer({ services, routes, tls: await identity.tls(), stopping: stopping.signal })
   started.defer(async () => server.close())
   hub.attach(server.server)
+  hub.watch()
   started.defer(() => hub.close())
   port = await listen(server, config.listen)
   started.use(

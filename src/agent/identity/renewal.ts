@@ -17,6 +17,10 @@ export const renewalPath = '/v1/renew'
 export const lookAgainMsMax = 24 * 3_600_000
 export const renewalDeadlineMs = 60_000
 const retry = { baseMs: 300_000, capMs: 6 * 3_600_000 }
+/** Without a certificate the host can do nothing else. */
+const expiredRetry = { baseMs: 5_000, capMs: 300_000 }
+/** What the connection says may bring a try forward, not nearer to the one before than this. */
+export const hurryMsMin = 30_000
 const parseReply = compile(EnrollmentReply, 'answer of the scheduler')
 
 export interface RenewalOptions {
@@ -33,16 +37,20 @@ export class Renewal implements Disposable {
   readonly #options: RenewalOptions
   readonly #stopping = new AbortController()
   readonly #backoff: Backoff
+  readonly #expiredBackoff: Backoff
   readonly #random: () => number
   #identity: Identity
   #dueAt: number
   #timer: Disposable | undefined
+  #triedAt = Number.NEGATIVE_INFINITY
+  #isTrying = false
 
   constructor(identity: Identity, options: RenewalOptions) {
     this.#options = options
     this.#identity = identity
     this.#random = options.random ?? Math.random
     this.#backoff = new Backoff({ ...retry, random: this.#random })
+    this.#expiredBackoff = new Backoff({ ...expiredRetry, random: this.#random })
     this.#dueAt = this.#chooseTime(identity)
   }
 
@@ -56,6 +64,15 @@ export class Renewal implements Disposable {
     this.#timer = this.#options.clock.timer(waitMs, () => void this.#look())
   }
 
+  /** The certificate is needed anew now: it has expired, or the scheduler says so. */
+  hurry(): void {
+    const { clock } = this.#options
+    if (this.#isTrying || clock.monotonic() - this.#triedAt < hurryMsMin) return
+    this.#dueAt = Math.min(this.#dueAt, clock.now())
+    this.#timer?.[Symbol.dispose]()
+    this.start()
+  }
+
   [Symbol.dispose](): void {
     this.#stopping.abort(new Error('the agent stops'))
     this.#timer?.[Symbol.dispose]()
@@ -64,12 +81,20 @@ export class Renewal implements Disposable {
   async #look(): Promise<void> {
     const { clock, log } = this.#options
     if (clock.now() >= this.#dueAt) {
+      this.#isTrying = true
       try {
         await this.#renew()
       } catch (thrown) {
         if (this.#stopping.signal.aborted) return
-        this.#dueAt = clock.now() + this.#backoff.nextMs()
-        log.warn({ error: asHostletError(thrown), nextAt: this.#dueAt }, 'certificate could not be renewed')
+        const expired = clock.now() > validityOf(this.#identity.certificate).to
+        this.#dueAt = clock.now() + (expired ? this.#expiredBackoff : this.#backoff).nextMs()
+        log.warn(
+          { error: asHostletError(thrown), expired, nextAt: this.#dueAt },
+          'certificate could not be renewed'
+        )
+      } finally {
+        this.#isTrying = false
+        this.#triedAt = clock.monotonic()
       }
     }
     if (!this.#stopping.signal.aborted) this.start()
@@ -79,11 +104,19 @@ export class Renewal implements Disposable {
     const { clock, log, stateDirectory, onRenewed } = this.#options
     const { key, certificateRequest } = await createRequest(this.#identity.hostId)
     const reply = parseReply(await this.#ask(certificateRequest))
-    const renewed: Identity = { ...reply, key, enrolledAt: this.#identity.enrolledAt }
+    const { enrolledAt, machine, hostname } = this.#identity
+    const renewed: Identity = {
+      ...reply,
+      key,
+      enrolledAt,
+      ...(machine !== undefined && { machine }),
+      ...(hostname !== undefined && { hostname })
+    }
     checkIdentity(renewed, clock.now())
     saveIdentity(stateDirectory, renewed)
     this.#identity = renewed
     this.#backoff.reset()
+    this.#expiredBackoff.reset()
     this.#dueAt = this.#chooseTime(renewed)
     log.info({ expiresAt: validityOf(renewed.certificate).to, nextAt: this.#dueAt }, 'certificate renewed')
     onRenewed(renewed)

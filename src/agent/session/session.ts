@@ -41,8 +41,12 @@ export interface SessionOptions {
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
+  /** The scheduler's clock when it heard the heartbeat that was sent at that time by ours. */
+  onClock?(sentAt: number, heartbeatSentAt: number): void
   /** The scheduler has welcomed this agent. */
   onOnline?(): void
+  /** A connection did not come to be, or was ended, for a reason that waiting does not mend. */
+  onRefused?(error: HostletError): void
 }
 
 /** Answers about keys of disks. */
@@ -86,6 +90,7 @@ export class Session {
       this.#handle(message)
     },
     settings: (message) => this.#handle(message),
+    clock: ({ heartbeatSentAt, sentAt }) => this.#options.onClock?.(sentAt, heartbeatSentAt),
     command: ({ jws, approvals }) => this.#options.onCommand(jws, approvals ?? []),
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
     'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
@@ -121,6 +126,11 @@ export class Session {
 
   start(): void {
     this.#handle({ type: 'start' })
+  }
+
+  /** Connects now if it waits to: what it waits for may have come. */
+  nudge(): void {
+    this.#handle({ type: 'nudge' })
   }
 
   /** Tells at once what the next heartbeat would tell. */
@@ -180,6 +190,7 @@ export class Session {
     const random = this.#options.random ?? Math.random
     const refused = refusedClose || error.advice === 'refuse'
     this.#handle({ type: 'closed', reason: error.message, refused, jitter: random() })
+    if (refused) this.#options.onRefused?.(error)
   }
 
   #goOnline(intervals: Intervals): void {

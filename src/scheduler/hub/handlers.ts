@@ -26,6 +26,8 @@ export interface Session {
   instance(): string
   now(): number
   send(message: SchedulerMessage): Promise<boolean>
+  /** Whether the agent is to be told the time again; true once in `clockIntervalMs`. */
+  isClockDue(): boolean
   /** Looks for commands to deliver. */
   wake(): void
   wakeAfter(ms: number): void
@@ -39,8 +41,10 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  heartbeat: async (message, { store, host, now, wake }) => {
-    await store.hosts.heartbeat(host, message, now())
+  heartbeat: async (message, { store, host, now, instance, wake, send, isClockDue }) => {
+    const at = now()
+    await store.hosts.heartbeat(host, message, { at, instance: instance() })
+    if (isClockDue()) await send({ type: 'clock', heartbeatSentAt: message.sentAt, sentAt: at })
     wake()
   },
 

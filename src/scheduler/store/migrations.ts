@@ -184,6 +184,13 @@ export const mainMigrations: readonly string[] = [
     withheld_at INTEGER NOT NULL,
     withheld_by TEXT NOT NULL
   ) STRICT;
+  `,
+  // Which of a host's certificates counts, and whether two machines were seen to use one identity.
+  `
+  ALTER TABLE main.hosts ADD COLUMN certificate_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN certificate_from INTEGER;
+  ALTER TABLE main.hosts ADD COLUMN previous_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN cloned_at INTEGER;
   `
 ]
 
@@ -259,5 +266,11 @@ export const observedMigrations: readonly string[] = [
   // When the newest inventory was taken, by the clock of the host.
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
-  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Which run of the agent was heard last, which ones before it, and how far the host's clock is off.
+  `
+  ALTER TABLE observed.host_reports ADD COLUMN living_instance TEXT NOT NULL DEFAULT '';
+  ALTER TABLE observed.host_reports ADD COLUMN earlier_instances TEXT NOT NULL DEFAULT '[]';
+  ALTER TABLE observed.host_reports ADD COLUMN clock_skew_ms INTEGER;
+  `
 ]

@@ -29,6 +29,7 @@ export class SqliteStore implements Store {
   readonly keys: KeyTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
+  #changesOfOthers = ''
 
   constructor(directory: string, bounds: StoreBounds) {
     const sqlite = new Sqlite(directory)
@@ -71,6 +72,12 @@ export class SqliteStore implements Store {
     if (counts[2] !== 0)
       this.#sqlite.run('DELETE FROM backup_sources WHERE uuid NOT IN (SELECT uuid FROM backup_snapshots)')
     return counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  async changedByOthers(): Promise<boolean> {
+    const seen = this.#changesOfOthers
+    this.#changesOfOthers = this.#sqlite.changesOfOthers()
+    return seen !== this.#changesOfOthers
   }
 
   async close(): Promise<void> {
