@@ -19,6 +19,7 @@ import { loadIdentity } from './identity/identity.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
+import { Trail } from './trail/trail.ts'
 
 export interface Agent extends AsyncDisposable {
   readonly hostId: string
@@ -50,7 +51,9 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
-  const parts: Parts = { config, clock, log, random, identity, journal }
+  const { stateDirectory } = config
+  const trail = stack.use(await Trail.open({ stateDirectory, identity: () => identity.value, clock, log }))
+  const parts: Parts = { config, clock, log, random, identity, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value

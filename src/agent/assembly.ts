@@ -13,7 +13,7 @@ import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
-import { checkIdentity, tlsSettings } from './identity/certificates.ts'
+import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
 import { Renewal } from './identity/renewal.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
@@ -31,6 +31,7 @@ import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
+import type { Trail } from './trail/trail.ts'
 import { verbs } from './verbs/registry.ts'
 
 /** How long operations may take to come to a stop between two steps. */
@@ -43,6 +44,7 @@ export interface Parts {
   readonly random: () => number
   readonly identity: CurrentIdentity
   readonly journal: Journal
+  readonly trail: Trail
 }
 
 export interface HostParts extends Parts {
@@ -64,7 +66,7 @@ export interface CurrentIdentity {
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
@@ -130,6 +132,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
+    trail: () => trail.fault(),
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -146,6 +149,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const onOnline = () => {
     lookAnew()
     keysOnline(host.keys, keeper, log)
+    trail.online((message) => outbox.post(message))
   }
   const peers = { outbox, dispatcher, health, sampler, erasures, onOnline }
   const session = createSession(parts, peers)
@@ -158,6 +162,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     random,
     onRenewed: (renewed) => {
       identity.value = renewed
+      trail.record('identity.renewed', { expiresAt: validityOf(renewed.certificate).to })
+      trail.noteIdentity()
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
@@ -245,6 +251,7 @@ function createSession(
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onOnline
   })
@@ -266,7 +273,7 @@ interface DispatcherPeers {
 }
 
 function createDispatcher(
-  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
+  { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
   { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
@@ -277,6 +284,7 @@ function createDispatcher(
     log,
     random,
     readiness,
+    trail,
     onChanged,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)

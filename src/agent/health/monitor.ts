@@ -24,6 +24,8 @@ export interface HealthMonitorOptions {
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   keys(): KeyHealth
+  /** What is wrong with the audit trail. */
+  trail?(): string | undefined
   identity(): Identity
 }
 
@@ -82,6 +84,7 @@ export class HealthMonitor {
       backups: backups(),
       firewall: this.#options.firewall?.(),
       keys: keys(),
+      trailFault: this.#options.trail?.(),
       ...this.#identityFacts()
     }
   }

@@ -13,6 +13,7 @@ import {
   protocolVersion,
   type SchedulerMessage
 } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
 import { handleMessage, type Session } from './handlers.ts'
@@ -35,6 +36,7 @@ export interface ConnectionOptions {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly witness: Witness
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -63,7 +65,7 @@ export class AgentConnection {
   #delivery: { again: boolean } | undefined
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock, trust } = options
+    const { socket, host, store, clock, trust, witness } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -77,6 +79,7 @@ export class AgentConnection {
       host,
       store,
       trust,
+      witness,
       log: this.#log,
       now: () => clock.now(),
       instance: () => this.#instance,

@@ -8,6 +8,7 @@ import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { answerAndEnd } from '../raw-answer.ts'
 import type { Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
@@ -22,6 +23,7 @@ export interface HubOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  readonly witness: Witness
   readonly trustDomain: string
   /** PEM of the CA of this fleet's hosts. */
   readonly authority: string

@@ -28,12 +28,16 @@ interface HostRow {
   readonly conditions: string
   readonly facts: string | null
   readonly foreign_count: number
+  readonly trail_fault_at: number | null
+  readonly trail_fault: string | null
 }
 
 const select = `
   SELECT hosts.*, host_reports.*, json_array_length(foreign_domains) AS foreign_count,
-    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count
-  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id`
+    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count,
+    trail_faults.at AS trail_fault_at, trail_faults.message AS trail_fault
+  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id
+    LEFT JOIN trail_faults ON trail_faults.host = hosts.id`
 
 export class HostTable implements HostStore {
   readonly #sqlite: Sqlite
@@ -135,6 +139,8 @@ function toRecord(row: HostRow): HostRecord {
     certificateExpiresAt: row.certificate_expires_at,
     revokedAt: given(row.revoked_at),
     vmCount: row.vm_count,
+    trailFault:
+      row.trail_fault_at === null ? undefined : { at: row.trail_fault_at, message: row.trail_fault ?? '' },
     report: row.state === null ? undefined : toReport(row, row.state)
   }
 }

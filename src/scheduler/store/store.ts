@@ -14,6 +14,7 @@ import type {
   VmSpecification,
   VmSummary
 } from '../../protocol/vm.ts'
+import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
@@ -76,6 +77,8 @@ export interface HostRecord {
   readonly certificateExpiresAt: number
   readonly revokedAt: number | undefined
   readonly vmCount: number
+  /** Why its audit trail is not believed. */
+  readonly trailFault?: TrailFaultRecord | undefined
   readonly report: HostReport | undefined
 }
 
@@ -322,6 +325,8 @@ export interface StoreBounds {
   readonly commands: Bound
   readonly metrics: Bound
   readonly events: Bound
+  /** Absent: all of it stays. */
+  readonly audit?: Bound
 }
 
 export interface Bound {
@@ -340,6 +345,8 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly audit: AuditStore
+  readonly trails: TrailStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
   close(): Promise<void>

@@ -1,6 +1,7 @@
 // A host as people and programs see it.
 
 import type { HostView } from '../../protocol/api.ts'
+import type { Condition } from '../../protocol/messages.ts'
 import type { HostRecord } from '../store/store.ts'
 import { present } from './operation-view.ts'
 
@@ -21,11 +22,18 @@ export function hostView(record: HostRecord): HostView {
     hypervisor: report?.state === 'connected' ? report.hypervisor : 'unknown',
     operationsRunning: report?.operationsRunning ?? 0,
     operationsWaiting: report?.operationsWaiting ?? 0,
-    conditions: [...(report?.conditions ?? [])],
+    conditions: [...(report?.conditions ?? []), ...conditionsOf(record)],
     vmCount,
     foreignCount: report?.foreignCount ?? 0,
     ...present({ facts: report?.facts })
   }
+}
+
+/** What the scheduler itself knows of it. */
+function conditionsOf({ id, trailFault }: HostRecord): Condition[] {
+  if (trailFault === undefined) return []
+  const message = `the host's audit trail is not the one that it was: ${trailFault.message}. Run "hostlet audit verify --scheduler" on it; once it is explained: "hostlet audit accept ${id}".`
+  return [{ id: 'audit-trail-tampered', severity: 'critical', message, since: trailFault.at }]
 }
 
 function stateOf({ revokedAt, report, id }: HostRecord): Pick<HostView, 'state' | 'reason'> {
