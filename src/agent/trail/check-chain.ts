@@ -76,11 +76,21 @@ interface Seen {
 }
 
 function faultOfName(segment: Segment, line: Line, { seq }: ChainEntry): Finding | undefined {
-  if (line.line !== 1 || segment.first === seq) return undefined
+  return line.line !== 1 || segment.first === seq ? undefined : nameFault(segment, seq)
+}
+
+function nameFault({ first }: Segment, seq: number): Finding {
   return {
     kind: 'renamed',
-    message: `the file begins with entry ${seq}, its name says ${segment.first}: it was renamed`
+    message: `the file begins with entry ${seq}, its name says ${first}: it was renamed`
   }
+}
+
+/** A file that is whole but for its name: its first two lines follow one another. */
+function isRenamed({ segment, place, seq, hash }: Found, all: readonly Found[]): boolean {
+  if (place.line !== 1 || segment.first === seq) return false
+  const second = all.find((other) => other.segment === segment && other.place.line === 2)
+  return second === undefined || second.prev === hash
 }
 
 /** What has become of a line that is not the one that was expected. Looks at the rest of the trail to tell. */
@@ -100,14 +110,12 @@ function faultOfLine(
     return { kind: 'changed', message: `entry ${next} is not what its hash says` }
   }
   if (expected === undefined) return withoutExpected(entry, { segment, line }, tail)
-  if (expected.segment !== segment)
-    for (const first of [{ segment, seq: entry.seq, place: placeOf(line) }, expected])
-      if (first.place.line === 1 && first.segment.first !== first.seq)
-        return {
-          kind: 'renamed',
-          message: `the file begins with entry ${first.seq}, its name says ${first.segment.first}: it was renamed`,
-          ...first.place
-        }
+  const renamed = all.find(
+    (found) => isRenamed(found, all) && [expected.segment, segment].includes(found.segment)
+  )
+  const isPlain = renamed?.segment === segment || segment.first === entry.seq
+  if (renamed !== undefined && expected.segment !== segment && isPlain)
+    return { ...nameFault(renamed.segment, renamed.seq), ...renamed.place }
   const copies = all.filter(({ hash }) => hash === entry.hash)
   if (entry.seq <= next || copies.length > 1)
     return { kind: 'inserted', message: `entry ${entry.seq} stands where entry ${next} belongs` }
