@@ -31,6 +31,7 @@ import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
+import { ConnectionNotes } from './trail/connection-notes.ts'
 import type { Trail } from './trail/trail.ts'
 import { verbs } from './verbs/registry.ts'
 
@@ -183,6 +184,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
+  stack.use(host.keys.onRotated(() => trail.record('keys.rotated')))
   return {
     begin: () => {
       dispatcher.resume()
@@ -226,6 +228,7 @@ function createSession(
 ): Session {
   const { clock, log, random, identity, hypervisor, host, records } = parts
   const instance = randomUUID()
+  const connections = new ConnectionNotes(parts.trail)
   return new Session({
     urls: urlsOf(parts),
     clock,
@@ -234,7 +237,7 @@ function createSession(
     outbox,
     connect: (url, handlers) => {
       checkIdentity(identity.value, clock.now())
-      return openSocket(url, tlsSettings(identity.value), handlers)
+      return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
     },
     hello: () => helloOf(identity.value.hostId, instance, clock),
     heartbeat: () => ({
@@ -253,7 +256,10 @@ function createSession(
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline
+    onOnline: () => {
+      connections.online()
+      onOnline()
+    }
   })
 }
 
