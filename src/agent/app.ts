@@ -51,8 +51,10 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
-  const { stateDirectory } = config
-  const trail = stack.use(await Trail.open({ stateDirectory, identity: () => identity.value, clock, log }))
+  const { stateDirectory, audit } = config
+  const trail = stack.use(
+    await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
+  )
   const parts: Parts = { config, clock, log, random, identity, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())

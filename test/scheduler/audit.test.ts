@@ -111,7 +111,7 @@ describe('the audit of the API', { timeout: 60_000 }, () => {
       const rows = body.split('\r\n')
       assert.match(rows[0] ?? '', /^seq,at,kind,request,key,note,/)
       assert.equal(rows.length, 5)
-      assert.ok(rows[3]?.includes(`,"'=cmd|"" /C calc""!A0",`), rows[3])
+      assert.ok(rows[3]?.includes(`,"'=cmd|"" /C calc""!A0",`), rows[3] ?? '')
     }
   })
 
@@ -239,7 +239,7 @@ describe('heads of trails', { timeout: 60_000 }, () => {
     const accepted = (await callsOf(scheduler)).at(-1)
     assert.deepEqual(
       [accepted?.method, accepted?.route, accepted?.object],
-      ['DELETE', '/v1/hosts/:id/audit', 'kvm-1']
+      ['DELETE', '/v1/hosts/{id}/audit', 'kvm-1']
     )
     await agent.connect()
     agent.send({ type: 'audit-head', seq: 4, hash: hash(4) })
@@ -258,10 +258,13 @@ describe('heads of trails', { timeout: 60_000 }, () => {
 
 async function askText(
   scheduler: TestScheduler,
-  { path, accept }: { path: string; accept?: string }
+  { path, accept }: { readonly path: string; readonly accept?: string | undefined }
 ): Promise<{ type: string; body: string }> {
   const { request } = await import('node:https')
-  const headers = { authorization: `Bearer ${scheduler.adminKey}`, ...(accept && { accept }) }
+  const headers = {
+    authorization: `Bearer ${scheduler.adminKey}`,
+    ...(accept === undefined ? {} : { accept })
+  }
   const options = { ca: scheduler.api.ca, agent: false as const, headers }
   return new Promise((resolve, reject) => {
     const sent = request(new URL(path, scheduler.running.url), options, (answer) => {

@@ -16,6 +16,7 @@ import { trailFiles } from './files.ts'
 import { LocalActionCollector } from './local-actions.ts'
 import { keptReceipt, type ReceiptAnswer, Receipts } from './receipts.ts'
 import { type Recovered, recoverTrail } from './recover.ts'
+import { pruneTrail } from './retention.ts'
 import { localDirectoryName, trailDirectory } from './segments.ts'
 import { TrailWriter } from './writer.ts'
 
@@ -37,6 +38,8 @@ export interface TrailOptions {
   readonly stateDirectory: string
   /** As it is now: renewal and rotation replace it. */
   identity(): TrailIdentity
+  /** Of all files of the trail; the oldest go. All stay without it. */
+  readonly keepBytes?: number
   readonly clock: Clock
   readonly log: Logger
 }
@@ -61,6 +64,12 @@ export class Trail implements CommandTrail, AsyncDisposable {
     this.#options = options
     this.#writer = new TrailWriter({
       ...{ clock, tail: recovered.tail, segment: recovered.segment, files: trailFiles(directory) },
+      onSegment: () => {
+        // Each file names the keys that its receipts are checked with: those before it may go.
+        this.#trusted = ''
+        this.noteIdentity()
+        void this.#prune()
+      },
       onDurable: (entries) => this.#receipts.written(entries)
     })
     const append = (kind: string, fields: EntryFields) => this.#writer.append(kind, fields)
@@ -175,7 +184,19 @@ export class Trail implements CommandTrail, AsyncDisposable {
     const trusted = entries.findLast(({ kind }) => kind === 'trust')?.keys
     this.#trusted = trusted === undefined ? '' : JSON.stringify(trusted)
     this.noteIdentity()
+    await this.#prune()
     await this.#local.start()
+  }
+
+  async #prune(): Promise<void> {
+    const { keepBytes, log, stateDirectory } = this.#options
+    if (keepBytes === undefined) return
+    try {
+      const append = (kind: string, fields: EntryFields) => this.#writer.append(kind, fields)
+      await pruneTrail({ directory: trailDirectory(stateDirectory), keepBytes, append })
+    } catch (error) {
+      log.warn({ error: asHostletError(error) }, 'old files of the audit trail could not be removed')
+    }
   }
 
   async #noteTorn(torn: { bytes: number; sha256: string }, settle: Recovered['settle']): Promise<void> {

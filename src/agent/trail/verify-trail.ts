@@ -4,13 +4,14 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { asHostletError } from '../../errors.ts'
-import type { ChainEntry, Link } from '../../lib/chain.ts'
+import { type ChainEntry, type Link, openLine, origin } from '../../lib/chain.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
 import type { TrailLink } from '../../protocol/trail.ts'
 import { checkChain, placeOf, type TrailFault } from './check-chain.ts'
 import { Hashes } from './hashes.ts'
 import { pendingActions } from './local-actions.ts'
 import { type Receipt, verifyReceipt } from './receipt.ts'
+import { anchorOf, prunedKind, saysPruned } from './retention.ts'
 import {
   linesOf,
   listTrail,
@@ -37,7 +38,10 @@ export interface VerifyOptions {
 
 export interface TrailReport {
   readonly files: number
+  /** Up to the first fault, those that the host keeps no more included. */
   readonly entries: number
+  /** The oldest so many are no longer kept, as the trail itself says. */
+  readonly pruned: number
   readonly head: Link
   readonly receipts: number
   /** The newest entry that a receipt in the trail proves to have been there. */
@@ -65,22 +69,37 @@ export async function verifyTrail(options: VerifyOptions): Promise<TrailReport> 
   const newest = last && { name: last.name, content: await readEnded(last) }
   const read = (segment: Segment) => (newest?.name === segment.name ? newest.content : readSegment(segment))
   const reader = new TrailReader(options)
-  const state = checkChain(listing.segments, { read, onEntry: (entry) => reader.take(entry) })
-  const found = { listing, read, reader, tail: state.tail }
+  const after = beginningOf(listing, read)
+  const state = checkChain(listing.segments, { read, after, onEntry: (entry) => reader.take(entry) })
+  const found = { listing, read, reader, tail: state.tail, pruned: after.seq }
   const fault = state.fault ?? faultOfKept(options, found) ?? faultOfHeld(held, found)
   return {
     files: listing.segments.length,
     entries: state.tail.seq,
+    pruned: after.seq,
     head: state.tail,
     receipts: reader.receipts,
     receipted: reader.receipted,
-    agreed: fault === undefined ? held.length : 0,
+    agreed: fault === undefined ? held.filter(({ seq }) => seq > after.seq).length : 0,
     torn: listing.torn,
     strangers: listing.strangers,
     waiting: pendingActions(join(directory, localDirectoryName)).length,
     witnessed: reader.witnessed,
     fault
   }
+}
+
+/** What the first entry must follow from: nothing, or what the trail itself says to keep no more. */
+function beginningOf({ segments }: TrailListing, read: (segment: Segment) => Buffer): Link {
+  const [first] = segments
+  const anchor = first && anchorOf(first)
+  if (anchor === undefined || anchor.seq === 0) return origin
+  for (const segment of segments.toReversed())
+    for (const line of linesOf(segment.name, read(segment))) {
+      const entry = line.bytes.includes(prunedKind) ? openLine(line.bytes) : undefined
+      if (entry !== undefined && saysPruned(entry, anchor)) return anchor
+    }
+  return origin
 }
 
 /** An agent that runs may be in the middle of a line. */
@@ -155,6 +174,7 @@ interface Found {
   readonly read: (segment: Segment) => Buffer
   readonly reader: TrailReader
   readonly tail: Link
+  readonly pruned: number
 }
 
 /** The newest receipt lies beside the trail as well: it shows what was cut off behind the last one within. */
@@ -182,7 +202,9 @@ function faultOfKept({ directory }: VerifyOptions, found: Found): TrailFault | u
 function faultOfHeld(held: readonly Link[], found: Found): TrailFault | undefined {
   for (const { seq, hash } of held.toSorted((left, right) => left.seq - right.seq)) {
     if (seq > found.tail.seq) return truncated(seq, found)
-    if (found.reader.hashes.at(seq) === hash) continue
+    const own = found.reader.hashes.at(seq)
+    // No longer kept here: nothing to compare.
+    if (own === hash || (own === undefined && seq <= found.pruned)) continue
     const message = `entry ${seq} is not the one that the scheduler has signed for: the trail was written anew from there, or before`
     return { ...placeOfEntry(seq, found), kind: 'changed', message }
   }

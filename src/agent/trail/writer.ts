@@ -33,6 +33,8 @@ export interface WriterOptions {
   /** The file to go on with, and its length; none when one is to be begun. */
   readonly segment?: { readonly name: string; readonly bytes: number } | undefined
   readonly segmentBytesMax?: number
+  /** A file was begun. */
+  onSegment?(): void
   /** These are on disk. */
   onDurable?(entries: readonly Written[]): void
 }
@@ -145,6 +147,7 @@ export class TrailWriter {
       await this.#file?.file.close()
       this.#file = { name: segment.name, file }
       this.#segment = segment
+      if (isFull) this.#options.onSegment?.()
     }
     if (this.#isRagged) await this.#file.file.truncate(segment.bytes)
     this.#isRagged = false

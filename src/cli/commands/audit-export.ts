@@ -1,12 +1,11 @@
 // hostlet audit export: the whole audit of this host, or of the scheduler's API, for a spreadsheet or another program.
 
-import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
-import { finished } from 'node:stream/promises'
+import { open } from 'node:fs/promises'
 import { trailDirectory } from '../../agent/trail/segments.ts'
 import { HostletError } from '../../errors.ts'
 import type { ChainEntry } from '../../lib/chain.ts'
 import { csvRow, csvTitles } from '../../lib/csv.ts'
+import { privateFileMode } from '../../lib/private-file.ts'
 import type { ApiClient } from '../api-client.ts'
 import { csvColumns, type Shown } from '../audit/entries.ts'
 import { entriesOfTrail } from '../audit/read-trail.ts'
@@ -77,10 +76,9 @@ async function write(cli: Cli, { out }: Options, texts: AsyncGenerator<string>):
     return
   }
   try {
-    const file = createWriteStream(out, { flags: 'wx', mode: 0o600, flush: true })
-    for await (const piece of pieces(texts)) if (!file.write(piece)) await once(file, 'drain')
-    file.end()
-    await finished(file)
+    await using file = await open(out, 'wx', privateFileMode)
+    for await (const piece of pieces(texts)) await file.writeFile(piece)
+    await file.sync()
   } catch (cause) {
     if (cause instanceof HostletError) throw cause
     const code = String((cause as NodeJS.ErrnoException).code ?? 'unknown error')

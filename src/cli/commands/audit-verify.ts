@@ -80,6 +80,9 @@ function lines({ host, trail, scheduler }: Verified, cli: Cli): string[] {
           `  ${plain(fault.message)}`,
           `  The ${entries} entries before it are as they were written.`
         ]),
+    ...(trail.pruned > 0
+      ? [`  the oldest ${trail.pruned} entries are no longer kept, as it says itself`]
+      : []),
     `  ${entries} entries in ${files} files; ${receipts} receipts, the last for entry ${receipted}`,
     ...(fault === undefined && receipted < entries
       ? [

@@ -28,7 +28,7 @@ export function apiCall(
     ...(actor && { key: actor.id, note: actor.note, tier: actor.tier }),
     from: request.ip.slice(0, addressCharactersMax),
     method: request.method,
-    route: request.routeOptions.url ?? '',
+    route: (request.routeOptions.url ?? '').replaceAll(/:(\w+)/g, '{$1}'),
     ...(named !== undefined && { object: named }),
     status,
     ...(code !== undefined && { code }),

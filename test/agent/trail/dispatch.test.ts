@@ -72,7 +72,7 @@ describe('the trail of commands', () => {
       {
         name: 'long',
         apply: ({ signal }) =>
-          new Promise((_resolve, reject) => {
+          new Promise<undefined>((_resolve, reject) => {
             fixture.host.note('long')
             signal.addEventListener('abort', () => reject(signal.reason), { once: true })
           })

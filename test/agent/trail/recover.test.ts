@@ -135,3 +135,38 @@ describe('a trail after a crash', () => {
     assert.deepEqual([fault?.kind, fault?.line], ['changed', 2])
   })
 })
+
+describe('how much of a trail is kept', () => {
+  it('is whole files, the oldest go, and what says so is what a check wants to see', async () => {
+    const root = mkdtempSync('/dev/shm/hostlet-trail-')
+    try {
+      const directory = join(root, 'audit')
+      mkdirSync(directory)
+      const { files } = madeTrail([5, 5, 5])
+      for (const file of files) writeFileSync(join(directory, file.name), contentOf(file))
+      const [first, second, third] = files.map(contentOf)
+      assert.ok(first && second && third)
+      const open = (keepBytes: number) =>
+        Trail.open({
+          stateDirectory: root,
+          identity: () => ({ hostId: 'host-1', commandKeys: [] }),
+          clock: systemClock,
+          log: silentLogger,
+          keepBytes
+        })
+      {
+        await using _trail = await open(second.length + third.length + 1_000)
+      }
+      const names = () => readdirSync(directory).filter((name) => name.endsWith('.jsonl'))
+      assert.deepEqual(names(), ['00000006.jsonl', '00000011.jsonl'])
+      const report = await verifyTrail({ directory, keys: [] })
+      assert.deepEqual([report.fault, report.pruned], [undefined, 5])
+      // A file more is gone than the trail says.
+      rmSync(join(directory, '00000006.jsonl'))
+      const { fault } = await verifyTrail({ directory, keys: [] })
+      assert.deepEqual([fault?.kind, fault?.file, fault?.line], ['removed', '00000011.jsonl', 1])
+    } finally {
+      rmSync(root, { recursive: true })
+    }
+  })
+})

@@ -11,7 +11,7 @@ import { headIntervalMs } from '../../../src/agent/trail/receipts.ts'
 import { refusalWindowMs, Trail, unknownRefusalsMax } from '../../../src/agent/trail/trail.ts'
 import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { HostletError } from '../../../src/errors.ts'
-import { type ChainEntry, openLine } from '../../../src/lib/chain.ts'
+import { type ChainEntry, type Link, openLine } from '../../../src/lib/chain.ts'
 import type { CommandKey } from '../../../src/protocol/enrollment.ts'
 import type { AgentMessage, AgentMessageOf } from '../../../src/protocol/messages.ts'
 import { receiptJwsType } from '../../../src/protocol/trail.ts'
@@ -258,7 +258,7 @@ describe('the trail', () => {
     })
 
     it('is found cut off at the end of an entry by the receipt beside it, and by what the scheduler holds', async () => {
-      const held = []
+      const held: Link[] = []
       {
         await using trail = await open()
         await until(() => trail.tail.seq >= 2)

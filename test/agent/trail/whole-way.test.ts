@@ -1,7 +1,7 @@
 // The audit trail from end to end: a real scheduler, a real agent on a hypervisor in memory, and the program that reads both.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { type Agent, startAgent } from '../../../src/agent/app.ts'
@@ -11,7 +11,13 @@ import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { createLogger } from '../../../src/lib/log-output.ts'
-import type { CreatedToken, HostAudit, OperationReply } from '../../../src/protocol/api.ts'
+import type {
+  CreatedKey,
+  CreatedToken,
+  HostAudit,
+  HostDetail,
+  OperationReply
+} from '../../../src/protocol/api.ts'
 import { type Scheduler, startScheduler } from '../../../src/scheduler/app.ts'
 import { type Ended, hostlet } from '../../cli/program.ts'
 import { ApiClient } from '../../scheduler/support/api-client.ts'
@@ -21,7 +27,7 @@ interface Listed {
   readonly entries: readonly Readonly<Record<string, unknown>>[]
 }
 
-describe('the audit trail', { timeout: 40_000 }, () => {
+describe('the audit trail', { timeout: 120_000 }, () => {
   let root: string
   let scheduler: Scheduler
   let api: ApiClient
@@ -108,7 +114,7 @@ describe('the audit trail', { timeout: 40_000 }, () => {
     const call = calls.entries.find(({ operation }) => operation === done.operation.id)
     assert.deepEqual(
       [call?.method, call?.route, call?.object, call?.status, call?.from],
-      ['POST', '/v1/hosts/:id/refresh', host, 202, '127.0.0.1']
+      ['POST', '/v1/hosts/{id}/refresh', host, 202, '127.0.0.1']
     )
     assert.ok(!(await audit('export')).stdout.includes(token))
   })
@@ -122,5 +128,71 @@ describe('the audit trail', { timeout: 40_000 }, () => {
     assert.match(both.stdout, /Audit trail of .*: whole/)
     assert.match(both.stdout, /it agrees in [1-9]\d* heads/)
     assert.match(both.stdout, /Audit of the scheduler: whole/)
+  })
+
+  it('goes into a spreadsheet whole, and without formulas', async () => {
+    const { text } = await api.post<CreatedKey>('/v1/keys', { tier: 'read', note: '=1+1' })
+    const { url, caFile } = scheduler
+    const low = new ApiClient({ url, caFile, key: text })
+    assert.equal((await low.failure({ method: 'POST', path: '/v1/tokens', json: {} })).status, 403)
+    const trail = await audit('export', '--csv')
+    const [titles = '', ...rows] = trail.stdout.split('\r\n')
+    assert.match(titles, /^seq,at,kind,command,verb,vm,/)
+    const { trail: seen } = JSON.parse((await audit('verify', '-o', 'json')).stdout)
+    assert.equal(rows.filter((row) => row !== '').length, seen.entries)
+    const out = join(root, 'calls.csv')
+    assert.equal((await audit('export', '--csv', '--scheduler', '--out', out)).status, 0)
+    const calls = readFileSync(out, 'utf8')
+    assert.ok(calls.includes(",'=1+1,"), calls)
+    const again = await audit('export', '--csv', '--scheduler', '--out', out)
+    assert.deepEqual([again.status, readFileSync(out, 'utf8')], [2, calls])
+  })
+
+  it('shows a byte that somebody changed, with file, line and offset, while the agent is down', async () => {
+    await agent?.stop()
+    const copy = join(root, 'copy')
+    cpSync(config.stateDirectory, copy, { recursive: true })
+    const path = join(copy, 'audit', '00000001.jsonl')
+    const text = readFileSync(path, 'utf8')
+    const offset = text.indexOf('"kind":"local"')
+    writeFileSync(path, text.replace('"action":"enroll"', '"action":"Enroll"'))
+    const line = text.slice(0, offset).split('\n').length
+    const start = text.lastIndexOf('\n', offset) + 1
+    const { status, stdout } = await hostlet(['audit', 'verify', '--state-directory', copy], environment)
+    assert.equal(status, 3)
+    assert.match(stdout, /NOT WHOLE/)
+    assert.ok(stdout.includes(`changed: 00000001.jsonl, line ${line}, byte ${start}`), stdout)
+  })
+
+  it('raises an alarm at the scheduler when its end was cut off, until an admin takes it as it is', async () => {
+    const path = join(config.stateDirectory, 'audit', '00000001.jsonl')
+    const lines = readFileSync(path, 'utf8').split('\n')
+    writeFileSync(path, `${lines.slice(0, 3).join('\n')}\n`)
+    rmSync(join(config.stateDirectory, 'audit', 'receipt.jws'))
+    const alone = await audit('verify')
+    assert.equal(alone.status, 0, alone.stdout)
+    const compared = await audit('verify', '--scheduler')
+    assert.equal(compared.status, 3, compared.stdout)
+    assert.match(compared.stdout, /truncated: 00000001\.jsonl, line 4/)
+    await start()
+    const host = await connected()
+    const fault = () =>
+      api
+        .get<HostDetail>(`/v1/hosts/${host}`)
+        .then(({ host: { conditions } }) => conditions.find(({ id }) => id === 'audit-trail-tampered'))
+    assert.equal((await until(fault)).severity, 'critical')
+    const onHost = () =>
+      api
+        .get<HostDetail>(`/v1/hosts/${host}`)
+        .then(({ host: { conditions } }) => conditions.find(({ id }) => id === 'audit-trail'))
+    assert.equal((await audit('accept', host)).status, 2)
+    const accepted = await hostlet(['audit', 'accept', host], environment)
+    assert.equal(accepted.status, 0, accepted.stderr)
+    await agent?.stop()
+    await start()
+    await receiptFor(host, 1)
+    assert.deepEqual([await fault(), await onHost()], [undefined, undefined])
+    const both = await audit('verify', '--scheduler')
+    assert.equal(both.status, 0, both.stdout + both.stderr)
   })
 })
