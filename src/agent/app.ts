@@ -20,6 +20,7 @@ import { readMachine } from './identity/machine.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
+import { Trail } from './trail/trail.ts'
 
 export interface Agent extends AsyncDisposable {
   readonly hostId: string
@@ -54,7 +55,11 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
   const machine = options.machine ?? readMachine()
-  const parts: Parts = { config, clock, log, random, identity, machine, journal }
+  const { stateDirectory, audit } = config
+  const trail = stack.use(
+    await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
+  )
+  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value

@@ -13,7 +13,7 @@ import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
-import { checkIdentity, tlsSettings } from './identity/certificates.ts'
+import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.ts'
 import type { Identity } from './identity/identity.ts'
 import { checkMachine } from './identity/machine.ts'
 import { Renewal } from './identity/renewal.ts'
@@ -32,6 +32,8 @@ import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
+import { ConnectionNotes } from './trail/connection-notes.ts'
+import type { Trail } from './trail/trail.ts'
 import { verbs } from './verbs/registry.ts'
 
 /** Refusals, our own and the scheduler's, after which a renewal may help. */
@@ -49,6 +51,7 @@ export interface Parts {
   /** Stands for this machine; undefined where nothing does. */
   readonly machine: string | undefined
   readonly journal: Journal
+  readonly trail: Trail
 }
 
 export interface HostParts extends Parts {
@@ -70,7 +73,7 @@ export interface CurrentIdentity {
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
@@ -136,6 +139,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
+    trail: () => trail.fault(),
     identity: () => identity.value,
     machine: parts.machine
   })
@@ -153,6 +157,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const onOnline = () => {
     lookAnew()
     keysOnline(host.keys, keeper, log)
+    trail.online((message) => outbox.post(message))
   }
   const onRefused = ({ details }: HostletError) => {
     if (renewableReasons.has(details.reason)) renewal.hurry()
@@ -169,6 +174,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     onRenewed: (renewed) => {
       identity.value = renewed
       session.nudge()
+      trail.record('identity.renewed', { expiresAt: validityOf(renewed.certificate).to })
+      trail.noteIdentity()
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
@@ -188,6 +195,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
+  stack.use(host.keys.onRotated(() => trail.record('keys.rotated')))
   return {
     begin: () => {
       dispatcher.resume()
@@ -233,6 +241,7 @@ function createSession(
 ): Session {
   const { clock, log, random, identity, machine, hypervisor, host, records } = parts
   const instance = randomUUID()
+  const connections = new ConnectionNotes(parts.trail)
   return new Session({
     urls: urlsOf(parts),
     clock,
@@ -242,7 +251,7 @@ function createSession(
     connect: (url, handlers) => {
       checkMachine(identity.value, machine)
       checkIdentity(identity.value, clock.now())
-      return openSocket(url, tlsSettings(identity.value), handlers)
+      return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
     },
     hello: () => helloOf(identity.value.hostId, instance, clock),
     heartbeat: () => ({
@@ -259,9 +268,13 @@ function createSession(
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
-    onOnline,
+    onOnline: () => {
+      connections.online()
+      onOnline()
+    },
     onRefused
   })
 }
@@ -292,7 +305,7 @@ interface DispatcherPeers {
 }
 
 function createDispatcher(
-  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
+  { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
   { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
@@ -303,6 +316,7 @@ function createDispatcher(
     log,
     random,
     readiness,
+    trail,
     onChanged,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)

@@ -15,6 +15,7 @@ export const groups: Readonly<Record<string, string>> = {
   vm: 'virtual machines',
   backup: 'backups: what there is, whether it is good, and the way out after a disaster',
   op: 'operations: what became of each command',
+  audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
   image: 'images on hosts'
 }
@@ -201,6 +202,26 @@ export const commands: readonly CommandEntry[] = [
     words: ['op', 'cancel'],
     summary: 'end an operation before its time',
     load: () => import('./commands/op-cancel.ts')
+  },
+  {
+    words: ['audit', 'ls'],
+    summary: 'show the audit trail of this host, or the calls of the scheduler',
+    load: () => import('./commands/audit-ls.ts')
+  },
+  {
+    words: ['audit', 'verify'],
+    summary: 'check that an audit trail is whole, and find where it is not',
+    load: () => import('./commands/audit-verify.ts')
+  },
+  {
+    words: ['audit', 'export'],
+    summary: 'write an audit trail as CSV or lines of JSON',
+    load: () => import('./commands/audit-export.ts')
+  },
+  {
+    words: ['audit', 'accept'],
+    summary: 'take the audit trail of a host as it is from now on',
+    load: () => import('./commands/audit-accept.ts')
   },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },

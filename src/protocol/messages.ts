@@ -25,6 +25,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { AuditHead, AuditQuestion, AuditReceipt, AuditRefusal } from './trail.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
 
 export const subprotocol = 'hostlet.v1'
@@ -238,6 +239,7 @@ export const agentMessages = [
   DiskKeys,
   DiskKeysGone,
   DiskKeysRequest,
+  AuditHead,
   Problem
 ] as const
 export const schedulerMessages = [
@@ -251,6 +253,9 @@ export const schedulerMessages = [
   DiskKeysAcknowledgement,
   DiskKeysGoneAcknowledgement,
   DiskKeysGrant,
+  AuditQuestion,
+  AuditReceipt,
+  AuditRefusal,
   Problem
 ] as const
 

@@ -78,6 +78,12 @@ export const SchedulerConfigSchema = Type.Object(
     }),
     metrics: section(bounds({ keepMs: dayMs, rowsMax: 2_000_000 })),
     events: section(bounds({ keepMs: 30 * dayMs, rowsMax: 200_000 })),
+    /** Calls of the API. */
+    audit: section({
+      /** Also those that only look. */
+      reads: Type.Boolean({ default: false }),
+      ...bounds({ keepMs: yearMs, rowsMax: 1_000_000 })
+    }),
     log: section({
       level: Type.Enum(['debug', 'info', 'warn', 'error'], { default: 'info' }),
       format: Type.Enum(['auto', 'journal', 'json', 'pretty'], { default: 'auto' })

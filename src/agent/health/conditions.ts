@@ -21,6 +21,8 @@ export interface HealthFacts {
   readonly pool: { readonly capacityBytes: number; readonly availableBytes: number } | undefined
   /** What the journal said when it was last asked, if it was not well. */
   readonly journalFault: string | undefined
+  /** What is wrong with the audit trail. */
+  readonly trailFault?: string | undefined
   /** Operations whose undo failed since the start. */
   readonly leftovers: number
   /** Whether seeds, which hold secrets of guests, lie in memory. */
@@ -113,6 +115,11 @@ export const conditionRules: readonly ConditionRule[] = [
     id: 'journal',
     holds: ({ journalFault }) =>
       journalFault === undefined ? undefined : { severity: 'critical', message: journalFault }
+  },
+  {
+    id: 'audit-trail',
+    holds: ({ trailFault }) =>
+      trailFault === undefined ? undefined : { severity: 'critical', message: trailFault }
   },
   {
     id: 'seeds-on-disk',

@@ -25,6 +25,8 @@ export interface HealthMonitorOptions {
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   keys(): KeyHealth
+  /** What is wrong with the audit trail. */
+  trail?(): string | undefined
   identity(): Identity
   /** Stands for this machine. */
   readonly machine?: string | undefined
@@ -94,6 +96,7 @@ export class HealthMonitor {
       backups: backups(),
       firewall: this.#options.firewall?.(),
       keys: keys(),
+      trailFault: this.#options.trail?.(),
       ...this.#identityFacts()
     }
   }

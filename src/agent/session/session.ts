@@ -38,6 +38,8 @@ export interface SessionOptions {
   onBackupsAcknowledged(operations: readonly string[]): void
   onErasuresAcknowledged(certificates: readonly string[]): void
   onDiskKeys(message: DiskKeysMessage): void
+  /** About the head of the audit trail. */
+  onAudit?(message: AuditMessage): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -51,6 +53,9 @@ export interface SessionOptions {
 
 /** Answers about keys of disks. */
 export type DiskKeysMessage = SchedulerMessageOf<'disk-keys-ack' | 'disk-keys-gone-ack' | 'disk-keys-grant'>
+
+/** Answers about the audit trail. */
+export type AuditMessage = SchedulerMessageOf<'audit-receipt' | 'audit-question' | 'audit-refusal'>
 
 type EffectOf<Name extends SessionEffect['do']> = Extract<SessionEffect, { do: Name }>
 type EffectHandlers = { readonly [Name in SessionEffect['do']]: (effect: EffectOf<Name>) => void }
@@ -98,6 +103,9 @@ export class Session {
     'disk-keys-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-gone-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-grant': (message) => this.#options.onDiskKeys(message),
+    'audit-receipt': (message) => this.#options.onAudit?.(message),
+    'audit-question': (message) => this.#options.onAudit?.(message),
+    'audit-refusal': (message) => this.#options.onAudit?.(message),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState

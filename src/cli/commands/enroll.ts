@@ -44,8 +44,14 @@ export const define: Define = (command, cli) => {
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const { stateDirectory } = loadOrExit(() => loadAgentConfig(options.config))
     const { enroll } = await import('../../agent/identity/enroll.ts')
-    const identity = await cli.interruptible((signal) =>
-      enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal })
+    const { recordedAction } = await import('../../agent/trail/local-actions.ts')
+    const recorded = {
+      ...{ stateDirectory, action: 'enroll', facts: { scheduler: schedulerUrl, caHash, force } },
+      environment: cli.environment,
+      now: () => cli.clock.now()
+    }
+    const identity = await recordedAction(recorded, () =>
+      cli.interruptible((signal) => enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal }))
     )
     cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
   })

@@ -13,6 +13,7 @@ import {
   protocolVersion,
   type SchedulerMessage
 } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { clonedReason, clonedRefusal } from '../identity/cloned.ts'
 import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
@@ -38,6 +39,7 @@ export interface ConnectionOptions {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly witness: Witness
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -69,7 +71,7 @@ export class AgentConnection {
   #clockToldAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock, trust } = options
+    const { socket, host, store, clock, trust, witness } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -83,6 +85,7 @@ export class AgentConnection {
       host,
       store,
       trust,
+      witness,
       log: this.#log,
       now: () => clock.now(),
       instance: () => this.#instance,

@@ -5,11 +5,13 @@ import type { Trust } from '../../lib/certified-signature.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
+import { noteHead } from './audit-heads.ts'
 import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
@@ -22,6 +24,7 @@ export interface Session {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly witness: Witness
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
@@ -126,6 +129,7 @@ const handlers: Handlers = {
   'disk-keys': keepKeys,
   'disk-keys-gone': removeKeys,
   'disk-keys-request': giveKeys,
+  'audit-head': noteHead,
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')

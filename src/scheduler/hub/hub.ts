@@ -8,6 +8,7 @@ import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { clonedReason } from '../identity/cloned.ts'
 import { answerAndEnd } from '../raw-answer.ts'
 import type { HostStanding, Store } from '../store/store.ts'
@@ -25,6 +26,7 @@ export interface HubOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  readonly witness: Witness
   readonly trustDomain: string
   /** PEM of the CA of this fleet's hosts. */
   readonly authority: string

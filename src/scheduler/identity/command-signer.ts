@@ -13,6 +13,7 @@ import { HostletError } from '../../errors.ts'
 import { writePrivateFile } from '../../lib/private-file.ts'
 import { type CommandClaims, commandBytesMax, commandJwsType } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
+import { type ReceiptClaims, receiptJwsType } from '../../protocol/trail.ts'
 import { readIfThere } from './read-if-there.ts'
 
 const algorithm = 'EdDSA'
@@ -41,16 +42,25 @@ export class CommandSigner {
     return new CommandSigner(publicKey, await importKey(jwk, path))
   }
 
+  /** The scheduler's receipt for the head of a host's audit trail. */
+  async signReceipt(claims: ReceiptClaims): Promise<string> {
+    return this.#sign(claims, receiptJwsType)
+  }
+
   /** The compact JWS. Throws E_BAD_REQUEST when the command is longer than a host accepts. */
   async sign(claims: CommandClaims): Promise<string> {
-    const jws = await new CompactSign(new TextEncoder().encode(JSON.stringify(claims)))
-      .setProtectedHeader({ alg: algorithm, kid: this.publicKey.kid, typ: commandJwsType })
-      .sign(this.#key)
+    const jws = await this.#sign(claims, commandJwsType)
     if (jws.length <= commandBytesMax) return jws
     throw new HostletError(
       'E_BAD_REQUEST',
       `the command is ${jws.length} bytes long, a host accepts ${commandBytesMax}. Shorten its arguments.`
     )
+  }
+
+  #sign(claims: object, typ: string): Promise<string> {
+    return new CompactSign(new TextEncoder().encode(JSON.stringify(claims)))
+      .setProtectedHeader({ alg: algorithm, kid: this.publicKey.kid, typ })
+      .sign(this.#key)
   }
 }
 

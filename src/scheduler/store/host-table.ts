@@ -37,12 +37,16 @@ interface HostRow {
   readonly facts: string | null
   readonly foreign_count: number
   readonly clock_skew_ms: number | null
+  readonly trail_fault_at: number | null
+  readonly trail_fault: string | null
 }
 
 const select = `
   SELECT hosts.*, host_reports.*, json_array_length(foreign_domains) AS foreign_count,
-    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count
-  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id`
+    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count,
+    trail_faults.at AS trail_fault_at, trail_faults.message AS trail_fault
+  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id
+    LEFT JOIN trail_faults ON trail_faults.host = hosts.id`
 
 export class HostTable implements HostStore {
   readonly #sqlite: Sqlite
@@ -228,6 +232,8 @@ function toRecord(row: HostRow): HostRecord {
     certificates: toCertificates(row),
     clonedAt: given(row.cloned_at),
     vmCount: row.vm_count,
+    trailFault:
+      row.trail_fault_at === null ? undefined : { at: row.trail_fault_at, message: row.trail_fault ?? '' },
     report: row.state === null ? undefined : toReport(row, row.state)
   }
 }

@@ -191,6 +191,38 @@ export const mainMigrations: readonly string[] = [
   ALTER TABLE main.hosts ADD COLUMN certificate_from INTEGER;
   ALTER TABLE main.hosts ADD COLUMN previous_key TEXT;
   ALTER TABLE main.hosts ADD COLUMN cloned_at INTEGER;
+  `,
+  // Audit: calls of the API as a chain of lines, and the heads of the trails of hosts.
+  `
+  CREATE TABLE main.api_audit (
+    sequence INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT,
+    object TEXT,
+    operation TEXT,
+    refused INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    line TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX main.api_audit_by_time ON api_audit (at);
+  CREATE TABLE main.api_audit_anchor (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trail_heads (
+    host TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (host, seq)
+  ) STRICT;
+  CREATE TABLE main.trail_faults (
+    host TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    message TEXT NOT NULL
+  ) STRICT;
   `
 ]
 

@@ -15,6 +15,7 @@ import type {
   VmSummary
 } from '../../protocol/vm.ts'
 import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
+import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
@@ -85,6 +86,8 @@ export interface HostRecord {
   /** When two machines were seen to use its identity; undefined once that is settled. */
   readonly clonedAt: number | undefined
   readonly vmCount: number
+  /** Why its audit trail is not believed. */
+  readonly trailFault?: TrailFaultRecord | undefined
   readonly report: HostReport | undefined
 }
 
@@ -357,6 +360,8 @@ export interface StoreBounds {
   readonly commands: Bound
   readonly metrics: Bound
   readonly events: Bound
+  /** Absent: all of it stays. */
+  readonly audit?: Bound
 }
 
 export interface Bound {
@@ -375,6 +380,8 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly audit: AuditStore
+  readonly trails: TrailStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
   /** Whether another process has written since the last call. May say so without need. */

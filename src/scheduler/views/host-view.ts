@@ -31,16 +31,23 @@ export function hostView(record: HostRecord): HostView {
 }
 
 /** What no agent can say of itself. */
-function ownConditions({ id, clonedAt }: HostRecord): Condition[] {
-  if (clonedAt === undefined) return []
-  return [
-    {
+function ownConditions({ id, clonedAt, trailFault }: HostRecord): Condition[] {
+  const conditions: Condition[] = []
+  if (clonedAt !== undefined)
+    conditions.push({
       id: 'cloned-host',
       severity: 'critical',
       message: clonedRefusal(id).message,
       since: clonedAt
-    }
-  ]
+    })
+  if (trailFault !== undefined)
+    conditions.push({
+      id: 'audit-trail-tampered',
+      severity: 'critical',
+      message: `the host's audit trail is not the one that it was: ${trailFault.message}. Run "hostlet audit verify --scheduler" on it; once it is explained: "hostlet audit accept ${id}".`,
+      since: trailFault.at
+    })
+  return conditions
 }
 
 function stateOf({ revokedAt, clonedAt, report, id }: HostRecord): Pick<HostView, 'state' | 'reason'> {
