@@ -25,6 +25,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { Trust, TrustAcknowledgement, TrustSerial } from './trust.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
 
 export const subprotocol = 'hostlet.v1'
@@ -64,7 +65,9 @@ export const Hello = Type.Object(
     /** New at each start of the agent: tells a reconnect from a restart. */
     instance: Uuid,
     sentAt: Timestamp,
-    verbs: Type.Array(VerbName, { maxItems: 256 })
+    verbs: Type.Array(VerbName, { maxItems: 256 }),
+    /** Of the trust statement that the host goes by. Absent: it knows of none, and is sent none. */
+    trustSerial: Type.Optional(TrustSerial)
   },
   strict
 )
@@ -232,6 +235,7 @@ export const agentMessages = [
   DiskKeys,
   DiskKeysGone,
   DiskKeysRequest,
+  TrustAcknowledgement,
   Problem
 ] as const
 export const schedulerMessages = [
@@ -244,6 +248,7 @@ export const schedulerMessages = [
   DiskKeysAcknowledgement,
   DiskKeysGoneAcknowledgement,
   DiskKeysGrant,
+  Trust,
   Problem
 ] as const
 

@@ -38,6 +38,7 @@ export interface SessionOptions {
   onBackupsAcknowledged(operations: readonly string[]): void
   onErasuresAcknowledged(certificates: readonly string[]): void
   onDiskKeys(message: DiskKeysMessage): void
+  onTrust(statements: readonly string[]): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -93,6 +94,7 @@ export class Session {
     'disk-keys-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-gone-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-grant': (message) => this.#options.onDiskKeys(message),
+    trust: ({ statements }) => this.#options.onTrust(statements),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState
@@ -126,6 +128,11 @@ export class Session {
   /** Tells at once what the next heartbeat would tell. */
   beat(): void {
     if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
+  }
+
+  /** Opens the connection anew with what the next one is opened with; nothing is lost, and no command waits for long. */
+  reconnect(reason: string): void {
+    this.#handle({ type: 'reconnect', reason })
   }
 
   /** Says goodbye and waits a moment for the answer. */

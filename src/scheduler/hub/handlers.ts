@@ -11,6 +11,7 @@ import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
 import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
+import type { TrustLink } from './trust-link.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
 const timerSlackMs = 20
@@ -22,6 +23,7 @@ export interface Session {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly trustLink: Pick<TrustLink, 'acknowledged' | 'remind'>
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
@@ -39,8 +41,9 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  heartbeat: async (message, { store, host, now, wake }) => {
+  heartbeat: async (message, { store, host, now, wake, trustLink }) => {
     await store.hosts.heartbeat(host, message, now())
+    await trustLink.remind()
     wake()
   },
 
@@ -122,6 +125,7 @@ const handlers: Handlers = {
   'disk-keys': keepKeys,
   'disk-keys-gone': removeKeys,
   'disk-keys-request': giveKeys,
+  'trust-ack': (message, { trustLink }) => trustLink.acknowledged(message),
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')

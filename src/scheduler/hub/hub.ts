@@ -1,5 +1,6 @@
 // All agents that are connected to this process: lets them in, keeps one connection a host, wakes delivery.
 
+import type { X509Certificate } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
@@ -12,6 +13,7 @@ import { answerAndEnd } from '../raw-answer.ts'
 import type { Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
 import { identifyPeer } from './peer.ts'
+import type { TrustSource } from './trust-link.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
@@ -23,8 +25,8 @@ export interface HubOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly trustDomain: string
-  /** PEM of the CA of this fleet's hosts. */
-  readonly authority: string
+  /** Whom hosts are to believe, and by which CAs they come. */
+  readonly trust: TrustSource & { cameWith(host: string, certificate: X509Certificate): Promise<void> }
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -63,6 +65,11 @@ export class Hub {
     this.#ready.get(host)?.wake()
   }
 
+  /** Tells every host that is connected what has changed. */
+  async tellTrust(): Promise<void> {
+    await Promise.all([...this.#ready.values()].map((connection) => connection.tellTrust()))
+  }
+
   /** Ends every connection of the host, because it may not have one any more; one that says hello just now included. */
   disconnect(host: string, reason: string): void {
     for (const connection of this.#all) if (connection.host === host) connection.close('auth', reason)
@@ -84,7 +91,6 @@ export class Hub {
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         const connection = new AgentConnection({
           ...this.#options,
-          trust: { authorities: [this.#options.authority], trustDomain: this.#options.trustDomain },
           socket: webSocket,
           host,
           onReady: (ready) => this.#onReady(ready),
@@ -118,6 +124,8 @@ export class Hub {
         'E_UNSUPPORTED',
         `the agent does not offer the subprotocol ${subprotocol}. Upgrade the older of the two.`
       )
+    const certificate = socket.getPeerX509Certificate()
+    if (certificate !== undefined) await this.#options.trust.cameWith(host.id, certificate)
     if (!this.#isOpen || this.#all.size >= connectionsMax)
       throw new HostletError('E_UNAVAILABLE', 'the scheduler takes no more agents now. Try again later.')
     return host

@@ -184,6 +184,18 @@ export const mainMigrations: readonly string[] = [
     withheld_at INTEGER NOT NULL,
     withheld_by TEXT NOT NULL
   ) STRICT;
+  `,
+  // Which keys and CAs the fleet goes by, and all that hosts were ever told of them: one that was away is told it in order.
+  `
+  CREATE TABLE main.trust_statements (
+    serial INTEGER PRIMARY KEY,
+    jws TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    what TEXT NOT NULL,
+    forced INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trust_state (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), state TEXT NOT NULL) STRICT;
   `
 ]
 
@@ -259,5 +271,14 @@ export const observedMigrations: readonly string[] = [
   // When the newest inventory was taken, by the clock of the host.
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
-  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Which trust statement each host goes by, and which CA signed the certificate that it last came with.
+  `
+  CREATE TABLE observed.host_trust (
+    host TEXT PRIMARY KEY,
+    serial INTEGER,
+    fault TEXT,
+    authority TEXT
+  ) STRICT;
+  `
 ]

@@ -11,6 +11,7 @@ import { MetricsTable } from './metrics-table.ts'
 import { Sqlite } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
 import { TokenTable } from './token-table.ts'
+import { TrustTable } from './trust-table.ts'
 import { VmTable } from './vm-table.ts'
 
 /** Rows that one statement of a round deletes at most, so that the process goes on meanwhile; the next round takes the rest. */
@@ -27,6 +28,7 @@ export class SqliteStore implements Store {
   readonly erasures: EraseTable
   readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
+  readonly trust: TrustTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
 
@@ -44,6 +46,7 @@ export class SqliteStore implements Store {
     this.erasures = new EraseTable(sqlite)
     this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
+    this.trust = new TrustTable(sqlite)
   }
 
   async prune(now: number): Promise<number> {

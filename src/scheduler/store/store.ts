@@ -17,6 +17,7 @@ import type {
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
+import type { TrustStore } from './trust-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -340,6 +341,7 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly trust: TrustStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
   close(): Promise<void>
