@@ -8,7 +8,7 @@ import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
-import { assemble, type CurrentIdentity, type Parts } from './assembly.ts'
+import { assemble, type Parts } from './assembly.ts'
 import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
 import type { Nft } from './firewall/nft.ts'
@@ -17,6 +17,8 @@ import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
 import { readMachine } from './identity/machine.ts'
+import { retiredAuthorities } from './identity/trust.ts'
+import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
@@ -68,7 +70,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const backups = {
     good: records,
     instance,
-    identity: () => identity.value,
+    identity: () => ({ ...identity.value, retiredAuthorities: retiredAuthorities(identity.value) }),
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })

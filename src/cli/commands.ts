@@ -17,6 +17,7 @@ export const groups: Readonly<Record<string, string>> = {
   op: 'operations: what became of each command',
   audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
+  rotate: 'the keys that the fleet goes by: its CA and its command key',
   image: 'images on hosts'
 }
 
@@ -226,6 +227,16 @@ export const commands: readonly CommandEntry[] = [
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },
   { words: ['key', 'rm'], summary: 'revoke an API key', load: () => import('./commands/key-rm.ts') },
+  {
+    words: ['rotate', 'ca'],
+    summary: 'replace the CA of the fleet, step by step',
+    load: () => import('./commands/rotate-ca.ts')
+  },
+  {
+    words: ['rotate', 'command-key'],
+    summary: 'replace the key that signs commands, step by step',
+    load: () => import('./commands/rotate-command-key.ts')
+  },
   { words: ['events'], summary: 'show what happened to VMs', load: () => import('./commands/events.ts') },
   {
     words: ['image', 'prefetch'],

@@ -6,6 +6,7 @@ import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 import { HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { release } from '../../lib/release.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
@@ -15,6 +16,7 @@ import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
 import { connectionFault } from './connection-fault.ts'
 import { type Identity, identityPath, isEnrolled, loadIdentity, saveIdentity } from './identity.ts'
 import { readMachine } from './machine.ts'
+import { adopt } from './trust.ts'
 
 /** From the first connection to the stored identity. */
 export const enrollmentDeadlineMs = 60_000
@@ -75,6 +77,8 @@ async function requestIdentity(
     body: { token: options.token, certificateRequest, hostname, agentVersion: release },
     tls: {
       ca: authority.toString(),
+      // The pinned CA may be one that the CA before it vouches for, and then it is not self-signed.
+      allowPartialTrustChain: true,
       minVersion: 'TLSv1.3',
       checkServerIdentity: (name, certificate) =>
         serverFault(name, certificate, schedulerOf(certificate.subjectaltname))
@@ -83,7 +87,15 @@ async function requestIdentity(
   })
   const machine = options.machine ?? readMachine()
   const enrolledAt = (options.clock ?? systemClock).now()
-  return { ...parseReply(answer), key, enrolledAt, hostname, ...(machine !== undefined && { machine }) }
+  const { trust = [], ...granted } = parseReply(answer)
+  const identity: Identity = {
+    ...granted,
+    key,
+    enrolledAt,
+    hostname,
+    ...(machine !== undefined && { machine })
+  }
+  return trust.reduce(adopt, identity)
 }
 
 /**
@@ -152,7 +164,8 @@ function chainOf(leaf: DetailedPeerCertificate): X509Certificate[] {
 }
 
 function checkReply(identity: Identity, caHash: string, now: number): void {
-  if (publicKeyHash(new X509Certificate(identity.caCertificate)) !== caHash)
+  const authorities = splitCertificates(identity.caCertificate).map((pem) => new X509Certificate(pem))
+  if (!authorities.some((authority) => publicKeyHash(authority) === caHash))
     throw new HostletError('E_AUTH', 'the scheduler answered with another CA than the one that was pinned', {
       details: { reason: 'wrong-ca' }
     })

@@ -40,6 +40,7 @@ export interface SessionOptions {
   onDiskKeys(message: DiskKeysMessage): void
   /** About the head of the audit trail. */
   onAudit?(message: AuditMessage): void
+  onTrust(statements: readonly string[]): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -106,6 +107,7 @@ export class Session {
     'audit-receipt': (message) => this.#options.onAudit?.(message),
     'audit-question': (message) => this.#options.onAudit?.(message),
     'audit-refusal': (message) => this.#options.onAudit?.(message),
+    trust: ({ statements }) => this.#options.onTrust(statements),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState
@@ -144,6 +146,11 @@ export class Session {
   /** Tells at once what the next heartbeat would tell. */
   beat(): void {
     if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
+  }
+
+  /** Opens the connection anew with what the next one is opened with; nothing is lost, and no command waits for long. */
+  reconnect(reason: string): void {
+    this.#handle({ type: 'reconnect', reason })
   }
 
   /** Says goodbye and waits a moment for the answer. */

@@ -3,7 +3,6 @@
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import { asHostletError, HostletError } from '../../errors.ts'
-import type { Trust } from '../../lib/certified-signature.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import {
@@ -21,6 +20,7 @@ import { handleMessage, type Session } from './handlers.ts'
 import { readHello, readMessage } from './hello.ts'
 import { Inbox } from './inbox.ts'
 import { Outgoing } from './outgoing.ts'
+import { TrustLink, type TrustSource } from './trust-link.ts'
 
 /** How long a new connection may take to say hello. */
 export const helloTimeoutMs = 10_000
@@ -37,9 +37,11 @@ export interface ConnectionOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
-  /** Whose signatures are believed. */
-  readonly trust: Trust
   readonly witness: Witness
+  /** What the host is told of trust. */
+  readonly trust: TrustSource
+  /** Of this fleet. */
+  readonly trustDomain: string
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -57,6 +59,7 @@ export class AgentConnection {
   readonly #inbox: Inbox<{ data: Buffer; isBinary: boolean }>
   readonly #outgoing: Outgoing
   readonly #session: Session
+  readonly #trust: TrustLink
   readonly #log: Logger
   #watch: Disposable
   /** `ended`: hung up on; what still comes is not looked at. */
@@ -71,7 +74,7 @@ export class AgentConnection {
   #clockToldAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock, trust, witness } = options
+    const { socket, host, store, clock, trust, trustDomain, witness } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -81,11 +84,21 @@ export class AgentConnection {
       pause: () => socket.pause(),
       resume: () => socket.resume()
     })
+    this.#trust = new TrustLink({
+      host,
+      source: trust,
+      log: this.#log,
+      now: () => clock.now(),
+      send: (message) => this.#outgoing.send(message)
+    })
     this.#session = {
       host,
       store,
-      trust,
       witness,
+      get trust() {
+        return { authorities: trust.authorities, trustDomain }
+      },
+      trustLink: this.#trust,
       log: this.#log,
       now: () => clock.now(),
       instance: () => this.#instance,
@@ -117,6 +130,11 @@ export class AgentConnection {
     if (!this.isReady) return
     if (this.#delivery !== undefined) this.#delivery.again = true
     else void this.#deliverAll()
+  }
+
+  /** The trust of the fleet has changed. */
+  async tellTrust(): Promise<void> {
+    if (this.isReady) await this.#trust.tell()
   }
 
   /** Ends the connection without a goodbye. */
@@ -172,7 +190,7 @@ export class AgentConnection {
     if (this.#badInARow >= badMessagesMax) this.close('badMessages', 'too many bad messages in a row')
   }
 
-  async #hello({ agentVersion, instance, verbs }: AgentMessageOf<'hello'>): Promise<void> {
+  async #hello({ agentVersion, instance, verbs, trustSerial }: AgentMessageOf<'hello'>): Promise<void> {
     const { store, clock, onReady } = this.#options
     const connectedAt = clock.now()
     if (await store.hosts.isReturning(this.host, instance)) {
@@ -191,6 +209,7 @@ export class AgentConnection {
     const record = await store.hosts.find(this.host)
     if (record?.revokedAt !== undefined) this.close('auth', 'the host was revoked')
     if (record?.clonedAt !== undefined) this.close('auth', clonedReason)
+    const statements = await this.#trust.begin(trustSerial)
     if (this.#state !== 'hello' || !this.#isOpen) {
       await store.hosts.away(this.host, this.#id, this.#awayReason ?? 'the connection was lost')
       return
@@ -201,7 +220,11 @@ export class AgentConnection {
     this.#log.info({ agentVersion }, 'host connected')
     // At once, so that of two connections the one whose hello came last is the host's; the welcome still goes out first.
     onReady(this)
-    await this.#outgoing.send(this.#welcome())
+    const welcomed = this.#outgoing.send(this.#welcome())
+    // Ahead of every command: one may be signed by a key that the host is only told of now.
+    if (statements !== undefined) await this.#outgoing.send(statements)
+    await welcomed
+    await this.#trust.remind()
     this.wake()
   }
 

@@ -1,5 +1,6 @@
 // All agents that are connected to this process: lets them in, keeps one connection a host, wakes delivery.
 
+import type { X509Certificate } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
@@ -7,6 +8,7 @@ import { WebSocketServer } from 'ws'
 import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
 import type { Witness } from '../audit.ts'
 import { clonedReason } from '../identity/cloned.ts'
@@ -14,6 +16,7 @@ import { answerAndEnd } from '../raw-answer.ts'
 import type { HostStanding, Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
 import { identifyPeer } from './peer.ts'
+import type { TrustSource } from './trust-link.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
@@ -28,8 +31,8 @@ export interface HubOptions {
   readonly log: Logger
   readonly witness: Witness
   readonly trustDomain: string
-  /** PEM of the CA of this fleet's hosts. */
-  readonly authority: string
+  /** Whom hosts are to believe, and by which CAs they come. */
+  readonly trust: TrustSource & { cameWith(host: string, certificate: X509Certificate): Promise<void> }
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -79,6 +82,11 @@ export class Hub {
     this.#ready.get(host)?.wake()
   }
 
+  /** Tells every host that is connected what has changed. */
+  async tellTrust(): Promise<void> {
+    await Promise.all([...this.#ready.values()].map((connection) => connection.tellTrust()))
+  }
+
   /** Ends every connection of the host, because it may not have one any more; one that says hello just now included. */
   disconnect(host: string, reason: string): void {
     for (const connection of this.#all) if (connection.host === host) connection.close('auth', reason)
@@ -114,7 +122,6 @@ export class Hub {
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         const connection = new AgentConnection({
           ...this.#options,
-          trust: { authorities: [this.#options.authority], trustDomain: this.#options.trustDomain },
           socket: webSocket,
           host,
           onReady: (ready) => this.#onReady(ready),
@@ -138,13 +145,13 @@ export class Hub {
   }
 
   async #admit(request: IncomingMessage, socket: Duplex) {
-    const { store, clock, trustDomain, authority } = this.#options
+    const { store, clock, trustDomain, trust } = this.#options
     if (request.url?.split('?')[0] !== agentSocketPath)
       throw new HostletError('E_NOT_FOUND', `there is no socket here, agents connect to ${agentSocketPath}`)
     if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'agents connect over TLS')
     const host = await identifyPeer(socket, {
       trustDomain,
-      authorities: [authority],
+      authorities: splitCertificates(trust.bundle),
       hosts: store.hosts,
       now: clock.now()
     })
@@ -154,6 +161,8 @@ export class Hub {
         'E_UNSUPPORTED',
         `the agent does not offer the subprotocol ${subprotocol}. Upgrade the older of the two.`
       )
+    const certificate = socket.getPeerX509Certificate()
+    if (certificate !== undefined) await this.#options.trust.cameWith(host.id, certificate)
     if (!this.#isOpen || this.#all.size >= connectionsMax)
       throw new HostletError('E_UNAVAILABLE', 'the scheduler takes no more agents now. Try again later.')
     return host

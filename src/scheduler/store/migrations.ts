@@ -223,6 +223,18 @@ export const mainMigrations: readonly string[] = [
     at INTEGER NOT NULL,
     message TEXT NOT NULL
   ) STRICT;
+  `,
+  // Which keys and CAs the fleet goes by, and all that hosts were ever told of them: one that was away is told it in order.
+  `
+  CREATE TABLE main.trust_statements (
+    serial INTEGER PRIMARY KEY,
+    jws TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    what TEXT NOT NULL,
+    forced INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trust_state (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), state TEXT NOT NULL) STRICT;
   `
 ]
 
@@ -304,5 +316,14 @@ export const observedMigrations: readonly string[] = [
   ALTER TABLE observed.host_reports ADD COLUMN living_instance TEXT NOT NULL DEFAULT '';
   ALTER TABLE observed.host_reports ADD COLUMN earlier_instances TEXT NOT NULL DEFAULT '[]';
   ALTER TABLE observed.host_reports ADD COLUMN clock_skew_ms INTEGER;
+  `,
+  // Which trust statement each host goes by, and which CA signed the certificate that it last came with.
+  `
+  CREATE TABLE observed.host_trust (
+    host TEXT PRIMARY KEY,
+    serial INTEGER,
+    fault TEXT,
+    authority TEXT
+  ) STRICT;
   `
 ]

@@ -19,6 +19,7 @@ import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
+import type { TrustStore } from './trust-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -382,6 +383,7 @@ export interface Store {
   readonly keys: KeyStore
   readonly audit: AuditStore
   readonly trails: TrailStore
+  readonly trust: TrustStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
   /** Whether another process has written since the last call. May say so without need. */
