@@ -1,7 +1,17 @@
 // The trail as the agent uses it: commands of a real dispatcher, floods, records that wait for the disk, and receipts.
 
 import assert from 'node:assert/strict'
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -154,6 +164,19 @@ describe('the trail', () => {
     await until(() => local().at(-1)?.action === 'unreadable')
     assert.equal(local().at(-1)?.file, 'odd.json')
     assert.deepEqual(readdirSync(join(directory(), 'local')), [])
+  })
+
+  it('can read what root did, where the state directory is of another user', {
+    skip: process.getuid?.() !== 0 && 'only root can give files away'
+  }, async () => {
+    chownSync(state, 65_534, 65_534)
+    await recordedAction(
+      { stateDirectory: state, action: 'enroll', environment: {}, now: () => clock.now() },
+      async () => undefined
+    )
+    const local = join(directory(), 'local')
+    for (const path of [directory(), local, join(local, readdirSync(local)[0] ?? '')])
+      assert.equal(statSync(path).uid, 65_534, path)
   })
 
   describe('with its scheduler', () => {
