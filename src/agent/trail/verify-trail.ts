@@ -30,7 +30,7 @@ export interface VerifyOptions {
   readonly directory: string
   /** Keys that are trusted by this host's identity; those that the trail itself names are trusted besides. */
   readonly keys: readonly CommandKey[]
-  /** Whose trail it should be; whoever its receipts name without it. */
+  /** Who this host is now; it may have been another before it enrolled anew, as the trail says then. */
   readonly hostId?: string | undefined
   /** What the scheduler has signed for, asked before the trail is read. */
   readonly held?: readonly Link[]
@@ -122,15 +122,16 @@ class TrailReader {
   receipts = 0
   receipted = 0
   keys: CommandKey[]
-  readonly #hostId: string | undefined
+  readonly #hosts: Set<string>
 
   constructor({ keys, hostId }: VerifyOptions) {
     this.keys = [...keys]
-    this.#hostId = hostId
+    this.#hosts = new Set(hostId === undefined ? [] : [hostId])
   }
 
   take(entry: ChainEntry): Finding | undefined {
     this.hashes.add(entry)
+    if (entry.kind === 'agent.started' && typeof entry.host === 'string') this.#hosts.add(entry.host)
     if (entry.kind === 'trust' && Array.isArray(entry.keys)) this.#trust(entry.keys as CommandKey[])
     return entry.kind === 'receipt' ? this.#receipt(entry) : undefined
   }
@@ -140,7 +141,7 @@ class TrailReader {
     try {
       const receipt = verifyReceipt(jws, this.keys)
       const { seq, hash, host } = receipt
-      if (this.#hostId !== undefined && host !== this.#hostId)
+      if (!this.#hosts.has(host))
         return { fault: { kind: 'receipt', message: `this receipt is for the trail of host ${host}` } }
       const own = this.hashes.at(seq)
       if (own === undefined || own === hash) return { receipt }

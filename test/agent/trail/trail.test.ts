@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import {
   chownSync,
   cpSync,
+  existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -39,6 +40,7 @@ describe('the trail', () => {
   let clock: FakeClock
   let log: RecordingLog
   let sent: AgentMessage[]
+  let host: string
 
   before(async () => {
     root = mkdtempSync('/dev/shm/hostlet-trail-')
@@ -51,10 +53,11 @@ describe('the trail', () => {
     clock = new FakeClock()
     log = new RecordingLog()
     sent = []
+    host = hostId
   })
 
   const open = () =>
-    Trail.open({ stateDirectory: state, identity: () => ({ hostId, commandKeys: keys }), clock, log })
+    Trail.open({ stateDirectory: state, identity: () => ({ hostId: host, commandKeys: keys }), clock, log })
   const directory = () => join(state, 'audit')
   const segments = () => readdirSync(directory()).filter((name) => name.endsWith('.jsonl'))
   function entries(): ChainEntry[] {
@@ -71,8 +74,8 @@ describe('the trail', () => {
   async function until(holds: () => boolean): Promise<void> {
     while (!holds()) await turn()
   }
-  const receiptOf = ({ seq, hash }: { seq: number; hash: string }, by = signer, host = hostId) =>
-    by.sign({ host, seq, hash, at: clock.now() }, { typ: receiptJwsType })
+  const receiptOf = ({ seq, hash }: { seq: number; hash: string }, by = signer, of = host) =>
+    by.sign({ host: of, seq, hash, at: clock.now() }, { typ: receiptJwsType })
   async function receive(trail: Trail, head: { seq: number; hash: string } | undefined): Promise<void> {
     assert.ok(head)
     await trail.takeAnswer({ type: 'audit-receipt', jws: await receiptOf(head) })
@@ -281,6 +284,19 @@ describe('the trail', () => {
       const report = await verifyTrail({ directory: directory(), keys: [next.publicKey] })
       assert.deepEqual([report.fault, report.receipts], [undefined, 2])
       assert.equal(kinds().filter((kind) => kind === 'trust').length, 2)
+    })
+
+    it('stays whole when the host enrolls anew under another name', async () => {
+      for (const name of ['host-1', 'host-2']) {
+        host = name
+        const before = existsSync(directory()) ? entries().length : 0
+        await using trail = await open()
+        await until(() => trail.tail.seq > before + (before === 0 ? 1 : 0))
+        online(trail)
+        await receive(trail, heads().at(-1))
+      }
+      const report = await verifyTrail({ directory: directory(), keys, hostId: 'host-2' })
+      assert.deepEqual([report.fault, report.receipts], [undefined, 2])
     })
 
     it('is found cut off at the end of an entry by the receipt beside it, and by what the scheduler holds', async () => {
