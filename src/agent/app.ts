@@ -8,7 +8,7 @@ import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
-import { assemble, type CurrentIdentity, type Parts } from './assembly.ts'
+import { assemble, type Parts } from './assembly.ts'
 import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
 import type { Nft } from './firewall/nft.ts'
@@ -16,6 +16,9 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { readMachine } from './identity/machine.ts'
+import { retiredAuthorities } from './identity/trust.ts'
+import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
@@ -36,6 +39,8 @@ export interface AgentOptions {
   readonly nft?: Nft
   readonly notify?: SystemdNotify
   readonly random?: () => number
+  /** For tests; read from this machine otherwise. */
+  readonly machine?: string
 }
 
 /**
@@ -51,11 +56,12 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
+  const machine = options.machine ?? readMachine()
   const { stateDirectory, audit } = config
   const trail = stack.use(
     await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
   )
-  const parts: Parts = { config, clock, log, random, identity, journal, trail }
+  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value
@@ -64,7 +70,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const backups = {
     good: records,
     instance,
-    identity: () => identity.value,
+    identity: () => ({ ...identity.value, retiredAuthorities: retiredAuthorities(identity.value) }),
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })

@@ -1,7 +1,7 @@
 // The parts of the agent, joined: each knows of the others only what is said here.
 
 import { randomUUID } from 'node:crypto'
-import { asHostletError } from '../errors.ts'
+import { asHostletError, type HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { OutputLogger } from '../lib/log-output.ts'
 import { release } from '../lib/release.ts'
@@ -14,8 +14,9 @@ import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.ts'
-import type { Identity } from './identity/identity.ts'
+import { checkMachine } from './identity/machine.ts'
 import { Renewal } from './identity/renewal.ts'
+import { type CurrentIdentity, TrustKeeper } from './identity/trust-keeper.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
@@ -25,6 +26,7 @@ import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
+import { Handover } from './session/handover.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
@@ -35,6 +37,9 @@ import { ConnectionNotes } from './trail/connection-notes.ts'
 import type { Trail } from './trail/trail.ts'
 import { verbs } from './verbs/registry.ts'
 
+/** Refusals, our own and the scheduler's, after which a renewal may help. */
+const renewableReasons: ReadonlySet<unknown> = new Set(['expired', 'expired-certificate'])
+
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
 
@@ -44,6 +49,8 @@ export interface Parts {
   readonly log: OutputLogger
   readonly random: () => number
   readonly identity: CurrentIdentity
+  /** Stands for this machine; undefined where nothing does. */
+  readonly machine: string | undefined
   readonly journal: Journal
   readonly trail: Trail
 }
@@ -58,11 +65,6 @@ export interface Work {
   begin(): void
   line(): string
   isWell(): boolean
-}
-
-/** The identity that renewal replaces while the agent runs. */
-export interface CurrentIdentity {
-  value: Identity
 }
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
@@ -134,7 +136,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
     trail: () => trail.fault(),
-    identity: () => identity.value
+    identity: () => identity.value,
+    machine: parts.machine
   })
   const sampler = new Sampler({
     hypervisor,
@@ -152,17 +155,38 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     keysOnline(host.keys, keeper, log)
     trail.online((message) => outbox.post(message))
   }
-  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline }
+  const onRefused = ({ details }: HostletError) => {
+    if (renewableReasons.has(details.reason)) renewal.hurry()
+  }
+  const trust = new TrustKeeper({
+    identity,
+    stateDirectory: config.stateDirectory,
+    log,
+    onAdopted: () => {
+      renewal.reconsider()
+      trail.noteIdentity()
+    }
+  })
+  const opened = { certificate: '' }
+  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
-  const renewal = new Renewal(identity.value, {
+  const handover = new Handover({
+    session,
+    clock,
+    log,
+    isCurrent: () => opened.certificate === identity.value.certificate,
+    isQuiet: () => dispatcher.running + dispatcher.waiting === 0
+  })
+  const renewal = new Renewal(identity, {
     stateDirectory: config.stateDirectory,
     urls: urlsOf(parts),
     clock,
     log,
     random,
-    onRenewed: (renewed) => {
-      identity.value = renewed
+    onRenewed: (renewed, before) => {
+      session.nudge()
+      handover.begin(validityOf(before.certificate).to)
       trail.record('identity.renewed', { expiresAt: validityOf(renewed.certificate).to })
       trail.noteIdentity()
     }
@@ -179,6 +203,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(retention)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
+  stack.use(handover)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onEvent((event) => shares.note(event)))
   stack.use(hypervisor.addStartGate(host.resources.gate))
@@ -193,7 +218,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       keeper.begin()
       hypervisor.open()
       sampler.start()
-      renewal.start()
+      // A copy must not renew: it would take the certificate from the host that it was copied from.
+      if (isOwnMachine(parts)) renewal.start()
       session.start()
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
@@ -219,14 +245,18 @@ interface SessionPeers {
   readonly health: HealthMonitor
   readonly sampler: Sampler
   readonly erasures: ErasureRecords
+  readonly trust: TrustKeeper
+  /** What the last connection was opened with. */
+  readonly opened: { certificate: string }
   onOnline(): void
+  onRefused(error: HostletError): void
 }
 
 function createSession(
   parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, onOnline }: SessionPeers
+  { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor, host, records } = parts
+  const { clock, log, random, identity, machine, hypervisor, host, records } = parts
   const instance = randomUUID()
   const connections = new ConnectionNotes(parts.trail)
   return new Session({
@@ -236,10 +266,12 @@ function createSession(
     random,
     outbox,
     connect: (url, handlers) => {
+      checkMachine(identity.value, machine)
       checkIdentity(identity.value, clock.now())
+      opened.certificate = identity.value.certificate
       return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
     },
-    hello: () => helloOf(identity.value.hostId, instance, clock),
+    hello: () => ({ ...helloOf(identity.value.hostId, instance, clock), trustSerial: trust.serial }),
     heartbeat: () => ({
       type: 'heartbeat',
       sentAt: clock.now(),
@@ -253,14 +285,27 @@ function createSession(
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
+    onTrust: (statements) => outbox.post(trust.take(statements)),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
     onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
+    onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
     onOnline: () => {
       connections.online()
       onOnline()
-    }
+    },
+    onRefused
   })
+}
+
+function isOwnMachine({ identity, machine }: Parts): boolean {
+  try {
+    checkMachine(identity.value, machine)
+    return true
+  } catch {
+    // The session says why, and does not connect.
+    return false
+  }
 }
 
 function urlsOf({ config, identity }: Parts): readonly string[] {

@@ -17,6 +17,7 @@ export const groups: Readonly<Record<string, string>> = {
   op: 'operations: what became of each command',
   audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
+  rotate: 'the keys that the fleet goes by: its CA and its command key',
   image: 'images on hosts'
 }
 
@@ -59,6 +60,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['host', 'rm'],
     summary: 'revoke a host; its VMs run on',
     load: () => import('./commands/host-rm.ts')
+  },
+  {
+    words: ['host', 'settle'],
+    summary: 'let a host connect again that two machines had claimed to be',
+    load: () => import('./commands/host-settle.ts')
   },
   { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
   { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
@@ -221,6 +227,16 @@ export const commands: readonly CommandEntry[] = [
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },
   { words: ['key', 'rm'], summary: 'revoke an API key', load: () => import('./commands/key-rm.ts') },
+  {
+    words: ['rotate', 'ca'],
+    summary: 'replace the CA of the fleet, step by step',
+    load: () => import('./commands/rotate-ca.ts')
+  },
+  {
+    words: ['rotate', 'command-key'],
+    summary: 'replace the key that signs commands, step by step',
+    load: () => import('./commands/rotate-command-key.ts')
+  },
   { words: ['events'], summary: 'show what happened to VMs', load: () => import('./commands/events.ts') },
   {
     words: ['image', 'prefetch'],

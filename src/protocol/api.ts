@@ -38,6 +38,7 @@ import {
 } from './names.ts'
 import { vmSizeFields } from './resize.ts'
 import { TrailLink } from './trail.ts'
+import { TrustSerial } from './trust.ts'
 import {
   ForeignDomain,
   HostFacts,
@@ -121,7 +122,10 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** What the host said of itself, and what the scheduler found about it. */
     conditions: Type.Array(Condition),
+    /** The host's clock minus the scheduler's at its last heartbeat, in milliseconds. */
+    clockSkewMs: Type.Optional(Type.Integer()),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
     facts: Type.Optional(HostFacts)
@@ -136,6 +140,10 @@ export type HostList = Static<typeof HostList>
 /** One host with the domains on it that are not ours. */
 export const HostDetail = Type.Object({ host: HostView, foreign: Type.Array(ForeignDomain) }, strict)
 export type HostDetail = Static<typeof HostDetail>
+
+/** The answer to `POST /v1/hosts/{id}/settle`. */
+export const Settled = Type.Object({ settled: Type.Literal(true) }, strict)
+export type Settled = Static<typeof Settled>
 
 // Join tokens
 
@@ -672,7 +680,14 @@ export type CreatedKey = Static<typeof CreatedKey>
 // Renewal
 
 /** Body of `POST /v1/renew`, over the certificate that is to be renewed; the answer is an EnrollmentReply. */
-export const RenewalRequest = Type.Object({ certificateRequest: Type.String({ maxLength: 8_192 }) }, strict)
+export const RenewalRequest = Type.Object(
+  {
+    certificateRequest: Type.String({ maxLength: 8_192 }),
+    /** Of the trust statement that the host goes by: the answer has those after it. */
+    trustSerial: Type.Optional(TrustSerial)
+  },
+  strict
+)
 export type RenewalRequest = Static<typeof RenewalRequest>
 
 // Audit
@@ -739,3 +754,91 @@ export const HostAudit = Type.Object(
   strict
 )
 export type HostAudit = Static<typeof HostAudit>
+
+// Rotation of the keys of the fleet
+
+export const rotationSubjects = ['ca', 'command-key'] as const
+export const rotationPhases = ['idle', 'prepared', 'activated'] as const
+export const rotationActions = ['start', 'activate', 'finish', 'return', 'abort'] as const
+
+/** A key or CA by its thumbprint, as `kid` or `sha256:` of the public key. `expiresAt`: of a CA. */
+const RotatingItem = Type.Object({ id: ShortText, expiresAt: Type.Optional(Timestamp) }, strict)
+
+/** A host that keeps the next step from being taken, and why. */
+const LaggingHost = Type.Object(
+  {
+    host: HostId,
+    state: Type.Enum(['new', 'connected', 'away']),
+    serial: TrustSerial,
+    reason: Sentence
+  },
+  strict
+)
+
+/** `prepared`: hosts take the new one, the old one signs. `activated`: the new one signs, the old one is still believed. */
+export const RotationView = Type.Object(
+  {
+    subject: Type.Enum([...rotationSubjects]),
+    phase: Type.Enum([...rotationPhases]),
+    active: RotatingItem,
+    next: Type.Optional(RotatingItem),
+    previous: Type.Optional(RotatingItem),
+    /** Of the statement that told hosts of this phase. */
+    serial: TrustSerial,
+    changedAt: Timestamp,
+    changedBy: ShortText,
+    /** What may be done now. */
+    possible: Type.Array(Type.Enum([...rotationActions])),
+    /** Hosts that count: enrolled, not revoked, with a certificate that has not expired. */
+    hosts: Type.Integer({ minimum: 0 }),
+    /** Those that the next step waits for. */
+    lagging: Type.Array(LaggingHost),
+    more: Type.Boolean()
+  },
+  strict
+)
+export type RotationView = Static<typeof RotationView>
+
+export const TrustHistoryEntry = Type.Object(
+  {
+    serial: TrustSerial,
+    at: Timestamp,
+    /** Id of the API key that asked for it; `scheduler` for what it did by itself. */
+    by: ShortText,
+    what: ShortText,
+    forced: Type.Boolean()
+  },
+  strict
+)
+
+export type TrustHistoryEntry = Static<typeof TrustHistoryEntry>
+
+/** `caHash`: what new join tokens pin. `caBundle`: PEM of every CA that is believed now, the one that signs first. */
+export const TrustView = Type.Object(
+  {
+    serial: TrustSerial,
+    caHash: CaHash,
+    caBundle: Type.String(),
+    /** PEM of CAs that were dropped: they vouch for what hosts signed in their time. */
+    retired: Type.Array(Type.String()),
+    rotations: Type.Array(RotationView),
+    /** The newest first. */
+    history: Type.Array(TrustHistoryEntry)
+  },
+  strict
+)
+export type TrustView = Static<typeof TrustView>
+
+/** `force`: also while hosts lag behind. `renewWithinSeconds`: for the CA, over which time hosts renew their certificates. */
+export const RotationRequest = Type.Object(
+  {
+    force: Type.Optional(Type.Boolean()),
+    renewWithinSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 604_800 }))
+  },
+  strict
+)
+export type RotationRequest = Static<typeof RotationRequest>
+
+/** `warnings`: what the step leaves to be done, or costs. */
+export const RotationReply = Type.Object({ rotation: RotationView, warnings: Type.Array(Sentence) }, strict)
+export type RotationReply = Static<typeof RotationReply>

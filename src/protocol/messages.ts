@@ -26,6 +26,7 @@ import {
   VmName
 } from './names.ts'
 import { AuditHead, AuditQuestion, AuditReceipt, AuditRefusal } from './trail.ts'
+import { Trust, TrustAcknowledgement, TrustSerial } from './trust.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
 
 export const subprotocol = 'hostlet.v1'
@@ -65,7 +66,9 @@ export const Hello = Type.Object(
     /** New at each start of the agent: tells a reconnect from a restart. */
     instance: Uuid,
     sentAt: Timestamp,
-    verbs: Type.Array(VerbName, { maxItems: 256 })
+    verbs: Type.Array(VerbName, { maxItems: 256 }),
+    /** Of the trust statement that the host goes by. Absent: it knows of none, and is sent none. */
+    trustSerial: Type.Optional(TrustSerial)
   },
   strict
 )
@@ -190,6 +193,12 @@ export const Settings = Type.Object(
   strict
 )
 
+/** Answers a heartbeat now and then: with the time of its answer the agent knows how far its clock is off. */
+export const ClockReading = Type.Object(
+  { type: Type.Literal('clock'), heartbeatSentAt: Timestamp, sentAt: Timestamp },
+  strict
+)
+
 export const Command = Type.Object(
   {
     type: Type.Literal('command'),
@@ -234,11 +243,13 @@ export const agentMessages = [
   DiskKeysGone,
   DiskKeysRequest,
   AuditHead,
+  TrustAcknowledgement,
   Problem
 ] as const
 export const schedulerMessages = [
   Welcome,
   Settings,
+  ClockReading,
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,
@@ -249,6 +260,7 @@ export const schedulerMessages = [
   AuditQuestion,
   AuditReceipt,
   AuditRefusal,
+  Trust,
   Problem
 ] as const
 

@@ -60,6 +60,8 @@ export const SchedulerConfigSchema = Type.Object(
     trustDomain: TrustDomain,
     certificates: section({
       hostMs: duration(7 * dayMs, minuteMs, yearMs),
+      /** How long after its time a host's last certificate may still be renewed, and nothing else; 0 for not at all. */
+      renewalGraceMs: duration(30 * dayMs, 0, yearMs),
       serverMs: duration(90 * dayMs, minuteMs, 2 * yearMs),
       authorityMs: duration(10 * yearMs, dayMs, 30 * yearMs)
     }),

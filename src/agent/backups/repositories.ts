@@ -25,8 +25,10 @@ export const lockWaitMs = 1_800_000
 export interface HostIdentity {
   /** PEM, the leaf. */
   readonly certificate: string
-  /** PEM of the CA of this host's fleet. */
+  /** PEM of the CA of this host's fleet; two of them while one takes the place of another. */
   readonly caCertificate: string
+  /** PEM of those before it: they vouch for backups that were made in their time. */
+  readonly retiredAuthorities?: readonly string[]
   /** PEM, PKCS #8, ECDSA on P-256. */
   readonly key: string
   readonly trustDomain: string
@@ -185,7 +187,7 @@ function mustBeValid(certificate: string, nowMs: number): void {
 
 /** With the CAs of other fleets, their trust domains are believed too. */
 function trustOf(identity: HostIdentity | undefined, others: readonly string[]): Trust {
-  const own = identity === undefined ? [] : [identity.caCertificate]
+  const own = identity === undefined ? [] : [identity.caCertificate, ...(identity.retiredAuthorities ?? [])]
   const alone = identity !== undefined && others.length === 0
   return { authorities: [...own, ...others], ...(alone && { trustDomain: identity.trustDomain }) }
 }

@@ -6,6 +6,7 @@ import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 import { HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { release } from '../../lib/release.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
@@ -13,7 +14,9 @@ import { askScheduler } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
 import { connectionFault } from './connection-fault.ts'
-import { type Identity, identityPath, isEnrolled, saveIdentity } from './identity.ts'
+import { type Identity, identityPath, isEnrolled, loadIdentity, saveIdentity } from './identity.ts'
+import { readMachine } from './machine.ts'
+import { adopt } from './trust.ts'
 
 /** From the first connection to the stored identity. */
 export const enrollmentDeadlineMs = 60_000
@@ -33,6 +36,8 @@ export interface EnrollOptions {
   /** Replaces an identity that is there already. */
   readonly force?: boolean
   readonly hostname?: string
+  /** Stands for this machine; read from it unless given. */
+  readonly machine?: string
   readonly signal?: AbortSignal
   readonly clock?: Clock
 }
@@ -72,13 +77,37 @@ async function requestIdentity(
     body: { token: options.token, certificateRequest, hostname, agentVersion: release },
     tls: {
       ca: authority.toString(),
+      // The pinned CA may be one that the CA before it vouches for, and then it is not self-signed.
+      allowPartialTrustChain: true,
       minVersion: 'TLSv1.3',
       checkServerIdentity: (name, certificate) =>
         serverFault(name, certificate, schedulerOf(certificate.subjectaltname))
     },
     signal
   })
-  return { ...parseReply(answer), key, enrolledAt: (options.clock ?? systemClock).now() }
+  const machine = options.machine ?? readMachine()
+  const enrolledAt = (options.clock ?? systemClock).now()
+  const { trust = [], ...granted } = parseReply(answer)
+  const identity: Identity = {
+    ...granted,
+    key,
+    enrolledAt,
+    hostname,
+    ...(machine !== undefined && { machine })
+  }
+  return trust.reduce(adopt, identity)
+}
+
+/**
+ * Tells the identity that its host is this machine now: after the operating system was installed anew, with the state
+ * directory put back. No token is needed, for nothing is gained by it: if the other machine still lives, the scheduler
+ * notices two agents of one host. Throws as loadIdentity does.
+ */
+export function moveIdentity(stateDirectory: string, machine: string | undefined = readMachine()): Identity {
+  const { machine: _former, ...identity } = loadIdentity(stateDirectory)
+  const moved = { ...identity, ...(machine !== undefined && { machine }) }
+  saveIdentity(stateDirectory, moved)
+  return moved
 }
 
 /** The trust domain is not known yet: whatever domain the pinned CA wrote into the certificate is the one. */
@@ -135,7 +164,8 @@ function chainOf(leaf: DetailedPeerCertificate): X509Certificate[] {
 }
 
 function checkReply(identity: Identity, caHash: string, now: number): void {
-  if (publicKeyHash(new X509Certificate(identity.caCertificate)) !== caHash)
+  const authorities = splitCertificates(identity.caCertificate).map((pem) => new X509Certificate(pem))
+  if (!authorities.some((authority) => publicKeyHash(authority) === caHash))
     throw new HostletError('E_AUTH', 'the scheduler answered with another CA than the one that was pinned', {
       details: { reason: 'wrong-ca' }
     })

@@ -5,12 +5,12 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Static, TSchema } from '../../lib/schema.ts'
 import type { ApiTier } from '../../protocol/api.ts'
-import type { CommandKey } from '../../protocol/enrollment.ts'
 import type { Audit } from '../audit.ts'
 import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
 import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
+import type { FleetTrust } from '../trust/fleet-trust.ts'
 import type { Actor, ApiKeys } from './api-keys.ts'
 
 /** What handlers may use. */
@@ -19,7 +19,7 @@ export interface Services {
   readonly store: Store
   readonly commands: Commands
   readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
-  readonly commandKeys: readonly CommandKey[]
+  readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
   readonly keys: ApiKeys
   readonly audit: Audit

@@ -10,6 +10,7 @@ import { keyRoutes } from './routes/keys.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
+import { rotationRoutes } from './routes/rotations.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { vmLifecycleRoutes } from './routes/vm-lifecycle.ts'
@@ -26,6 +27,7 @@ export const routes: readonly Route[] = [
   ...operationRoutes,
   ...observationRoutes,
   ...tokenRoutes,
+  ...rotationRoutes,
   ...keyRoutes,
   ...auditRoutes,
   ...enrollmentRoutes

@@ -13,6 +13,7 @@ import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
 import { noteHead } from './audit-heads.ts'
 import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
+import type { TrustLink } from './trust-link.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
 const timerSlackMs = 20
@@ -25,10 +26,13 @@ export interface Session {
   /** Whose signatures are believed. */
   readonly trust: Trust
   readonly witness: Witness
+  readonly trustLink: Pick<TrustLink, 'acknowledged' | 'remind'>
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
   send(message: SchedulerMessage): Promise<boolean>
+  /** Whether the agent is to be told the time again; true once in `clockIntervalMs`. */
+  isClockDue(): boolean
   /** Looks for commands to deliver. */
   wake(): void
   wakeAfter(ms: number): void
@@ -42,8 +46,11 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  heartbeat: async (message, { store, host, now, wake }) => {
-    await store.hosts.heartbeat(host, message, now())
+  heartbeat: async (message, { store, host, now, instance, wake, send, isClockDue, trustLink }) => {
+    const at = now()
+    await store.hosts.heartbeat(host, message, { at, instance: instance() })
+    if (isClockDue()) await send({ type: 'clock', heartbeatSentAt: message.sentAt, sentAt: at })
+    await trustLink.remind()
     wake()
   },
 
@@ -126,6 +133,7 @@ const handlers: Handlers = {
   'disk-keys-gone': removeKeys,
   'disk-keys-request': giveKeys,
   'audit-head': noteHead,
+  'trust-ack': (message, { trustLink }) => trustLink.acknowledged(message),
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')

@@ -185,6 +185,13 @@ export const mainMigrations: readonly string[] = [
     withheld_by TEXT NOT NULL
   ) STRICT;
   `,
+  // Which of a host's certificates counts, and whether two machines were seen to use one identity.
+  `
+  ALTER TABLE main.hosts ADD COLUMN certificate_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN certificate_from INTEGER;
+  ALTER TABLE main.hosts ADD COLUMN previous_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN cloned_at INTEGER;
+  `,
   // Audit: calls of the API as a chain of lines, and the heads of the trails of hosts.
   `
   CREATE TABLE main.api_audit (
@@ -216,6 +223,18 @@ export const mainMigrations: readonly string[] = [
     at INTEGER NOT NULL,
     message TEXT NOT NULL
   ) STRICT;
+  `,
+  // Which keys and CAs the fleet goes by, and all that hosts were ever told of them: one that was away is told it in order.
+  `
+  CREATE TABLE main.trust_statements (
+    serial INTEGER PRIMARY KEY,
+    jws TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    what TEXT NOT NULL,
+    forced INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trust_state (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), state TEXT NOT NULL) STRICT;
   `
 ]
 
@@ -291,5 +310,20 @@ export const observedMigrations: readonly string[] = [
   // When the newest inventory was taken, by the clock of the host.
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
-  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Which run of the agent was heard last, which ones before it, and how far the host's clock is off.
+  `
+  ALTER TABLE observed.host_reports ADD COLUMN living_instance TEXT NOT NULL DEFAULT '';
+  ALTER TABLE observed.host_reports ADD COLUMN earlier_instances TEXT NOT NULL DEFAULT '[]';
+  ALTER TABLE observed.host_reports ADD COLUMN clock_skew_ms INTEGER;
+  `,
+  // Which trust statement each host goes by, and which CA signed the certificate that it last came with.
+  `
+  CREATE TABLE observed.host_trust (
+    host TEXT PRIMARY KEY,
+    serial INTEGER,
+    fault TEXT,
+    authority TEXT
+  ) STRICT;
+  `
 ]

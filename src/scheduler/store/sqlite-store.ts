@@ -13,6 +13,7 @@ import { Sqlite } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
 import { TokenTable } from './token-table.ts'
 import { TrailTable } from './trail-table.ts'
+import { TrustTable } from './trust-table.ts'
 import { VmTable } from './vm-table.ts'
 
 /** Rows that one statement of a round deletes at most, so that the process goes on meanwhile; the next round takes the rest. */
@@ -31,8 +32,10 @@ export class SqliteStore implements Store {
   readonly keys: KeyTable
   readonly audit: AuditTable
   readonly trails: TrailTable
+  readonly trust: TrustTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
+  #changesOfOthers = ''
 
   constructor(directory: string, bounds: StoreBounds) {
     const sqlite = new Sqlite(directory)
@@ -50,6 +53,7 @@ export class SqliteStore implements Store {
     this.keys = new KeyTable(sqlite)
     this.audit = new AuditTable(sqlite)
     this.trails = new TrailTable(sqlite)
+    this.trust = new TrustTable(sqlite)
   }
 
   async prune(now: number): Promise<number> {
@@ -78,6 +82,12 @@ export class SqliteStore implements Store {
     if (counts[2] !== 0)
       this.#sqlite.run('DELETE FROM backup_sources WHERE uuid NOT IN (SELECT uuid FROM backup_snapshots)')
     return counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  async changedByOthers(): Promise<boolean> {
+    const seen = this.#changesOfOthers
+    this.#changesOfOthers = this.#sqlite.changesOfOthers()
+    return seen !== this.#changesOfOthers
   }
 
   async close(): Promise<void> {

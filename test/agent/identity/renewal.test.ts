@@ -26,14 +26,17 @@ describe('renewal', () => {
   function create(identity: Identity, { random = 0.5, url = 'wss://127.0.0.1:9/v1/agent' } = {}) {
     const clock = new FakeClock(Date.now())
     const { promise: renewed, resolve: onRenewed } = Promise.withResolvers<Identity>()
-    const renewal = new Renewal(identity, {
-      stateDirectory: directory,
-      urls: [url],
-      clock,
-      log: silentLogger,
-      random: () => random,
-      onRenewed
-    })
+    const renewal = new Renewal(
+      { value: identity },
+      {
+        stateDirectory: directory,
+        urls: [url],
+        clock,
+        log: silentLogger,
+        random: () => random,
+        onRenewed
+      }
+    )
     return { clock, renewal, renewed }
   }
 

@@ -1,18 +1,22 @@
 // How hosts get their certificates: the first one for a join token, the next ones for the one before.
 
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import { HostletError } from '../../../errors.ts'
+import { splitCertificates } from '../../../lib/pem.ts'
 import { RenewalRequest } from '../../../protocol/api.ts'
 import { EnrollmentReply, EnrollmentRequest } from '../../../protocol/enrollment.ts'
 import { agentSocketPath } from '../../../protocol/messages.ts'
 import { identifyPeer } from '../../hub/peer.ts'
+import { markOf } from '../../identity/standing.ts'
 import type { Store } from '../../store/store.ts'
 import { secretHash } from '../api-keys.ts'
 import { defineRoute, type Services } from '../route.ts'
 
 /** Longest part of an id that comes from the host's name; a suffix that tells two of one name apart follows it. */
 const nameCharactersMax = 48
+/** Statements of one answer, which agents read up to 256 KiB of; the rest comes over the socket. */
+const renewalStatementsMax = 3
 
 export const enrollmentRoutes = [
   defineRoute('POST /v1/enroll', {
@@ -21,7 +25,7 @@ export const enrollmentRoutes = [
     body: EnrollmentRequest,
     reply: EnrollmentReply,
     handle: async ({ body }, services) => {
-      const { store, clock, authority, log } = services
+      const { store, clock, authority, trust, log } = services
       const hash = secretHash(body.token)
       const now = clock.now()
       // Looked at first, so that only who has a token gets a request parsed; used up last, so that a bad request costs none.
@@ -32,10 +36,14 @@ export const enrollmentRoutes = [
         id,
         hostname: body.hostname,
         enrolledAt: now,
-        certificateExpiresAt: expiresAt
+        certificateExpiresAt: expiresAt,
+        certificate: markOf(certificatePem)
       })
       log.info({ host: id, hostname: body.hostname, agentVersion: body.agentVersion }, 'host enrolled')
-      return replyFor(services, id, certificatePem)
+      const statements = await trust.newest()
+      await trust.adopted(id, trust.serial)
+      await trust.cameWith(id, new X509Certificate(certificatePem))
+      return replyFor(services, id, certificatePem, statements)
     }
   }),
 
@@ -45,30 +53,51 @@ export const enrollmentRoutes = [
     body: RenewalRequest,
     reply: EnrollmentReply,
     handle: async ({ body, socket }, services) => {
-      const { store, clock, authority, config, log } = services
+      const { store, clock, authority, trust, config, log } = services
       if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'renewal needs TLS')
-      const peer = { trustDomain: config.trustDomain, hosts: store.hosts, now: clock.now() }
-      const { id } = await identifyPeer(socket, peer)
+      const { id } = await identifyPeer(socket, {
+        trustDomain: config.trustDomain,
+        authorities: splitCertificates(trust.bundle),
+        hosts: store.hosts,
+        now: clock.now(),
+        // The one thing that an expired certificate is still good for.
+        graceMs: config.certificates.renewalGraceMs
+      })
       const { certificatePem, expiresAt } = await authority.issueHostCertificate(body.certificateRequest, id)
-      await store.hosts.renewed(id, expiresAt)
+      await store.hosts.renewed(id, {
+        certificateExpiresAt: expiresAt,
+        issued: markOf(certificatePem),
+        previousKey: presentedKey(socket)
+      })
       log.info({ host: id, expiresAt }, 'host certificate renewed')
-      return replyFor(services, id, certificatePem)
+      // An agent that tells no serial knows no statements.
+      const statements =
+        body.trustSerial === undefined ? [] : await trust.statements(body.trustSerial, renewalStatementsMax)
+      return replyFor(services, id, certificatePem, statements)
     }
   })
 ]
 
+function presentedKey(socket: TLSSocket): string {
+  const certificate = socket.getPeerX509Certificate()
+  if (certificate === undefined) throw new HostletError('E_AUTH', 'renewal needs a client certificate')
+  return markOf(certificate.raw).key
+}
+
 function replyFor(
-  { config, authority, commandKeys, addresses }: Services,
+  { config, trust, addresses }: Services,
   hostId: string,
-  certificate: string
+  certificate: string,
+  statements: readonly string[]
 ): EnrollmentReply {
   return {
     hostId,
     trustDomain: config.trustDomain,
     certificate,
-    caCertificate: authority.certificatePem,
-    commandKeys: [...commandKeys],
-    schedulerUrls: addresses().map((url) => `${url.replace(/^https:/, 'wss:')}${agentSocketPath}`)
+    caCertificate: trust.bundle,
+    commandKeys: trust.commandKeys,
+    schedulerUrls: addresses().map((url) => `${url.replace(/^https:/, 'wss:')}${agentSocketPath}`),
+    ...(statements.length > 0 && { trust: [...statements] })
   }
 }
 
