@@ -17,6 +17,8 @@ import type { Written } from './writer.ts'
 
 /** The head is told so often at most while a connection stands. */
 export const headIntervalMs = 5_000
+/** After a refusal it is told again so often: an operator may have accepted it meanwhile. */
+export const refusedIntervalMs = 60_000
 
 export type ReceiptAnswer = SchedulerMessageOf<'audit-receipt' | 'audit-question' | 'audit-refusal'>
 
@@ -101,6 +103,14 @@ export class Receipts implements Disposable {
     })
   }
 
+  #tellLater(): void {
+    this.#timer?.[Symbol.dispose]()
+    this.#timer = this.#options.clock.timer(refusedIntervalMs, () => {
+      this.#timer = undefined
+      this.#tell()
+    })
+  }
+
   #tell(earlier: { seq: number; hash: string | null } | undefined = this.#earlier): void {
     const tail = this.#options.tail()
     if (this.#post === undefined || tail.seq === 0) return
@@ -145,6 +155,7 @@ export class Receipts implements Disposable {
     const isNew = this.#refusal?.message !== error.message
     this.#told = undefined
     this.#refusal = new HostletError(error.code, error.message)
+    this.#tellLater()
     if (!isNew) return
     this.#options.log.error({ seq, error }, 'the scheduler gives no receipt for the audit trail')
     await this.#options.append('receipt.refused', { of: seq, code: error.code, message: error.message })

@@ -20,6 +20,8 @@ import {
 export interface TornEnd {
   readonly bytes: number
   readonly sha256: string
+  /** False where the disk was so full that only their hash could be kept. */
+  readonly kept: boolean
 }
 
 export interface Recovered {
@@ -43,16 +45,17 @@ export async function recoverTrail(directory: string): Promise<Recovered> {
   const last = segments.at(-1)
   const end = lastWhole(segments)
   const bytes = end === undefined || end.segment !== last ? 0 : end.bytes
-  if (last !== undefined) await cutTorn(directory, last, bytes)
+  const cut = last && (await cutTorn(directory, last, bytes))
   const entries = end?.entries ?? []
   const tail = entries.at(-1)
   return {
     tail: tail === undefined ? origin : linkOf(tail),
     segment: last && { name: last.name, bytes },
     entries,
-    torn: await pendingTorn(directory),
+    torn: cut?.kept === false ? cut : await pendingTorn(directory),
     fault: end && faultOf(end),
     settle: async (seq) => {
+      if (cut?.kept === false) return
       const name = torn.includes(`torn-${seq}.bin`) ? `torn-${seq}-${Date.now()}.bin` : `torn-${seq}.bin`
       await rename(join(directory, tornPendingName), join(directory, name))
       await syncDirectory(directory)
@@ -85,19 +88,35 @@ function lastWhole(segments: readonly Segment[]): Whole | undefined {
  * What follows the last whole entry of the last file was not acknowledged to anyone. It is kept beside the trail before it is
  * cut from it, so that a crash at any moment loses neither the bytes nor the fact.
  */
-async function cutTorn(directory: string, last: Segment, bytes: number): Promise<void> {
-  const content = readSegment(last)
-  if (bytes === content.length) return
-  writePrivateFile(join(directory, tornPendingName), content.subarray(bytes))
+async function cutTorn(directory: string, last: Segment, bytes: number): Promise<TornEnd | undefined> {
+  const rest = readSegment(last).subarray(bytes)
+  if (rest.length === 0) return undefined
+  const kept = keepAside(directory, rest)
   await using handle = await open(last.path, 'r+')
   await handle.truncate(bytes)
   await handle.sync()
+  return { ...tornOf(rest), kept }
+}
+
+/** False on a full disk, which is what leaves half a line in the first place: the agent starts nevertheless. */
+function keepAside(directory: string, rest: Buffer): boolean {
+  try {
+    writePrivateFile(join(directory, tornPendingName), rest)
+    return true
+  } catch (error) {
+    const code = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code
+    if (code === 'ENOSPC' || code === 'EDQUOT') return false
+    throw error
+  }
+}
+
+function tornOf(content: Buffer): Pick<TornEnd, 'bytes' | 'sha256'> {
+  return { bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') }
 }
 
 async function pendingTorn(directory: string): Promise<TornEnd | undefined> {
   try {
-    const content = await readFile(join(directory, tornPendingName))
-    return { bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') }
+    return { ...tornOf(await readFile(join(directory, tornPendingName))), kept: true }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error

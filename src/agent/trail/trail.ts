@@ -15,7 +15,7 @@ import { notedCommand } from './command-notes.ts'
 import { trailFiles } from './files.ts'
 import { LocalActionCollector } from './local-actions.ts'
 import { keptReceipt, type ReceiptAnswer, Receipts } from './receipts.ts'
-import { type Recovered, recoverTrail } from './recover.ts'
+import { type Recovered, recoverTrail, type TornEnd } from './recover.ts'
 import { pruneTrail } from './retention.ts'
 import { localDirectoryName, trailDirectory } from './segments.ts'
 import { TrailWriter } from './writer.ts'
@@ -199,9 +199,11 @@ export class Trail implements CommandTrail, AsyncDisposable {
     }
   }
 
-  async #noteTorn(torn: { bytes: number; sha256: string }, settle: Recovered['settle']): Promise<void> {
+  async #noteTorn(torn: TornEnd, settle: Recovered['settle']): Promise<void> {
     const { log } = this.#options
     log.warn({ ...torn }, 'the audit trail ended within an entry: what was left of it lies beside it')
+    // Of what lies nowhere the note is kept until it can be written.
+    if (!torn.kept) return await this.#record('trail.torn', { ...torn })
     try {
       const { seq } = await this.#writer.append('trail.torn', { ...torn })
       await settle(seq)

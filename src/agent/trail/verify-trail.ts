@@ -30,7 +30,7 @@ export interface VerifyOptions {
   readonly directory: string
   /** Keys that are trusted by this host's identity; those that the trail itself names are trusted besides. */
   readonly keys: readonly CommandKey[]
-  /** Whose trail it should be; whoever its receipts name without it. */
+  /** Who this host is now; it may have been another before it enrolled anew, as the trail says then. */
   readonly hostId?: string | undefined
   /** What the scheduler has signed for, asked before the trail is read. */
   readonly held?: readonly Link[]
@@ -64,6 +64,8 @@ const witnessedMax = 1_000
 /** Throws E_NOT_FOUND where there is no trail, E_UNAVAILABLE where it cannot be read. Changes nothing. */
 export async function verifyTrail(options: VerifyOptions): Promise<TrailReport> {
   const { directory, held = [] } = options
+  // Before the files: what it is for has to be in them.
+  const kept = keptText(directory)
   const listing = listTrail(directory)
   const last = listing.segments.at(-1)
   const newest = last && { name: last.name, content: await readEnded(last) }
@@ -72,7 +74,7 @@ export async function verifyTrail(options: VerifyOptions): Promise<TrailReport> 
   const after = beginningOf(listing, read)
   const state = checkChain(listing.segments, { read, after, onEntry: (entry) => reader.take(entry) })
   const found = { listing, read, reader, tail: state.tail, pruned: after.seq }
-  const fault = state.fault ?? faultOfKept(options, found) ?? faultOfHeld(held, found)
+  const fault = state.fault ?? faultOfKept(options, found, kept) ?? faultOfHeld(held, found)
   return {
     files: listing.segments.length,
     entries: state.tail.seq,
@@ -120,15 +122,16 @@ class TrailReader {
   receipts = 0
   receipted = 0
   keys: CommandKey[]
-  readonly #hostId: string | undefined
+  readonly #hosts: Set<string>
 
   constructor({ keys, hostId }: VerifyOptions) {
     this.keys = [...keys]
-    this.#hostId = hostId
+    this.#hosts = new Set(hostId === undefined ? [] : [hostId])
   }
 
   take(entry: ChainEntry): Finding | undefined {
     this.hashes.add(entry)
+    if (entry.kind === 'agent.started' && typeof entry.host === 'string') this.#hosts.add(entry.host)
     if (entry.kind === 'trust' && Array.isArray(entry.keys)) this.#trust(entry.keys as CommandKey[])
     return entry.kind === 'receipt' ? this.#receipt(entry) : undefined
   }
@@ -138,7 +141,7 @@ class TrailReader {
     try {
       const receipt = verifyReceipt(jws, this.keys)
       const { seq, hash, host } = receipt
-      if (this.#hostId !== undefined && host !== this.#hostId)
+      if (!this.#hosts.has(host))
         return { fault: { kind: 'receipt', message: `this receipt is for the trail of host ${host}` } }
       const own = this.hashes.at(seq)
       if (own === undefined || own === hash) return { receipt }
@@ -178,24 +181,33 @@ interface Found {
 }
 
 /** The newest receipt lies beside the trail as well: it shows what was cut off behind the last one within. */
-function faultOfKept({ directory }: VerifyOptions, found: Found): TrailFault | undefined {
-  const { reader, tail } = found
-  const path = join(directory, receiptName)
+function faultOfKept(
+  { directory }: VerifyOptions,
+  { reader, ...found }: Found,
+  before: string | undefined
+): TrailFault | undefined {
   const place = { file: receiptName, line: 1, offset: 0 }
-  if (!existsSync(path)) {
+  const first = before === undefined ? undefined : reader.check(before)
+  const isBehind = first === undefined || ('receipt' in first && first.receipt.seq < reader.receipted)
+  // An agent that runs may have replaced it meanwhile.
+  const text = isBehind && reader.receipts > 0 ? keptText(directory) : before
+  if (text === undefined) {
     if (reader.receipts === 0) return undefined
     return { ...place, kind: 'removed', message: 'the newest receipt, which lies beside the trail, is gone' }
   }
-  const checked = reader.check(readFileSync(path, 'utf8').trim())
+  const checked = reader.check(text)
   if ('fault' in checked) return { ...place, ...checked.fault }
   const { seq } = checked.receipt
-  if (seq < reader.receipted)
-    return {
-      ...place,
-      kind: 'changed',
-      message: `it is for entry ${seq}, and was for ${reader.receipted} or later`
-    }
-  return seq > tail.seq ? truncated(seq, found) : undefined
+  if (seq < reader.receipted) {
+    const message = `it is for entry ${seq}, and was for ${reader.receipted} or later`
+    return { ...place, kind: 'changed', message }
+  }
+  return text === before && seq > found.tail.seq ? truncated(seq, { reader, ...found }) : undefined
+}
+
+function keptText(directory: string): string | undefined {
+  const path = join(directory, receiptName)
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
 }
 
 /** Heads that the scheduler holds. The oldest that does not fit is nearest to where it was done. */

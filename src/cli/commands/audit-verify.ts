@@ -15,7 +15,8 @@ import { paint, plain } from '../table.ts'
 
 interface Verified {
   readonly host: string | undefined
-  readonly trail: TrailReport
+  /** Undefined with --scheduler on what is no host. */
+  readonly trail: TrailReport | undefined
   /** With --scheduler: what it holds of this trail, and its own audit. */
   readonly scheduler: (Pick<HostAudit, 'fault'> & { readonly calls: CallsReport }) | undefined
 }
@@ -33,7 +34,7 @@ export const define: Define = (command, cli) => {
     const verified = await verify(cli, options)
     cli.show(verified, () => lines(verified, cli))
     const { trail, scheduler } = verified
-    const isWhole = trail.fault === undefined && scheduler?.fault === undefined
+    const isWhole = trail?.fault === undefined && scheduler?.fault === undefined
     if (!isWhole || scheduler?.calls.fault !== undefined) cli.exitStatus = doctorExitCode
   })
 }
@@ -48,10 +49,14 @@ async function verify(cli: Cli, options: AuditOptions): Promise<Verified> {
     hostId: identity?.hostId
   }
   const host = identity?.hostId
-  if (options.scheduler === undefined || host === undefined)
+  if (options.scheduler === undefined)
     return { host, trail: await verifyTrail(reading), scheduler: undefined }
   using client = await schedulerOf(cli, options)
   return await cli.interruptible(async (signal) => {
+    if (host === undefined) {
+      cli.note(`This is no host of a fleet (${stateDirectory}): only the audit of the scheduler is checked.`)
+      return { host, trail: undefined, scheduler: { calls: await verifyCalls(client, [], signal) } }
+    }
     // Asked first: what it signs for while the trail is read need not be in what was read.
     const path = apiPath('hosts', host, 'audit')
     const { heads, fault } = await client.ask({ method: 'GET', path, signal }, 'HostAudit')
@@ -67,10 +72,22 @@ async function identityOf(stateDirectory: string) {
   return isEnrolled(stateDirectory) ? loadIdentity(stateDirectory) : undefined
 }
 
+type Word = (isWhole: boolean) => string
+
 function lines({ host, trail, scheduler }: Verified, cli: Cli): string[] {
-  const { entries, files, receipts, receipted, torn, strangers, waiting, fault } = trail
-  const word = (good: boolean) =>
-    cli.colour ? paint(good ? 'green' : 'red', good ? 'whole' : 'NOT WHOLE') : good ? 'whole' : 'NOT WHOLE'
+  const word: Word = (isWhole) => {
+    const text = isWhole ? 'whole' : 'NOT WHOLE'
+    return cli.colour ? paint(isWhole ? 'green' : 'red', text) : text
+  }
+  return [
+    ...(trail === undefined ? [] : trailLines(trail, host, word)),
+    ...(trail === undefined || scheduler === undefined ? [] : heldLines(scheduler, trail, word)),
+    ...(scheduler === undefined ? [] : callLines(scheduler.calls, word))
+  ]
+}
+
+function trailLines(trail: TrailReport, host: string | undefined, word: Word): string[] {
+  const { entries, files, receipts, receipted, torn, strangers, waiting, pruned, fault } = trail
   return [
     `Audit trail of ${host ?? 'this host'}: ${word(fault === undefined)}`,
     ...(fault === undefined
@@ -80,9 +97,7 @@ function lines({ host, trail, scheduler }: Verified, cli: Cli): string[] {
           `  ${plain(fault.message)}`,
           `  The ${entries} entries before it are as they were written.`
         ]),
-    ...(trail.pruned > 0
-      ? [`  the oldest ${trail.pruned} entries are no longer kept, as it says itself`]
-      : []),
+    ...(pruned > 0 ? [`  the oldest ${pruned} entries are no longer kept, as it says itself`] : []),
     `  ${entries} entries in ${files} files; ${receipts} receipts, the last for entry ${receipted}`,
     ...(fault === undefined && receipted < entries
       ? [
@@ -91,23 +106,21 @@ function lines({ host, trail, scheduler }: Verified, cli: Cli): string[] {
       : []),
     ...(torn.length > 0 ? [`  ${torn.length} ends that a crash cut lie beside it: ${torn.join(', ')}`] : []),
     ...(waiting > 0 ? [`  ${waiting} actions of the command line wait to be taken in by the agent`] : []),
-    ...(strangers.length > 0 ? [`  not ours, and not looked at: ${plain(strangers.join(', '))}`] : []),
-    ...(scheduler === undefined ? [] : schedulerLines(scheduler, trail, word))
+    ...(strangers.length > 0 ? [`  not ours, and not looked at: ${plain(strangers.join(', '))}`] : [])
   ]
 }
 
-function schedulerLines(
-  { fault, calls }: NonNullable<Verified['scheduler']>,
-  { agreed }: TrailReport,
-  word: (good: boolean) => string
-): string[] {
+function heldLines({ fault }: Pick<HostAudit, 'fault'>, { agreed }: TrailReport, word: Word): string[] {
   return [
     `What the scheduler holds of it: ${word(fault === undefined)}`,
-    fault === undefined ? `  it agrees in ${agreed} heads` : `  ${plain(fault.message)}`,
-    `Audit of the scheduler: ${word(calls.fault === undefined)}`,
-    ...(calls.fault === undefined
-      ? []
-      : [`  ${calls.fault.kind}: entry ${calls.fault.seq}`, `  ${calls.fault.message}`]),
-    `  ${calls.entries} entries, ${calls.witnessed} of them witnessed by receipts of this host`
+    fault === undefined ? `  it agrees in ${agreed} heads` : `  ${plain(fault.message)}`
+  ]
+}
+
+function callLines({ entries, witnessed, fault }: CallsReport, word: Word): string[] {
+  return [
+    `Audit of the scheduler: ${word(fault === undefined)}`,
+    ...(fault === undefined ? [] : [`  ${fault.kind}: entry ${fault.seq}`, `  ${fault.message}`]),
+    `  ${entries} entries, ${witnessed} of them witnessed by receipts of this host`
   ]
 }

@@ -2,6 +2,7 @@
 
 import type { Vault } from '../../backup/vault/vault.ts'
 import { HostletError } from '../../errors.ts'
+import { recordedOnHost } from '../audit/on-host.ts'
 import { withLock } from '../backup/lock.ts'
 import {
   badFile,
@@ -70,8 +71,17 @@ export const define: Define = (command, cli) => {
     })
 
     async function rewrap(vault: Vault, signal: AbortSignal): Promise<readonly string[]> {
-      return withLock({ cli, vault, what: 'hostlet backup rewrap', signal }, (held) =>
-        vault.rewrap(recipients, { signal: held.signal })
+      const facts = {
+        uuid: vault.vm,
+        recipients: recipients
+          .map(({ kid }) => kid)
+          .join(' ')
+          .slice(0, 1_024)
+      }
+      return recordedOnHost(cli, { action: 'backup rewrap', facts }, () =>
+        withLock({ cli, vault, what: 'hostlet backup rewrap', signal }, (held) =>
+          vault.rewrap(recipients, { signal: held.signal })
+        )
       )
     }
   })

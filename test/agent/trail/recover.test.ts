@@ -10,6 +10,7 @@ import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { type ChainEntry, openLine } from '../../../src/lib/chain.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
+import { runProcess } from '../../../src/lib/run-process.ts'
 import { contentOf, madeTrail } from './made-trail.ts'
 
 describe('a trail after a crash', () => {
@@ -167,6 +168,33 @@ describe('how much of a trail is kept', () => {
       assert.deepEqual([fault?.kind, fault?.file, fault?.line], ['removed', '00000011.jsonl', 1])
     } finally {
       rmSync(root, { recursive: true })
+    }
+  })
+})
+
+describe('a trail on a full disk', () => {
+  it('refuses commands, lets the agent start, and has all that it acknowledged once there is room', async (test) => {
+    const mount = 'mount -t tmpfs -o size=400k tmpfs "$1" && exec "$2" "$3" "$1"'
+    const script = join(import.meta.dirname, 'full-child.ts')
+    const directory = mkdtempSync('/dev/shm/hostlet-trail-')
+    try {
+      const { signal } = new AbortController()
+      const args = ['--mount', 'sh', '-c', mount, 'sh', directory, process.execPath, script]
+      const { exitCode, stdout, stderr } = await runProcess('unshare', args, { signal, deadlineMs: 60_000 })
+      if (/not permitted|denied/.test(stderr)) return test.skip('mounting is not permitted here')
+      assert.equal(exitCode, 0, stderr)
+      const { acknowledged, accepted, told, ...rest } = JSON.parse(stdout)
+      assert.ok(acknowledged > 0)
+      assert.match(told, /commands are refused: the disk of the audit trail .* is full/)
+      assert.deepEqual(
+        [accepted, rest],
+        [
+          acknowledged + 1,
+          { refused: 'E_CAPACITY', stillRefused: 'E_CAPACITY', after: 'done', torn: true, fault: null }
+        ]
+      )
+    } finally {
+      rmSync(directory, { recursive: true })
     }
   })
 })

@@ -1,13 +1,24 @@
 // The trail as the agent uses it: commands of a real dispatcher, floods, records that wait for the disk, and receipts.
 
 import assert from 'node:assert/strict'
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { SignedCommand } from '../../../src/agent/operations/gate.ts'
 import { recordedAction } from '../../../src/agent/trail/local-actions.ts'
-import { headIntervalMs } from '../../../src/agent/trail/receipts.ts'
+import { headIntervalMs, refusedIntervalMs } from '../../../src/agent/trail/receipts.ts'
 import { refusalWindowMs, Trail, unknownRefusalsMax } from '../../../src/agent/trail/trail.ts'
 import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { HostletError } from '../../../src/errors.ts'
@@ -29,6 +40,7 @@ describe('the trail', () => {
   let clock: FakeClock
   let log: RecordingLog
   let sent: AgentMessage[]
+  let host: string
 
   before(async () => {
     root = mkdtempSync('/dev/shm/hostlet-trail-')
@@ -41,10 +53,11 @@ describe('the trail', () => {
     clock = new FakeClock()
     log = new RecordingLog()
     sent = []
+    host = hostId
   })
 
   const open = () =>
-    Trail.open({ stateDirectory: state, identity: () => ({ hostId, commandKeys: keys }), clock, log })
+    Trail.open({ stateDirectory: state, identity: () => ({ hostId: host, commandKeys: keys }), clock, log })
   const directory = () => join(state, 'audit')
   const segments = () => readdirSync(directory()).filter((name) => name.endsWith('.jsonl'))
   function entries(): ChainEntry[] {
@@ -61,8 +74,8 @@ describe('the trail', () => {
   async function until(holds: () => boolean): Promise<void> {
     while (!holds()) await turn()
   }
-  const receiptOf = ({ seq, hash }: { seq: number; hash: string }, by = signer, host = hostId) =>
-    by.sign({ host, seq, hash, at: clock.now() }, { typ: receiptJwsType })
+  const receiptOf = ({ seq, hash }: { seq: number; hash: string }, by = signer, of = host) =>
+    by.sign({ host: of, seq, hash, at: clock.now() }, { typ: receiptJwsType })
   async function receive(trail: Trail, head: { seq: number; hash: string } | undefined): Promise<void> {
     assert.ok(head)
     await trail.takeAnswer({ type: 'audit-receipt', jws: await receiptOf(head) })
@@ -156,6 +169,19 @@ describe('the trail', () => {
     assert.deepEqual(readdirSync(join(directory(), 'local')), [])
   })
 
+  it('can read what root did, where the state directory is of another user', {
+    skip: process.getuid?.() !== 0 && 'only root can give files away'
+  }, async () => {
+    chownSync(state, 65_534, 65_534)
+    await recordedAction(
+      { stateDirectory: state, action: 'enroll', environment: {}, now: () => clock.now() },
+      async () => undefined
+    )
+    const local = join(directory(), 'local')
+    for (const path of [directory(), local, join(local, readdirSync(local)[0] ?? '')])
+      assert.equal(statSync(path).uid, 65_534, path)
+  })
+
   describe('with its scheduler', () => {
     const online = (trail: Trail) => trail.online((message) => sent.push(message))
 
@@ -232,7 +258,10 @@ describe('the trail', () => {
       for (let count = 0; count < 3; count++) await trail.takeAnswer({ type: 'audit-refusal', seq: 2, error })
       assert.equal(kinds().filter((kind) => kind === 'receipt.refused').length, 1)
       assert.match(trail.fault() ?? '', /written anew/)
-      online(trail)
+      // An admin may have accepted it meanwhile.
+      const count = heads().length
+      await clock.advance(refusedIntervalMs)
+      assert.equal(heads().length, count + 1)
       await receive(trail, heads().at(-1))
       assert.equal(trail.fault(), undefined)
     })
@@ -255,6 +284,19 @@ describe('the trail', () => {
       const report = await verifyTrail({ directory: directory(), keys: [next.publicKey] })
       assert.deepEqual([report.fault, report.receipts], [undefined, 2])
       assert.equal(kinds().filter((kind) => kind === 'trust').length, 2)
+    })
+
+    it('stays whole when the host enrolls anew under another name', async () => {
+      for (const name of ['host-1', 'host-2']) {
+        host = name
+        const before = existsSync(directory()) ? entries().length : 0
+        await using trail = await open()
+        await until(() => trail.tail.seq > before + (before === 0 ? 1 : 0))
+        online(trail)
+        await receive(trail, heads().at(-1))
+      }
+      const report = await verifyTrail({ directory: directory(), keys, hostId: 'host-2' })
+      assert.deepEqual([report.fault, report.receipts], [undefined, 2])
     })
 
     it('is found cut off at the end of an entry by the receipt beside it, and by what the scheduler holds', async () => {

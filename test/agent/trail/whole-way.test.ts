@@ -8,6 +8,7 @@ import { type Agent, startAgent } from '../../../src/agent/app.ts'
 import { type AgentConfig, loadAgentConfig } from '../../../src/agent/config.ts'
 import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
+import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { createLogger } from '../../../src/lib/log-output.ts'
@@ -27,7 +28,7 @@ interface Listed {
   readonly entries: readonly Readonly<Record<string, unknown>>[]
 }
 
-describe('the audit trail', { timeout: 120_000 }, () => {
+describe('the audit trail', { timeout: 170_000 }, () => {
   let root: string
   let scheduler: Scheduler
   let api: ApiClient
@@ -59,6 +60,11 @@ describe('the audit trail', { timeout: 120_000 }, () => {
   const run = (...words: readonly string[]): Promise<Ended> =>
     hostlet([...words, '--config', join(root, 'agent.yaml')], environment)
   const audit = (...words: readonly string[]): Promise<Ended> => run('audit', ...words)
+
+  const linesOnDisk = () =>
+    readFileSync(join(config.stateDirectory, 'audit', '00000001.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n')
 
   async function start(): Promise<void> {
     const hypervisor = new MemoryHypervisor({ clock: systemClock })
@@ -116,13 +122,12 @@ describe('the audit trail', { timeout: 120_000 }, () => {
       [call?.method, call?.route, call?.object, call?.status, call?.from],
       ['POST', '/v1/hosts/{id}/refresh', host, 202, '127.0.0.1']
     )
-    assert.ok(!(await audit('export')).stdout.includes(token))
+    assert.ok(!linesOnDisk().join('').includes(token))
   })
 
   it('is countersigned, found whole while the agent runs, and agrees with the scheduler', async () => {
     const host = await connected()
-    const verified = JSON.parse((await audit('verify', '-o', 'json')).stdout)
-    await receiptFor(host, verified.trail.entries - 1)
+    await receiptFor(host, linesOnDisk().length - 1)
     const both = await audit('verify', '--scheduler')
     assert.equal(both.status, 0, both.stdout + both.stderr)
     assert.match(both.stdout, /Audit trail of .*: whole/)
@@ -138,8 +143,7 @@ describe('the audit trail', { timeout: 120_000 }, () => {
     const trail = await audit('export', '--csv')
     const [titles = '', ...rows] = trail.stdout.split('\r\n')
     assert.match(titles, /^seq,at,kind,command,verb,vm,/)
-    const { trail: seen } = JSON.parse((await audit('verify', '-o', 'json')).stdout)
-    assert.equal(rows.filter((row) => row !== '').length, seen.entries)
+    assert.equal(rows.filter((row) => row !== '').length, linesOnDisk().length)
     const out = join(root, 'calls.csv')
     assert.equal((await audit('export', '--csv', '--scheduler', '--out', out)).status, 0)
     const calls = readFileSync(out, 'utf8')
@@ -169,8 +173,8 @@ describe('the audit trail', { timeout: 120_000 }, () => {
     const lines = readFileSync(path, 'utf8').split('\n')
     writeFileSync(path, `${lines.slice(0, 3).join('\n')}\n`)
     rmSync(join(config.stateDirectory, 'audit', 'receipt.jws'))
-    const alone = await audit('verify')
-    assert.equal(alone.status, 0, alone.stdout)
+    const alone = await verifyTrail({ directory: join(config.stateDirectory, 'audit'), keys: [] })
+    assert.equal(alone.fault, undefined)
     const compared = await audit('verify', '--scheduler')
     assert.equal(compared.status, 3, compared.stdout)
     assert.match(compared.stdout, /truncated: 00000001\.jsonl, line 4/)
@@ -185,7 +189,6 @@ describe('the audit trail', { timeout: 120_000 }, () => {
       api
         .get<HostDetail>(`/v1/hosts/${host}`)
         .then(({ host: { conditions } }) => conditions.find(({ id }) => id === 'audit-trail'))
-    assert.equal((await audit('accept', host)).status, 2)
     const accepted = await hostlet(['audit', 'accept', host], environment)
     assert.equal(accepted.status, 0, accepted.stderr)
     await agent?.stop()
