@@ -14,7 +14,7 @@ import { ApiKeys } from './http/api-keys.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
-import { createServer } from './http/server.ts'
+import { createServer, tlsRules } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
 import { Authority } from './identity/authority.ts'
 import { CommandSigner } from './identity/command-signer.ts'
@@ -190,5 +190,5 @@ function addressOf(name: string, port: number): string {
 
 function setTls(server: object, tls: { key: string; cert: string; ca: string }): void {
   if ('setSecureContext' in server && typeof server.setSecureContext === 'function')
-    server.setSecureContext({ ...tls, minVersion: 'TLSv1.3' })
+    server.setSecureContext({ ...tls, ...tlsRules })
 }
