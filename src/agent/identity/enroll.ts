@@ -86,7 +86,7 @@ async function requestIdentity(
   })
   const machine = options.machine ?? readMachine()
   const enrolledAt = (options.clock ?? systemClock).now()
-  return { ...parseReply(answer), key, enrolledAt, hostname, ...(machine !== undefined && { machine }) }
+  return { ...parseReply(answer), key, enrolledAt, ...(machine !== undefined && { machine }) }
 }
 
 /** The token may be used up by a request whose answer was lost: with the same key the scheduler answers again. */

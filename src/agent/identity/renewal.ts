@@ -104,13 +104,12 @@ export class Renewal implements Disposable {
     const { clock, log, stateDirectory, onRenewed } = this.#options
     const { key, certificateRequest } = await createRequest(this.#identity.hostId)
     const reply = parseReply(await this.#ask(certificateRequest))
-    const { enrolledAt, machine, hostname } = this.#identity
+    const { enrolledAt, machine } = this.#identity
     const renewed: Identity = {
       ...reply,
       key,
       enrolledAt,
-      ...(machine !== undefined && { machine }),
-      ...(hostname !== undefined && { hostname })
+      ...(machine !== undefined && { machine })
     }
     checkIdentity(renewed, clock.now())
     saveIdentity(stateDirectory, renewed)
