@@ -15,7 +15,7 @@ import { ApiKeys } from './http/api-keys.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
-import { createServer } from './http/server.ts'
+import { createServer, tlsRules } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
@@ -196,5 +196,5 @@ function addressOf(name: string, port: number): string {
 
 function setTls(server: object, tls: { key: string; cert: string; ca: string }): void {
   if ('setSecureContext' in server && typeof server.setSecureContext === 'function')
-    server.setSecureContext({ ...tls, minVersion: 'TLSv1.3' })
+    server.setSecureContext({ ...tls, ...tlsRules })
 }

@@ -3,14 +3,14 @@
 import { X509Certificate } from 'node:crypto'
 import { hostname as systemHostname } from 'node:os'
 import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
 import { splitCertificates } from '../../lib/pem.ts'
 import { release } from '../../lib/release.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
-import { askScheduler } from './ask-scheduler.ts'
+import { askScheduler, type Question } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
 import { connectionFault } from './connection-fault.ts'
@@ -20,6 +20,9 @@ import { adopt } from './trust.ts'
 
 /** From the first connection to the stored identity. */
 export const enrollmentDeadlineMs = 60_000
+/** An answer that is not there by then is asked for again. */
+const attemptDeadlineMs = 15_000
+const attemptsMax = 3
 /** Certificates in a chain that are looked at. */
 const chainMax = 8
 
@@ -72,7 +75,7 @@ async function requestIdentity(
 ): Promise<Identity> {
   const hostname = (options.hostname ?? systemHostname()).slice(0, 256)
   const { key, certificateRequest } = await createRequest(hostname)
-  const answer = await askScheduler({
+  const answer = await askAgainWhileLost(options, {
     url: new URL(enrollmentPath, url),
     body: { token: options.token, certificateRequest, hostname, agentVersion: release },
     tls: {
@@ -92,10 +95,31 @@ async function requestIdentity(
     ...granted,
     key,
     enrolledAt,
-    hostname,
     ...(machine !== undefined && { machine })
   }
   return trust.reduce(adopt, identity)
+}
+
+/** The token may be used up by a request whose answer was lost: with the same key the scheduler answers again. */
+async function askAgainWhileLost(
+  { clock = systemClock }: EnrollOptions,
+  question: Question
+): Promise<unknown> {
+  for (let attempt = 1; ; attempt++) {
+    using deadline = startDeadline({
+      clock,
+      ms: attemptDeadlineMs,
+      what: 'the answer to the enrollment',
+      signal: question.signal
+    })
+    try {
+      return await askScheduler({ ...question, signal: deadline.signal })
+    } catch (thrown) {
+      const { code, details } = asHostletError(thrown)
+      const isLost = (code === 'E_UNAVAILABLE' && details.status === undefined) || code === 'E_TIMEOUT'
+      if (!isLost || attempt === attemptsMax || question.signal.aborted) throw thrown
+    }
+  }
 }
 
 /**

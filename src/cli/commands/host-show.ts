@@ -49,6 +49,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
   return [
     ['host', host.id],
     ['name', host.hostname],
+    ['called now', facts?.hostname === host.hostname ? undefined : facts?.hostname],
     ['state', `${host.state} (${host.reason})`],
     ['libvirt', host.hypervisor],
     ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],

@@ -1,6 +1,6 @@
 // The HTTPS server: TLS settings, validation, authentication and errors once for all routes.
 
-import { createHash, randomUUID } from 'node:crypto'
+import { constants, createHash, randomUUID } from 'node:crypto'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { HostletError } from '../../errors.ts'
@@ -23,6 +23,12 @@ const headersBytesMax = 16 * 1024
 const pathPartBytesMax = 256
 /** Sockets of agents and askers together; the system refuses more. */
 const connectionsMax = 12_000
+
+/**
+ * TLS 1.3 only, and no session is resumed: who resumes one shows that it was there before, not that it holds the
+ * certificate's key now.
+ */
+export const tlsRules = { minVersion: 'TLSv1.3', secureOptions: constants.SSL_OP_NO_TICKET } as const
 
 export interface ServerOptions {
   readonly services: Services
@@ -67,7 +73,7 @@ function createInstance(tls: ServerOptions['tls']): FastifyInstance {
     clientErrorHandler: answerBrokenRequest,
     https: {
       ...tls,
-      minVersion: 'TLSv1.3',
+      ...tlsRules,
       requestCert: true,
       rejectUnauthorized: false,
       handshakeTimeout: handshakeTimeoutMs,

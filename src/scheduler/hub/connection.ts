@@ -26,6 +26,8 @@ import { TrustLink, type TrustSource } from './trust-link.ts'
 export const helloTimeoutMs = 10_000
 /** Heartbeats that may be missed before the host counts as away. */
 export const heartbeatsMissedMax = 3
+/** Answers to pings are dropped while more than this waits for an agent: they are only signs of life. */
+const pongBytesMax = 1024 * 1024
 /** How often an agent is told the time: clocks drift slowly, and a step is noticed soon enough. */
 export const clockIntervalMs = 60_000
 /** Messages in a row that could not be understood before the connection is closed. */
@@ -110,6 +112,9 @@ export class AgentConnection {
     this.#watch = clock.timer(helloTimeoutMs, () => this.close('badHello', 'no hello came in time'))
     // ws hands over a message as one Buffer unless told otherwise.
     socket.on('message', (data, isBinary) => this.#onMessage(data as Buffer, isBinary))
+    socket.on('ping', (data) => {
+      if (socket.bufferedAmount < pongBytesMax) socket.pong(data)
+    })
     socket.on('error', (error) => this.#onError(error))
     socket.on('close', (code) => this.#onClose(code))
   }
@@ -152,6 +157,11 @@ export class AgentConnection {
   async settled(): Promise<void> {
     await this.#closed.promise
     await this.#inbox.settled()
+  }
+
+  /** Open, and no hello was taken yet. */
+  get isUnheard(): boolean {
+    return this.#state === 'hello' && this.#isOpen
   }
 
   /** It has said hello, and neither side has ended it. */

@@ -20,6 +20,8 @@ import type { TrustSource } from './trust-link.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
+/** Connections of one host that have not said hello; the oldest makes room for a newer one. */
+export const unheardMax = 4
 /** How often it is looked whether another process has ended a host's right to its connection; a revocation counts within a second. */
 export const standingIntervalMs = 500
 /** How long agents may take to close when the scheduler stops. */
@@ -56,6 +58,7 @@ export class Hub {
       clientTracking: false,
       maxPayload: messageBytesMax,
       perMessageDeflate: false,
+      autoPong: false,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
     })
   }
@@ -128,11 +131,19 @@ export class Hub {
           onClosed: (closed) => this.#onClosed(closed),
           onCloned: (cloned) => this.#onCloned(cloned)
         })
+        this.#makeRoom(host)
         this.#all.add(connection)
       })
     } catch (thrown) {
       this.#refuse(asHostletError(thrown), request, socket)
     }
+  }
+
+  /** An agent opens one connection; a host that opens many and says nothing holds no more than a few. */
+  #makeRoom(host: string): void {
+    const unheard = [...this.#all].filter((one) => one.host === host && one.isUnheard)
+    if (unheard.length >= unheardMax)
+      unheard[0]?.cut('the host opened many connections and said hello on none')
   }
 
   #refuse(error: HostletError, request: IncomingMessage, socket: Duplex): void {

@@ -35,20 +35,20 @@ export type PeerFault =
  * `cloned-host` while two machines use the identity.
  */
 export async function identifyPeer(socket: TLSSocket, options: PeerOptions): Promise<HostRecord> {
-  const certificate = certificateOf(socket, options)
+  const { certificate, isExpired } = certificateOf(socket, options)
   const id = hostIdOf(certificate, options.trustDomain)
   const host = await options.hosts.find(id)
   if (host === undefined)
     throw refusal('unknown-host', `host ${id} is not enrolled here. Enroll it with "hostlet host token".`)
   if (host.revokedAt !== undefined)
     throw refusal('revoked-host', `host ${id} was revoked. Enroll it anew with "hostlet host token".`)
-  await assertLast(certificate, host, options)
+  await assertLast({ certificate, isExpired }, host, options)
   if (host.clonedAt !== undefined) throw clonedRefusal(id)
   return host
 }
 
 /** An older certificate than the last that was used is a copy, or comes from a backup: the host itself has the last one. */
-async function assertLast(certificate: X509Certificate, host: HostRecord, options: PeerOptions) {
+async function assertLast({ certificate, isExpired }: Presented, host: HostRecord, options: PeerOptions) {
   const mark = markOf(new Uint8Array(certificate.rawData))
   const standing = standingOf(mark, host.certificates)
   if (standing === 'superseded')
@@ -56,11 +56,23 @@ async function assertLast(certificate: X509Certificate, host: HostRecord, option
       'superseded-certificate',
       `host ${host.id} has had a newer certificate than this one and has used it: this is a copy, or the state directory was put back from a backup. Enroll this machine anew with "hostlet host token".`
     )
+  // In the grace nothing serves but what is on record; only the authority itself could have made a newer one.
+  if (isExpired && standing === 'newer' && host.certificates !== undefined)
+    throw refusal(
+      'expired-certificate',
+      `the client certificate expired at ${certificate.notAfter.toISOString()} and is not known to be the last that host ${host.id} was given. Make a token with "hostlet host token" and enroll the host with "hostlet enroll --force".`
+    )
   const isNew = standing === 'current' && host.certificates?.previousKey !== undefined
   if (isNew || standing === 'newer') await options.hosts.used(host.id, mark)
 }
 
-function certificateOf(socket: TLSSocket, options: PeerOptions): X509Certificate {
+interface Presented {
+  readonly certificate: X509Certificate
+  /** By our clock or the system's: then only the grace lets it through. */
+  readonly isExpired: boolean
+}
+
+function certificateOf(socket: TLSSocket, options: PeerOptions): Presented {
   const { now, graceMs = 0 } = options
   const peer = socket.getPeerX509Certificate()
   if (peer === undefined)
@@ -78,14 +90,15 @@ function certificateOf(socket: TLSSocket, options: PeerOptions): X509Certificate
       `the client certificate is not a host's certificate of this scheduler's authority (${fault}). Enroll the host here.`
     )
   const expiredMs = now - certificate.notAfter.getTime()
-  if (expiredMs >= 0 ? expiredMs >= graceMs : fault === 'CERT_HAS_EXPIRED' && graceMs === 0)
+  const isExpired = expiredMs >= 0 || fault === 'CERT_HAS_EXPIRED'
+  if (isExpired && (graceMs === 0 || expiredMs >= graceMs))
     throw refusal('expired-certificate', expiredText(certificate.notAfter, graceMs))
   if (fault === 'CERT_NOT_YET_VALID' || certificate.notBefore.getTime() > now)
     throw refusal(
       'future-certificate',
       `the client certificate is valid only from ${certificate.notBefore.toISOString()}. Check the clocks of both machines.`
     )
-  return certificate
+  return { certificate, isExpired }
 }
 
 /**

@@ -49,8 +49,11 @@ export interface TokenStore {
   list(limit: number, now: number): Promise<Page<TokenView>>
   /** False when there is no such token. */
   remove(id: string): Promise<boolean>
-  /** Throws E_AUTH with the reason when the token cannot be used now. Uses nothing up. */
-  check(hash: Buffer, now: number): Promise<void>
+  /**
+   * Throws E_AUTH with the reason when the token cannot be used now. Uses nothing up. Resolves with the host that has used
+   * it where that was so: within the token's time it may ask again, if its key proves who it is.
+   */
+  check(hash: Buffer, now: number): Promise<{ readonly usedBy: string | undefined }>
   /** Uses the token up and records the host, both or neither. Throws E_AUTH as check does; E_CONFLICT when the id is taken. */
   enroll(hash: Buffer, host: NewHost): Promise<void>
 }

@@ -10,6 +10,7 @@ import { agentSocketPath } from '../../../protocol/messages.ts'
 import { identifyPeer } from '../../hub/peer.ts'
 import { markOf } from '../../identity/standing.ts'
 import type { Store } from '../../store/store.ts'
+import { usedToken } from '../../store/token-table.ts'
 import { secretHash } from '../api-keys.ts'
 import { defineRoute, type Services } from '../route.ts'
 
@@ -29,7 +30,8 @@ export const enrollmentRoutes = [
       const hash = secretHash(body.token)
       const now = clock.now()
       // Looked at first, so that only who has a token gets a request parsed; used up last, so that a bad request costs none.
-      await store.tokens.check(hash, now)
+      const { usedBy } = await store.tokens.check(hash, now)
+      if (usedBy !== undefined) return await enrollAgain(services, usedBy, body)
       const id = await chooseId(store, body.hostname)
       const { certificatePem, expiresAt } = await authority.issueHostCertificate(body.certificateRequest, id)
       await store.tokens.enroll(hash, {
@@ -77,6 +79,23 @@ export const enrollmentRoutes = [
     }
   })
 ]
+
+/** The answer was lost on its way: the same key gets it again, as the host that it is. Anybody else's finds the token used up. */
+async function enrollAgain(
+  services: Services,
+  id: string,
+  { certificateRequest }: EnrollmentRequest
+): Promise<EnrollmentReply> {
+  const { store, authority, log } = services
+  const { certificatePem, expiresAt } = await authority.issueHostCertificate(certificateRequest, id)
+  const issued = markOf(certificatePem)
+  const host = await store.hosts.find(id)
+  const isSame = host?.certificates?.current.key === issued.key
+  if (!isSame || host.revokedAt !== undefined || host.clonedAt !== undefined) throw usedToken({ host: id })
+  await store.hosts.renewed(id, { certificateExpiresAt: expiresAt, issued, previousKey: issued.key })
+  log.info({ host: id }, 'host asked for its enrollment again')
+  return replyFor(services, id, certificatePem)
+}
 
 function presentedKey(socket: TLSSocket): string {
   const certificate = socket.getPeerX509Certificate()
