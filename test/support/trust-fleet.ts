@@ -78,6 +78,9 @@ export class FleetHost {
       runtimeDirectory: join(this.directory, 'run'),
       backup: { policy: join(this.directory, 'no-policy.yaml') },
       preparedDisks: 0,
+      profiles: {
+        starter: { network: 'hl-test', bridge: 'hl-test', subnet: '10.83.0.0/20', encryption: false }
+      },
       images: { allowFileUrls: [this.#fleet.directory] },
       log: { level: 'debug' }
     }
@@ -86,6 +89,8 @@ export class FleetHost {
     this.#agent = await startAgent(loadAgentConfig(path, {}), {
       hypervisor,
       nft: new MemoryNft(),
+      // Nobody waits: not for a renewal, not before the next try.
+      random: () => 0,
       log: this.#fleet.log(this.name)
     })
   }
@@ -121,7 +126,7 @@ export class TrustFleet implements AsyncDisposable {
     const fleet = new TrustFleet(directory, change)
     try {
       await fleet.startScheduler()
-      for (let index = 1; index <= hosts; index++) await fleet.addHost(`kvm-${index}`)
+      await Promise.all(Array.from({ length: hosts }, (_, index) => fleet.addHost(`kvm-${index + 1}`)))
       return fleet
     } catch (error) {
       await fleet[Symbol.asyncDispose]()
@@ -217,8 +222,11 @@ export class TrustFleet implements AsyncDisposable {
   }
 
   async connected(...hosts: readonly FleetHost[]): Promise<void> {
-    for (const { name } of hosts)
-      await this.until(`${name} to be connected`, async () => (await this.host(name)).state === 'connected')
+    for (const { name, identity } of hosts)
+      await this.until(
+        `${name} to be connected`,
+        async () => (await this.host(identity.hostId)).state === 'connected'
+      )
   }
 
   /** Asks for a reset; resolves with the operation's end. */

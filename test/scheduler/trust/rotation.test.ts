@@ -1,10 +1,12 @@
 // Both rotations on a real fleet: a scheduler and whole agents over real TLS, with commands that flow all the while.
 
 import assert from 'node:assert/strict'
-import { X509Certificate } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { saveIdentity } from '../../../src/agent/identity/identity.ts'
+import type { TrustView } from '../../../src/protocol/api.ts'
 import { Traffic, TrustFleet } from '../../support/trust-fleet.ts'
 
 describe('rotation', { timeout: 300_000 }, () => {
@@ -57,5 +59,179 @@ describe('rotation', { timeout: 300_000 }, () => {
       assert.ok(new X509Certificate(certificate).verify(new X509Certificate(now.caBundle).publicKey))
     }
     assert.equal(readFileSync(fleet.scheduler.caFile, 'utf8'), now.caBundle)
+  })
+
+  it('can be taken back from each of its phases, and no command suffers', async () => {
+    await using fleet = await TrustFleet.open(directory(), 2)
+    const traffic = new Traffic(fleet)
+    const before = await fleet.trust()
+    for (const subject of ['command-key', 'ca'] as const) {
+      await fleet.step(subject, 'start')
+      await fleet.stepWhenReady(subject, 'activate')
+      await traffic.more(1)
+      // Hosts have certificates of the new CA by now.
+      await fleet.ready(subject)
+      const { rotation } = await fleet.step(subject, 'return')
+      assert.equal(rotation.phase, 'prepared')
+      assert.deepEqual(rotation.possible, ['activate', 'abort'])
+      await traffic.more(1)
+      await fleet.until('the old one to be usable alone', async () => {
+        const path = `/v1/rotations/${subject}/abort`
+        const { status } = await fleet.api.ask({ method: 'POST', path, json: {} })
+        return status === 200
+      })
+      await traffic.more(1)
+    }
+    await traffic.finish()
+    const now = await fleet.trust()
+    assert.deepEqual(
+      now.rotations.map(({ phase, active }) => [phase, active.id]),
+      before.rotations.map(({ active }) => ['idle', active.id])
+    )
+    for (const name of ['ca-next-key.pem', 'command-key-next.json'])
+      assert.ok(!existsSync(join(fleet.stateDirectory, name)), `${name} is destroyed`)
+    for (const { identity } of fleet.hosts) assert.equal(identity.caCertificate, before.caBundle)
+  })
+
+  it('waits for hosts that are away, names them, and they catch up when they come back', async () => {
+    await using fleet = await TrustFleet.open(directory(), 2)
+    const [here, away] = fleet.hosts
+    assert.ok(here && away)
+    await away.stop()
+    const before = away.identity
+
+    const refused = async (subject: string, action: string) =>
+      await fleet.api.failure({ method: 'POST', path: `/v1/rotations/${subject}/${action}`, json: {} })
+    await fleet.step('command-key', 'start')
+    const { status, code, message } = await refused('command-key', 'activate')
+    assert.deepEqual([status, code], [409, 'E_CONFLICT'])
+    assert.match(message, new RegExp(`${away.name}: it is away since .*--force`))
+    assert.match((await refused('command-key', 'finish')).message, /is prepared: finish is not possible now/)
+    const forced = await fleet.step('command-key', 'activate', { force: true })
+    assert.match(forced.warnings.join(), /1 hosts were left behind/)
+    await fleet.step('command-key', 'finish', { force: true })
+    await fleet.step('ca', 'start')
+    await fleet.step('ca', 'activate', { force: true })
+
+    // Asked for while it knows neither the new key nor the new CA.
+    const waiting = fleet.reset(away)
+    await away.start()
+    assert.equal((await waiting).state, 'done')
+    await fleet.ready('ca')
+    assert.notDeepEqual(away.identity.commandKeys, before.commandKeys)
+    assert.notEqual(away.serialNumber, new X509Certificate(before.certificate).serialNumber)
+    await fleet.step('ca', 'finish')
+    const operations = await Promise.all([fleet.reset(here), fleet.reset(away)])
+    assert.deepEqual(
+      operations.map(({ state }) => state),
+      ['done', 'done']
+    )
+    assert.deepEqual([here.resets, away.resets], [1, 2])
+  })
+
+  it('of the CA leaves a host that was away for all of it to a new token, and says so', async () => {
+    await using fleet = await TrustFleet.open(directory(), 1)
+    const [host] = fleet.hosts
+    assert.ok(host)
+    await host.stop()
+    const before = host.identity
+    const early = await fleet.token()
+    for (const action of ['start', 'activate']) await fleet.step('ca', action, { force: true })
+    const late = await fleet.token()
+    assert.notEqual(late.caHash, early.caHash)
+    // A token that pins the CA before, and one that pins the new one: both lead to the same fleet.
+    for (const token of [early, late]) {
+      await host.join(token, { force: true })
+      assert.equal(host.identity.caCertificate, (await fleet.trust()).caBundle)
+    }
+    const old = fleet.api
+    await fleet.step('ca', 'finish', { force: true })
+    assert.equal((await old.get<TrustView>('/v1/trust')).retired.length, 1, 'a copy of both CAs goes on')
+
+    saveIdentity(host.stateDirectory, before)
+    await host.start()
+    await fleet.until('the agent to say what is wrong', () =>
+      fleet.lines.some(
+        (line) => line.startsWith(host.name) && /enroll again|Enroll the host again/.test(line)
+      )
+    )
+    await host.stop()
+    await host.join(await fleet.token(), { force: true })
+    await host.start()
+    await fleet.connected(host)
+  })
+
+  it('moves an open connection to a renewed certificate before the old one ends, and drops no command', async () => {
+    await using fleet = await TrustFleet.open(directory(), 1, (config) => ({
+      ...config,
+      // Dated back by five minutes, so that 70 percent of its life are over in three seconds.
+      certificates: { ...config.certificates, hostMs: 133_000 }
+    }))
+    const [host] = fleet.hosts
+    assert.ok(host)
+    const connections = () => fleet.lines.filter((line) => /host connected/.test(line)).length
+    const [first, opened] = [host.serialNumber, connections()]
+    const traffic = new Traffic(fleet)
+    await fleet.until('two renewals, and a connection with each', async () => {
+      return host.serialNumber !== first && connections() >= opened + 2
+    })
+    await traffic.finish()
+    assert.ok(!fleet.lines.some((line) => /has expired|expired-certificate/.test(line)))
+  })
+})
+
+describe('keys from credentials of systemd', { timeout: 300_000 }, () => {
+  let root: string
+  before(() => {
+    root = mkdtempSync('/dev/shm/hostlet-credentials-')
+  })
+  after(() => rmSync(root, { recursive: true }))
+
+  const pem = (type: 'ed25519' | 'ec') => {
+    const { privateKey } =
+      type === 'ec' ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : generateKeyPairSync('ed25519')
+    return String(privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  }
+  const filesWithKeys = (directory: string) =>
+    readdirSync(directory).filter((name) => /^(ca|command).*key/.test(name))
+
+  it('sign from the first start on, are replaced by the next ones, and never lie in the state directory', async () => {
+    const credentials = mkdtempSync(join(root, 'credentials-'))
+    const give = (name: string, text: string) => writeFileSync(join(credentials, name), text)
+    give('hostlet-ca-key', pem('ec'))
+    give('hostlet-command-key', pem('ed25519'))
+    await using fleet = new TrustFleet(mkdtempSync(join(root, 'fleet-')))
+    fleet.credentialsDirectory = credentials
+    await fleet.startScheduler()
+    const host = await fleet.addHost('kvm-1')
+    assert.deepEqual(filesWithKeys(fleet.stateDirectory), [])
+    const before = await fleet.trust()
+
+    const nextKeys = { 'hostlet-ca-key': pem('ec'), 'hostlet-command-key': pem('ed25519') }
+    for (const [name, text] of Object.entries(nextKeys)) give(`${name}-next`, text)
+    await fleet.stopScheduler()
+    await fleet.startScheduler()
+    await fleet.connected(host)
+    for (const subject of ['command-key', 'ca'] as const) {
+      await fleet.step(subject, 'start')
+      await fleet.stepWhenReady(subject, 'activate')
+      const { warnings } = await fleet.stepWhenReady(subject, 'finish')
+      assert.match(warnings.join(), /-next is the key that signs now/)
+    }
+    assert.deepEqual(filesWithKeys(fleet.stateDirectory), [])
+    await fleet.stopScheduler()
+    for (const [name, text] of Object.entries(nextKeys)) {
+      give(name, text)
+      rmSync(join(credentials, `${name}-next`))
+    }
+    await fleet.startScheduler()
+    const now = await fleet.trust()
+    for (const [index, { active }] of now.rotations.entries())
+      assert.notEqual(active.id, before.rotations[index]?.active.id)
+    assert.equal((await fleet.reset(host)).state, 'done')
+
+    await fleet.stopScheduler()
+    give('hostlet-command-key', pem('ed25519'))
+    await assert.rejects(fleet.startScheduler(), { code: 'E_CORRUPT', message: /hosts believe no other key/ })
   })
 })
