@@ -22,6 +22,7 @@ import type {
 } from '../../src/protocol/api.ts'
 import { type Scheduler, startScheduler } from '../../src/scheduler/app.ts'
 import type { SchedulerConfig } from '../../src/scheduler/config.ts'
+import { type Ended, hostlet } from '../cli/program.ts'
 import { ApiClient } from '../scheduler/support/api-client.ts'
 import { defaultConfig } from '../scheduler/support/test-scheduler.ts'
 
@@ -233,6 +234,17 @@ export class TrustFleet implements AsyncDisposable {
   async reset(host: FleetHost): Promise<OperationReply['operation']> {
     const { operation } = await this.api.post<OperationReply>(`/v1/vms/${host.vm}/reboot`, { force: true })
     return await this.#ended(operation.id)
+  }
+
+  /** What an operator types. */
+  hostlet(...words: readonly string[]): Promise<Ended> {
+    const { url, caFile, adminKeyFile } = this.scheduler
+    const environment = {
+      HOSTLET_SCHEDULER: url,
+      HOSTLET_CA_FILE: caFile,
+      HOSTLET_API_KEY_FILE: adminKeyFile
+    }
+    return hostlet(words, environment)
   }
 
   async until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {

@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { saveIdentity } from '../../../src/agent/identity/identity.ts'
+import { splitCertificates } from '../../../src/lib/pem.ts'
 import type { TrustView } from '../../../src/protocol/api.ts'
 import { Traffic, TrustFleet } from '../../support/trust-fleet.ts'
 
@@ -97,6 +98,8 @@ describe('rotation', { timeout: 300_000 }, () => {
     await using fleet = await TrustFleet.open(directory(), 2)
     const [here, away] = fleet.hosts
     assert.ok(here && away)
+    const wrong = await fleet.hostlet('rotate', 'ca', 'begin')
+    assert.deepEqual([wrong.status, /Steps are start, activate/.test(wrong.stderr)], [2, true])
     await away.stop()
     const before = away.identity
 
@@ -107,6 +110,14 @@ describe('rotation', { timeout: 300_000 }, () => {
     assert.deepEqual([status, code], [409, 'E_CONFLICT'])
     assert.match(message, new RegExp(`${away.name}: it is away since .*--force`))
     assert.match((await refused('command-key', 'finish')).message, /is prepared: finish is not possible now/)
+    const shown = await fleet.hostlet('rotate', 'command-key', 'status')
+    assert.equal(shown.status, 0, shown.stderr)
+    assert.match(
+      shown.stdout,
+      /command key: prepared.*ready +1 of 2 hosts.*possible +activate, abort.*kvm-\d +away/s
+    )
+    const typed = await fleet.hostlet('rotate', 'command-key', 'activate')
+    assert.deepEqual([typed.status, /not ready for "activate".*--force/s.test(typed.stderr)], [5, true])
     const forced = await fleet.step('command-key', 'activate', { force: true })
     assert.match(forced.warnings.join(), /1 hosts were left behind/)
     await fleet.step('command-key', 'finish', { force: true })
@@ -127,6 +138,17 @@ describe('rotation', { timeout: 300_000 }, () => {
       ['done', 'done']
     )
     assert.deepEqual([here.resets, away.resets], [1, 2])
+    const out = join(fleet.directory, 'all.pem')
+    const written = await fleet.hostlet('rotate', 'ca', 'status', '--out', out, '--retired', '-o', 'json')
+    const json = JSON.parse(written.stdout) as {
+      phase: string
+      history: { what: string; forced: boolean }[]
+    }
+    assert.deepEqual(
+      [json.phase, ...json.history.map(({ what, forced }) => `${what} ${forced}`)],
+      ['idle', 'ca finish false', 'ca activate true', 'ca start false']
+    )
+    assert.equal(splitCertificates(readFileSync(out, 'utf8')).length, 2)
   })
 
   it('of the CA leaves a host that was away for all of it to a new token, and says so', async () => {
