@@ -18,6 +18,7 @@ import type {
   OperationReply,
   RotationReply,
   RotationView,
+  StatusView,
   TrustView
 } from '../../src/protocol/api.ts'
 import { type Scheduler, startScheduler } from '../../src/scheduler/app.ts'
@@ -235,6 +236,8 @@ export class TrustFleet implements AsyncDisposable {
     const { operation } = await this.api.post<OperationReply>(`/v1/vms/${host.vm}/reboot`, { force: true })
     return await this.#ended(operation.id)
   }
+
+  openOperations = async () => (await this.api.get<StatusView>('/v1/status')).operations.open
 
   /** What an operator types. */
   hostlet(...words: readonly string[]): Promise<Ended> {
