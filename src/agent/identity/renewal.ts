@@ -18,6 +18,8 @@ export const renewalPath = '/v1/renew'
 /** Timers count no further than 24.8 days; a day is often enough to look. */
 export const lookAgainMsMax = 24 * 3_600_000
 export const renewalDeadlineMs = 60_000
+/** From one renewal to the next at least: the scheduler dates certificates back, and a very short life would be over its 90 percent at once. */
+export const renewalGapMsMin = 5_000
 const retry = { baseMs: 300_000, capMs: 6 * 3_600_000 }
 /** Without a certificate the host can do nothing else. */
 const expiredRetry = { baseMs: 5_000, capMs: 300_000 }
@@ -123,7 +125,7 @@ export class Renewal implements Disposable {
     this.#identity.value = renewed
     this.#backoff.reset()
     this.#expiredBackoff.reset()
-    this.#dueAt = this.#chooseTime()
+    this.#dueAt = Math.max(this.#chooseTime(), clock.now() + renewalGapMsMin)
     log.info({ expiresAt: validityOf(renewed.certificate).to, nextAt: this.#dueAt }, 'certificate renewed')
     onRenewed(renewed, before)
   }

@@ -36,19 +36,9 @@ export class TrustKeeper {
     return this.#fault?.message
   }
 
-  /** Adopts them one after the other; those that are in force or older already are passed over. Never throws. */
+  /** Adopts them one after the other. Never throws. */
   take(statements: readonly string[]): AgentMessageOf<'trust-ack'> {
-    this.#fault = undefined
-    for (const statement of statements) {
-      try {
-        this.#adopt(statement)
-        this.#fault = undefined
-      } catch (thrown) {
-        const error = asHostletError(thrown)
-        // A chain that overlaps with what is known; the last of it decides.
-        if (error.code !== 'E_STALE' || statement === statements.at(-1)) this.#fault = error
-      }
-    }
+    this.#fault = this.#adoptAll(statements)
     if (this.#fault !== undefined)
       this.#options.log.error({ error: this.#fault, serial: this.serial }, 'trust statement not adopted')
     return {
@@ -56,6 +46,20 @@ export class TrustKeeper {
       serial: this.serial,
       ...(this.#fault !== undefined && { fault: this.#fault.toReport() })
     }
+  }
+
+  /** Why the last one is not in force, if it is not. What follows one that could not be adopted rests upon it. */
+  #adoptAll(statements: readonly string[]): HostletError | undefined {
+    for (const [index, statement] of statements.entries()) {
+      try {
+        this.#adopt(statement)
+      } catch (thrown) {
+        const error = asHostletError(thrown)
+        // A chain may begin with what is known already.
+        if (error.code !== 'E_STALE' || index === statements.length - 1) return error
+      }
+    }
+    return undefined
   }
 
   #adopt(statement: string): void {

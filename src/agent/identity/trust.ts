@@ -19,14 +19,19 @@ export type TrustFault = 'form' | 'type' | 'key' | 'signature' | 'trust-domain' 
  * for another form.
  */
 export function adopt(identity: Identity, jws: string): Identity {
-  const payload = verifiedPayload(jws, identity.commandKeys)
-  const statement = readPayload(payload)
-  if (statement.trustDomain !== identity.trustDomain)
-    throw fault('E_AUTH', 'trust-domain', `it is of the trust domain ${statement.trustDomain}`)
-  const serial = serialOf(identity)
+  if (jws.length > trustBytesMax) throw fault('E_BAD_REQUEST', 'form', 'it is too long')
+  const parts = partsOf(jws)
+  const [statement, serial] = [readPayload(parts.payload), serialOf(identity)]
+  // Before the signature: its key may be dropped since, and whoever made it up, nothing comes of it.
   if (statement.serial < serial)
     throw fault('E_STALE', 'older', `it has the serial ${statement.serial}, the one in force ${serial}`)
-  if (statement.serial === serial) return sameAgain(identity, payload)
+  if (isInForce(identity, parts.payload)) return identity
+  assertSigned(parts, identity.commandKeys)
+  if (statement.trustDomain !== identity.trustDomain)
+    throw fault('E_AUTH', 'trust-domain', `it is of the trust domain ${statement.trustDomain}`)
+  // Somebody signed twice, and nobody can say which one counts.
+  if (statement.serial === serial)
+    throw fault('E_AUTH', 'fork', 'another one with the same serial is in force')
   checkContent(statement)
   return {
     ...identity,
@@ -67,9 +72,10 @@ export function renewalWanted(identity: Identity): { readonly withinMs: number }
   return { withinMs: statement.renewWithinMs }
 }
 
-function verifiedPayload(jws: string, keys: readonly CommandKey[]): Buffer {
-  if (jws.length > trustBytesMax) throw fault('E_BAD_REQUEST', 'form', 'it is too long')
-  const { header, payload, signed, signature } = partsOf(jws)
+function assertSigned(
+  { header, signed, signature }: ReturnType<typeof partsOf>,
+  keys: readonly CommandKey[]
+): void {
   if (header.alg !== 'EdDSA' || header.typ !== trustJwsType)
     throw fault('E_AUTH', 'type', `it is not of the type ${trustJwsType}, signed with EdDSA`)
   if (Object.keys(header).some((name) => !headerKeys.includes(name)))
@@ -84,7 +90,6 @@ function verifiedPayload(jws: string, keys: readonly CommandKey[]): Buffer {
   const { kty, crv, x } = key
   if (!verify(null, signed, createPublicKey({ format: 'jwk', key: { kty, crv, x } }), signature))
     throw fault('E_AUTH', 'signature', 'its signature does not fit')
-  return payload
 }
 
 function partsOf(jws: string) {
@@ -112,10 +117,8 @@ function readPayload(payload: Buffer): TrustStatement {
   }
 }
 
-/** Two statements with one serial: somebody signed twice, and nobody can say which one counts. */
-function sameAgain(identity: Identity, payload: Buffer): Identity {
-  if (identity.statement !== undefined && partsOf(identity.statement).payload.equals(payload)) return identity
-  throw fault('E_AUTH', 'fork', 'another one with the same serial is in force')
+function isInForce({ statement }: Identity, payload: Buffer): boolean {
+  return statement !== undefined && partsOf(statement).payload.equals(payload)
 }
 
 function checkContent({ commandKeys, authorities }: TrustStatement): void {

@@ -282,7 +282,8 @@ export class FleetTrust {
     const { directory, log } = this.#options
     const { commandKey, authority } = this.#state
     const hash = (pem: string | undefined) => pem && hashOfPublicKey(pem)
-    writePrivateFile(join(directory, 'ca.pem'), this.bundle)
+    const path = join(directory, 'ca.pem')
+    if (readIfThere(path) !== this.bundle) writePrivateFile(path, this.bundle)
     const gone = [
       ...(await this.#commandKeys.settle(commandKey.active.kid, commandKey.other?.kid)),
       ...(await this.#authorityKeys.settle(hashOfPublicKey(authority.active), hash(authority.other)))
@@ -344,7 +345,7 @@ async function firstAuthority(options: FleetTrustOptions, keys: KeyPool<string>)
     given?.isCredential ? given.key : undefined
   )
   if (!given?.isCredential) await keys.write('current', keyPem)
-  writePrivateFile(path, certificatePem)
+  writePrivateFile(path, `${certificatePem.trim()}\n`)
   options.log.info({ caHash: hashOfPublicKey(certificatePem) }, 'certificate authority created')
   return certificatePem
 }

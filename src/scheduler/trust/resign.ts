@@ -41,9 +41,17 @@ export async function resignOpenCommands(options: {
 /** Undefined where that key did not sign it. */
 function payloadOf(jws: string, { kid, kty, crv, x }: CommandKey): Uint8Array | undefined {
   const [head = '', body = '', signature = ''] = jws.split('.')
-  const header = JSON.parse(Buffer.from(head, 'base64url').toString('utf8')) as { kid?: unknown }
-  if (header.kid !== kid) return undefined
+  if (kidOf(head) !== kid) return undefined
   const key = createPublicKey({ format: 'jwk', key: { kty, crv, x } })
   const isGood = verify(null, Buffer.from(`${head}.${body}`), key, Buffer.from(signature, 'base64url'))
   return isGood ? Buffer.from(body, 'base64url') : undefined
+}
+
+function kidOf(head: string): unknown {
+  try {
+    return (JSON.parse(Buffer.from(head, 'base64url').toString('utf8')) as { kid?: unknown } | null)?.kid
+  } catch {
+    // No JWS: nobody signed it.
+    return undefined
+  }
 }

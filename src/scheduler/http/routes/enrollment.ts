@@ -26,7 +26,7 @@ export const enrollmentRoutes = [
     body: EnrollmentRequest,
     reply: EnrollmentReply,
     handle: async ({ body }, services) => {
-      const { store, clock, authority, trust, log } = services
+      const { store, clock, authority, log } = services
       const hash = secretHash(body.token)
       const now = clock.now()
       // Looked at first, so that only who has a token gets a request parsed; used up last, so that a bad request costs none.
@@ -42,10 +42,7 @@ export const enrollmentRoutes = [
         certificate: markOf(certificatePem)
       })
       log.info({ host: id, hostname: body.hostname, agentVersion: body.agentVersion }, 'host enrolled')
-      const statements = await trust.newest()
-      await trust.adopted(id, trust.serial)
-      await trust.cameWith(id, new X509Certificate(certificatePem))
-      return replyFor(services, id, certificatePem, statements)
+      return await firstReply(services, id, certificatePem)
     }
   }),
 
@@ -94,7 +91,16 @@ async function enrollAgain(
   if (!isSame || host.revokedAt !== undefined || host.clonedAt !== undefined) throw usedToken({ host: id })
   await store.hosts.renewed(id, { certificateExpiresAt: expiresAt, issued, previousKey: issued.key })
   log.info({ host: id }, 'host asked for its enrollment again')
-  return replyFor(services, id, certificatePem)
+  return await firstReply(services, id, certificatePem)
+}
+
+/** To a host that goes by no statement yet. */
+async function firstReply(services: Services, id: string, certificatePem: string): Promise<EnrollmentReply> {
+  const { trust } = services
+  const statements = await trust.newest()
+  await trust.adopted(id, trust.serial)
+  await trust.cameWith(id, new X509Certificate(certificatePem))
+  return replyFor(services, id, certificatePem, statements)
 }
 
 function presentedKey(socket: TLSSocket): string {
