@@ -16,11 +16,13 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { readMachine } from './identity/machine.ts'
 import { retiredAuthorities } from './identity/trust.ts'
 import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
+import { Trail } from './trail/trail.ts'
 
 export interface Agent extends AsyncDisposable {
   readonly hostId: string
@@ -37,6 +39,8 @@ export interface AgentOptions {
   readonly nft?: Nft
   readonly notify?: SystemdNotify
   readonly random?: () => number
+  /** For tests; read from this machine otherwise. */
+  readonly machine?: string
 }
 
 /**
@@ -52,7 +56,12 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
   const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
-  const parts: Parts = { config, clock, log, random, identity, journal }
+  const machine = options.machine ?? readMachine()
+  const { stateDirectory, audit } = config
+  const trail = stack.use(
+    await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
+  )
+  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value

@@ -1,7 +1,7 @@
 // The parts of the agent, joined: each knows of the others only what is said here.
 
 import { randomUUID } from 'node:crypto'
-import { asHostletError } from '../errors.ts'
+import { asHostletError, type HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { OutputLogger } from '../lib/log-output.ts'
 import { release } from '../lib/release.ts'
@@ -14,6 +14,7 @@ import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
 import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.ts'
+import { checkMachine } from './identity/machine.ts'
 import { Renewal } from './identity/renewal.ts'
 import { type CurrentIdentity, TrustKeeper } from './identity/trust-keeper.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
@@ -32,7 +33,12 @@ import { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
+import { ConnectionNotes } from './trail/connection-notes.ts'
+import type { Trail } from './trail/trail.ts'
 import { verbs } from './verbs/registry.ts'
+
+/** Refusals, our own and the scheduler's, after which a renewal may help. */
+const renewableReasons: ReadonlySet<unknown> = new Set(['expired', 'expired-certificate'])
 
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
@@ -43,7 +49,10 @@ export interface Parts {
   readonly log: OutputLogger
   readonly random: () => number
   readonly identity: CurrentIdentity
+  /** Stands for this machine; undefined where nothing does. */
+  readonly machine: string | undefined
   readonly journal: Journal
+  readonly trail: Trail
 }
 
 export interface HostParts extends Parts {
@@ -60,7 +69,7 @@ export interface Work {
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
@@ -126,7 +135,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
-    identity: () => identity.value
+    trail: () => trail.fault(),
+    identity: () => identity.value,
+    machine: parts.machine
   })
   const sampler = new Sampler({
     hypervisor,
@@ -142,15 +153,22 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const onOnline = () => {
     lookAnew()
     keysOnline(host.keys, keeper, log)
+    trail.online((message) => outbox.post(message))
+  }
+  const onRefused = ({ details }: HostletError) => {
+    if (renewableReasons.has(details.reason)) renewal.hurry()
   }
   const trust = new TrustKeeper({
     identity,
     stateDirectory: config.stateDirectory,
     log,
-    onAdopted: () => renewal.reconsider()
+    onAdopted: () => {
+      renewal.reconsider()
+      trail.noteIdentity()
+    }
   })
   const opened = { certificate: '' }
-  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline }
+  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const handover = new Handover({
@@ -166,7 +184,12 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     random,
-    onRenewed: (_renewed, before) => handover.begin(validityOf(before.certificate).to)
+    onRenewed: (renewed, before) => {
+      session.nudge()
+      handover.begin(validityOf(before.certificate).to)
+      trail.record('identity.renewed', { expiresAt: validityOf(renewed.certificate).to })
+      trail.noteIdentity()
+    }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
   const shares = new SharesKeeper(host.resources)
@@ -186,6 +209,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
+  stack.use(host.keys.onRotated(() => trail.record('keys.rotated')))
   return {
     begin: () => {
       dispatcher.resume()
@@ -194,7 +218,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       keeper.begin()
       hypervisor.open()
       sampler.start()
-      renewal.start()
+      // A copy must not renew: it would take the certificate from the host that it was copied from.
+      if (isOwnMachine(parts)) renewal.start()
       session.start()
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
@@ -224,14 +249,16 @@ interface SessionPeers {
   /** What the last connection was opened with. */
   readonly opened: { certificate: string }
   onOnline(): void
+  onRefused(error: HostletError): void
 }
 
 function createSession(
   parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline }: SessionPeers
+  { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }: SessionPeers
 ): Session {
-  const { clock, log, random, identity, hypervisor, host, records } = parts
+  const { clock, log, random, identity, machine, hypervisor, host, records } = parts
   const instance = randomUUID()
+  const connections = new ConnectionNotes(parts.trail)
   return new Session({
     urls: urlsOf(parts),
     clock,
@@ -239,9 +266,10 @@ function createSession(
     random,
     outbox,
     connect: (url, handlers) => {
+      checkMachine(identity.value, machine)
       checkIdentity(identity.value, clock.now())
       opened.certificate = identity.value.certificate
-      return openSocket(url, tlsSettings(identity.value), handlers)
+      return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
     },
     hello: () => ({ ...helloOf(identity.value.hostId, instance, clock), trustSerial: trust.serial }),
     heartbeat: () => ({
@@ -259,9 +287,25 @@ function createSession(
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onTrust: (statements) => outbox.post(trust.take(statements)),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline
+    onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
+    onOnline: () => {
+      connections.online()
+      onOnline()
+    },
+    onRefused
   })
+}
+
+function isOwnMachine({ identity, machine }: Parts): boolean {
+  try {
+    checkMachine(identity.value, machine)
+    return true
+  } catch {
+    // The session says why, and does not connect.
+    return false
+  }
 }
 
 function urlsOf({ config, identity }: Parts): readonly string[] {
@@ -280,7 +324,7 @@ interface DispatcherPeers {
 }
 
 function createDispatcher(
-  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
+  { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
   { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
@@ -291,6 +335,7 @@ function createDispatcher(
     log,
     random,
     readiness,
+    trail,
     onChanged,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)

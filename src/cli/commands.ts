@@ -15,6 +15,7 @@ export const groups: Readonly<Record<string, string>> = {
   vm: 'virtual machines',
   backup: 'backups: what there is, whether it is good, and the way out after a disaster',
   op: 'operations: what became of each command',
+  audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
   rotate: 'the keys that the fleet goes by: its CA and its command key',
   image: 'images on hosts'
@@ -59,6 +60,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['host', 'rm'],
     summary: 'revoke a host; its VMs run on',
     load: () => import('./commands/host-rm.ts')
+  },
+  {
+    words: ['host', 'settle'],
+    summary: 'let a host connect again that two machines had claimed to be',
+    load: () => import('./commands/host-settle.ts')
   },
   { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
   { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
@@ -197,6 +203,26 @@ export const commands: readonly CommandEntry[] = [
     words: ['op', 'cancel'],
     summary: 'end an operation before its time',
     load: () => import('./commands/op-cancel.ts')
+  },
+  {
+    words: ['audit', 'ls'],
+    summary: 'show the audit trail of this host, or the calls of the scheduler',
+    load: () => import('./commands/audit-ls.ts')
+  },
+  {
+    words: ['audit', 'verify'],
+    summary: 'check that an audit trail is whole, and find where it is not',
+    load: () => import('./commands/audit-verify.ts')
+  },
+  {
+    words: ['audit', 'export'],
+    summary: 'write an audit trail as CSV or lines of JSON',
+    load: () => import('./commands/audit-export.ts')
+  },
+  {
+    words: ['audit', 'accept'],
+    summary: 'take the audit trail of a host as it is from now on',
+    load: () => import('./commands/audit-accept.ts')
   },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },

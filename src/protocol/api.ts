@@ -28,6 +28,7 @@ import {
   Milliseconds,
   ProfileName,
   Sentence,
+  Sha256,
   ShortText,
   strict,
   Timestamp,
@@ -36,6 +37,7 @@ import {
   VmName
 } from './names.ts'
 import { vmSizeFields } from './resize.ts'
+import { TrailLink } from './trail.ts'
 import { TrustSerial } from './trust.ts'
 import {
   ForeignDomain,
@@ -120,7 +122,10 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** What the host said of itself, and what the scheduler found about it. */
     conditions: Type.Array(Condition),
+    /** The host's clock minus the scheduler's at its last heartbeat, in milliseconds. */
+    clockSkewMs: Type.Optional(Type.Integer()),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
     facts: Type.Optional(HostFacts)
@@ -135,6 +140,10 @@ export type HostList = Static<typeof HostList>
 /** One host with the domains on it that are not ours. */
 export const HostDetail = Type.Object({ host: HostView, foreign: Type.Array(ForeignDomain) }, strict)
 export type HostDetail = Static<typeof HostDetail>
+
+/** The answer to `POST /v1/hosts/{id}/settle`. */
+export const Settled = Type.Object({ settled: Type.Literal(true) }, strict)
+export type Settled = Static<typeof Settled>
 
 // Join tokens
 
@@ -680,6 +689,71 @@ export const RenewalRequest = Type.Object(
   strict
 )
 export type RenewalRequest = Static<typeof RenewalRequest>
+
+// Audit
+
+export const AuditQuery = Type.Object(
+  {
+    /** Sequence of the last entry seen; 0 for all that are kept. */
+    after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+    /** `api` for calls. */
+    kind: Type.Optional(ShortText),
+    /** Id of the API key that asked. */
+    key: Type.Optional(Uuid),
+    /** The host, VM or key that the call was about. */
+    object: Type.Optional(ShortText),
+    operation: Type.Optional(CommandId),
+    /** Only those that failed, or only those that did not. */
+    refused: Type.Optional(Type.Boolean()),
+    sinceMs: Type.Optional(Timestamp),
+    /** Begins with the newest ones instead of the oldest; `more` then says that there were earlier ones. */
+    newest: Type.Optional(Type.Boolean()),
+    /** Without it as the Accept header says. */
+    format: Type.Optional(Type.Enum(['json', 'csv'])),
+    limit: Limit
+  },
+  strict
+)
+export type AuditQuery = Static<typeof AuditQuery>
+
+/** One line of the chain as it was written: the rest of its fields depend on its kind. */
+export const AuditEntry = Type.Object(
+  {
+    seq: Type.Integer({ minimum: 1 }),
+    at: Timestamp,
+    kind: ShortText,
+    prev: Type.String(),
+    hash: Type.String()
+  },
+  { additionalProperties: true }
+)
+export type AuditEntry = Static<typeof AuditEntry>
+
+/** Oldest first. `head` is the newest entry there is, `anchor` the one that the first that is kept goes on from. */
+export const AuditList = Type.Object(
+  {
+    entries: Type.Array(AuditEntry),
+    last: Type.Integer({ minimum: 0 }),
+    more: Type.Boolean(),
+    head: TrailLink,
+    anchor: TrailLink
+  },
+  strict
+)
+export type AuditList = Static<typeof AuditList>
+
+/** Newest first. `fault`: why the trail is not believed, since when. */
+export const HostAudit = Type.Object(
+  {
+    host: HostId,
+    heads: Type.Array(
+      Type.Object({ seq: Type.Integer({ minimum: 1 }), hash: Sha256, at: Timestamp }, strict)
+    ),
+    fault: Type.Optional(Type.Object({ at: Timestamp, message: Sentence }, strict))
+  },
+  strict
+)
+export type HostAudit = Static<typeof HostAudit>
 
 // Rotation of the keys of the fleet
 

@@ -25,6 +25,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { AuditHead, AuditQuestion, AuditReceipt, AuditRefusal } from './trail.ts'
 import { Trust, TrustAcknowledgement, TrustSerial } from './trust.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
 
@@ -192,6 +193,12 @@ export const Settings = Type.Object(
   strict
 )
 
+/** Answers a heartbeat now and then: with the time of its answer the agent knows how far its clock is off. */
+export const ClockReading = Type.Object(
+  { type: Type.Literal('clock'), heartbeatSentAt: Timestamp, sentAt: Timestamp },
+  strict
+)
+
 export const Command = Type.Object(
   {
     type: Type.Literal('command'),
@@ -235,12 +242,14 @@ export const agentMessages = [
   DiskKeys,
   DiskKeysGone,
   DiskKeysRequest,
+  AuditHead,
   TrustAcknowledgement,
   Problem
 ] as const
 export const schedulerMessages = [
   Welcome,
   Settings,
+  ClockReading,
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,
@@ -248,6 +257,9 @@ export const schedulerMessages = [
   DiskKeysAcknowledgement,
   DiskKeysGoneAcknowledgement,
   DiskKeysGrant,
+  AuditQuestion,
+  AuditReceipt,
+  AuditRefusal,
   Trust,
   Problem
 ] as const

@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { ensurePrivateDirectory, writePrivateFile } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
+import { Audit } from './audit.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
 import { Housekeeping } from './housekeeping.ts'
@@ -61,8 +62,14 @@ export async function startScheduler(
   const adminKeyFile = join(directory, 'admin.key')
   await makeFirstKey({ keys, store, path: adminKeyFile, log })
 
+  const audit = started.use(
+    new Audit({
+      ...{ store: store.audit, clock, log, reads: config.audit.reads },
+      signReceipt: (claims) => trust.signReceipt(claims)
+    })
+  )
   const hub = new Hub({
-    ...{ store, clock, log },
+    ...{ store, clock, log, witness: audit },
     schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain,
@@ -75,7 +82,7 @@ export async function startScheduler(
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
-    ...{ config, store, commands, keys, clock, log, trust, agents: hub },
+    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub },
     get authority() {
       return trust.authority
     },
@@ -93,6 +100,7 @@ export async function startScheduler(
   started.defer(async () => server.close())
   const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
   hub.attach(server.server)
+  hub.watch()
   started.defer(() => hub.close())
   port = await listen(server, config.listen)
   started.use(

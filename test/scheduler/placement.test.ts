@@ -21,6 +21,8 @@ function candidate(
       enrolledAt: 1,
       certificateExpiresAt: 2,
       revokedAt: undefined,
+      certificates: undefined,
+      clonedAt: undefined,
       vmCount: 0,
       report: {
         state: 'connected',
@@ -37,6 +39,7 @@ function candidate(
         conditions: [],
         facts: hostFacts(id, 8 * gibibyte),
         foreignCount: 0,
+        clockSkewMs: undefined,
         ...report
       },
       ...host

@@ -43,7 +43,11 @@ export function checkIdentity(identity: Identity, now: number): Validity {
     throw fault('wrong-name', `this host's certificate does not bear the name ${wanted}`)
   const validity = validityOf(identity.certificate)
   if (now > validity.to)
-    throw fault('expired', `this host's certificate expired on ${new Date(validity.to).toISOString()}`)
+    throw new HostletError(
+      'E_AUTH',
+      `this host's certificate expired on ${new Date(validity.to).toISOString()}. The agent renews it before it connects, within the grace of the scheduler (30 days unless set otherwise). If that fails, or the clock is wrong, see "timedatectl" and the log; past the grace make a token with "hostlet host token" and run "hostlet enroll --force".`,
+      { details: { reason: 'expired' satisfies CertificateFault } }
+    )
   if (now < validity.from)
     throw fault(
       'not-yet-valid',

@@ -14,7 +14,8 @@ import { askScheduler } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
 import { connectionFault } from './connection-fault.ts'
-import { type Identity, identityPath, isEnrolled, saveIdentity } from './identity.ts'
+import { type Identity, identityPath, isEnrolled, loadIdentity, saveIdentity } from './identity.ts'
+import { readMachine } from './machine.ts'
 import { adopt } from './trust.ts'
 
 /** From the first connection to the stored identity. */
@@ -35,6 +36,8 @@ export interface EnrollOptions {
   /** Replaces an identity that is there already. */
   readonly force?: boolean
   readonly hostname?: string
+  /** Stands for this machine; read from it unless given. */
+  readonly machine?: string
   readonly signal?: AbortSignal
   readonly clock?: Clock
 }
@@ -82,9 +85,29 @@ async function requestIdentity(
     },
     signal
   })
+  const machine = options.machine ?? readMachine()
+  const enrolledAt = (options.clock ?? systemClock).now()
   const { trust = [], ...granted } = parseReply(answer)
-  const identity: Identity = { ...granted, key, enrolledAt: (options.clock ?? systemClock).now() }
+  const identity: Identity = {
+    ...granted,
+    key,
+    enrolledAt,
+    hostname,
+    ...(machine !== undefined && { machine })
+  }
   return trust.reduce(adopt, identity)
+}
+
+/**
+ * Tells the identity that its host is this machine now: after the operating system was installed anew, with the state
+ * directory put back. No token is needed, for nothing is gained by it: if the other machine still lives, the scheduler
+ * notices two agents of one host. Throws as loadIdentity does.
+ */
+export function moveIdentity(stateDirectory: string, machine: string | undefined = readMachine()): Identity {
+  const { machine: _former, ...identity } = loadIdentity(stateDirectory)
+  const moved = { ...identity, ...(machine !== undefined && { machine }) }
+  saveIdentity(stateDirectory, moved)
+  return moved
 }
 
 /** The trust domain is not known yet: whatever domain the pinned CA wrote into the certificate is the one. */

@@ -6,7 +6,7 @@ import { HostletError } from '../../errors.ts'
 import { ensurePrivateDirectory, writePrivateFile } from '../../lib/private-file.ts'
 import { type Static, Type } from '../../lib/schema.ts'
 import { EnrollmentReply } from '../../protocol/enrollment.ts'
-import { strict, Timestamp } from '../../protocol/names.ts'
+import { ShortText, strict, Timestamp } from '../../protocol/names.ts'
 import { TrustJws } from '../../protocol/trust.ts'
 import { compile } from '../../protocol/validate.ts'
 
@@ -19,7 +19,11 @@ const IdentitySchema = Type.Object(
     statement: Type.Optional(TrustJws),
     /** PEM, PKCS #8. Made on this host; it never leaves it. */
     key: Type.String({ maxLength: 8_192 }),
-    enrolledAt: Timestamp
+    enrolledAt: Timestamp,
+    /** Which machine it was given to; see machine.ts. */
+    machine: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+    /** What the machine was called then. */
+    hostname: Type.Optional(ShortText)
   },
   strict
 )

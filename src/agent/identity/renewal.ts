@@ -21,6 +21,10 @@ export const renewalDeadlineMs = 60_000
 /** From one renewal to the next at least: the scheduler dates certificates back, and a very short life would be over its 90 percent at once. */
 export const renewalGapMsMin = 5_000
 const retry = { baseMs: 300_000, capMs: 6 * 3_600_000 }
+/** Without a certificate the host can do nothing else. */
+const expiredRetry = { baseMs: 5_000, capMs: 300_000 }
+/** What the connection says may bring a try forward, not nearer to the one before than this. */
+export const hurryMsMin = 30_000
 const parseReply = compile(EnrollmentReply, 'answer of the scheduler')
 
 export interface RenewalOptions {
@@ -38,17 +42,20 @@ export class Renewal implements Disposable {
   readonly #options: RenewalOptions
   readonly #stopping = new AbortController()
   readonly #backoff: Backoff
+  readonly #expiredBackoff: Backoff
   readonly #random: () => number
   readonly #identity: CurrentIdentity
   #dueAt: number
   #timer: Disposable | undefined
-  #isBusy = false
+  #triedAt = Number.NEGATIVE_INFINITY
+  #isTrying = false
 
   constructor(identity: CurrentIdentity, options: RenewalOptions) {
     this.#options = options
     this.#identity = identity
     this.#random = options.random ?? Math.random
     this.#backoff = new Backoff({ ...retry, random: this.#random })
+    this.#expiredBackoff = new Backoff({ ...expiredRetry, random: this.#random })
     this.#dueAt = this.#chooseTime()
   }
 
@@ -63,11 +70,20 @@ export class Renewal implements Disposable {
     this.#timer = this.#options.clock.timer(waitMs, () => void this.#look())
   }
 
+  /** The certificate is needed anew now: it has expired, or the scheduler says so. */
+  hurry(): void {
+    const { clock } = this.#options
+    if (this.#isTrying || clock.monotonic() - this.#triedAt < hurryMsMin) return
+    this.#dueAt = Math.min(this.#dueAt, clock.now())
+    this.#timer?.[Symbol.dispose]()
+    this.start()
+  }
+
   /** Looks again when to renew: another CA may be the one that signs. */
   reconsider(): void {
     if (renewalWanted(this.#identity.value) === undefined || this.#stopping.signal.aborted) return
     this.#dueAt = Math.min(this.#dueAt, this.#chooseTime())
-    if (!this.#isBusy) this.start()
+    if (!this.#isTrying) this.start()
   }
 
   [Symbol.dispose](): void {
@@ -78,15 +94,20 @@ export class Renewal implements Disposable {
   async #look(): Promise<void> {
     const { clock, log } = this.#options
     if (clock.now() >= this.#dueAt) {
-      this.#isBusy = true
+      this.#isTrying = true
       try {
         await this.#renew()
       } catch (thrown) {
         if (this.#stopping.signal.aborted) return
-        this.#dueAt = clock.now() + this.#backoff.nextMs()
-        log.warn({ error: asHostletError(thrown), nextAt: this.#dueAt }, 'certificate could not be renewed')
+        const expired = clock.now() > validityOf(this.#identity.value.certificate).to
+        this.#dueAt = clock.now() + (expired ? this.#expiredBackoff : this.#backoff).nextMs()
+        log.warn(
+          { error: asHostletError(thrown), expired, nextAt: this.#dueAt },
+          'certificate could not be renewed'
+        )
       } finally {
-        this.#isBusy = false
+        this.#isTrying = false
+        this.#triedAt = clock.monotonic()
       }
     }
     if (!this.#stopping.signal.aborted) this.start()
@@ -103,6 +124,7 @@ export class Renewal implements Disposable {
     saveIdentity(stateDirectory, renewed)
     this.#identity.value = renewed
     this.#backoff.reset()
+    this.#expiredBackoff.reset()
     this.#dueAt = Math.max(this.#chooseTime(), clock.now() + renewalGapMsMin)
     log.info({ expiresAt: validityOf(renewed.certificate).to, nextAt: this.#dueAt }, 'certificate renewed')
     onRenewed(renewed, before)

@@ -54,6 +54,8 @@ export type SessionEvent =
   | { readonly type: 'heard' }
   | { readonly type: 'pong' }
   | { readonly type: 'bad-message' }
+  /** What stood in the way of a connection is out of it: a new certificate came. */
+  | { readonly type: 'nudge' }
   | { readonly type: 'timer'; readonly name: TimerName }
 
 export type SessionEffect =
@@ -112,6 +114,8 @@ export function step(state: SessionState, event: SessionEvent, urls: number): Tr
       return alive(state)
     case 'bad-message':
       return bad(state)
+    case 'nudge':
+      return state.phase === 'waiting' ? nudge(state) : same(state)
     case 'timer':
       return timers[event.name](state)
     default:
@@ -143,6 +147,11 @@ function connect(state: SessionState): Transition {
       { do: 'connect', urlIndex: state.urlIndex }
     ]
   }
+}
+
+function nudge(state: SessionState): Transition {
+  const { state: next, effects } = connect(state)
+  return { state: next, effects: [{ do: 'clear-timer', name: 'retry' }, ...effects] }
 }
 
 function greet(state: SessionState): Transition {

@@ -55,6 +55,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],
     ['enrolled', formatTime(host.enrolledAt)],
     ['last seen', host.lastSeenAt === undefined ? 'never' : formatTime(host.lastSeenAt)],
+    ['clock', clockText(host.clockSkewMs)],
     ['certificate until', formatTime(host.certificateExpiresAt)],
     ['agent', host.agentVersion],
     ['system', facts && `${facts.operatingSystem}, Linux ${facts.kernel}, ${facts.architecture}`],
@@ -71,6 +72,14 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['key for secrets', facts?.secretsKey?.kid],
     ['booted', facts && formatTime(facts.bootedAt)]
   ]
+}
+
+/** Below a second the way of the message is as long as what it measures. */
+function clockText(skewMs: number | undefined): string | undefined {
+  if (skewMs === undefined) return undefined
+  const off = Math.abs(skewMs)
+  if (off < 1_000) return "as the scheduler's"
+  return `${(off / 1_000).toFixed(off < 10_000 ? 1 : 0)} s ${skewMs > 0 ? 'ahead of' : 'behind'} the scheduler's`
 }
 
 function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {

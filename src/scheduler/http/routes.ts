@@ -1,6 +1,7 @@
 // The one list of routes.
 
 import type { Route } from './route.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
@@ -28,5 +29,6 @@ export const routes: readonly Route[] = [
   ...tokenRoutes,
   ...rotationRoutes,
   ...keyRoutes,
+  ...auditRoutes,
   ...enrollmentRoutes
 ]

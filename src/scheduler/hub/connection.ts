@@ -12,6 +12,8 @@ import {
   protocolVersion,
   type SchedulerMessage
 } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
+import { clonedReason, clonedRefusal } from '../identity/cloned.ts'
 import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
 import { handleMessage, type Session } from './handlers.ts'
@@ -24,6 +26,8 @@ import { TrustLink, type TrustSource } from './trust-link.ts'
 export const helloTimeoutMs = 10_000
 /** Heartbeats that may be missed before the host counts as away. */
 export const heartbeatsMissedMax = 3
+/** How often an agent is told the time: clocks drift slowly, and a step is noticed soon enough. */
+export const clockIntervalMs = 60_000
 /** Messages in a row that could not be understood before the connection is closed. */
 export const badMessagesMax = 5
 
@@ -33,6 +37,7 @@ export interface ConnectionOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  readonly witness: Witness
   /** What the host is told of trust. */
   readonly trust: TrustSource
   /** Of this fleet. */
@@ -43,6 +48,8 @@ export interface ConnectionOptions {
   /** The agent has said hello: from now on this is the host's connection. */
   onReady(connection: AgentConnection): void
   onClosed(connection: AgentConnection): void
+  /** Another run of the agent, which was heard since this one was, is no restart: two machines use the identity. */
+  onCloned(host: string): void
 }
 
 export class AgentConnection {
@@ -64,9 +71,10 @@ export class AgentConnection {
   /** Which run of the agent said hello. */
   #instance = ''
   #delivery: { again: boolean } | undefined
+  #clockToldAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock, trust, trustDomain } = options
+    const { socket, host, store, clock, trust, trustDomain, witness } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -86,6 +94,7 @@ export class AgentConnection {
     this.#session = {
       host,
       store,
+      witness,
       get trust() {
         return { authorities: trust.authorities, trustDomain }
       },
@@ -94,6 +103,7 @@ export class AgentConnection {
       now: () => clock.now(),
       instance: () => this.#instance,
       send: (message) => this.#outgoing.send(message),
+      isClockDue: () => this.#isClockDue(),
       wake: () => this.wake(),
       wakeAfter: (ms) => void clock.timer(ms, () => this.wake())
     }
@@ -117,14 +127,14 @@ export class AgentConnection {
 
   /** Sends what waits for this host; returns at once. */
   wake(): void {
-    if (!this.#isReady) return
+    if (!this.isReady) return
     if (this.#delivery !== undefined) this.#delivery.again = true
     else void this.#deliverAll()
   }
 
   /** The trust of the fleet has changed. */
   async tellTrust(): Promise<void> {
-    if (this.#isReady) await this.#trust.tell()
+    if (this.isReady) await this.#trust.tell()
   }
 
   /** Ends the connection without a goodbye. */
@@ -133,13 +143,19 @@ export class AgentConnection {
     this.#options.socket.terminate()
   }
 
+  /** Which of the host's connections this is, as the store knows it. */
+  get id(): string {
+    return this.#id
+  }
+
   /** Resolves when the connection has ended, its end is recorded, and what came is handled. */
   async settled(): Promise<void> {
     await this.#closed.promise
     await this.#inbox.settled()
   }
 
-  get #isReady(): boolean {
+  /** It has said hello, and neither side has ended it. */
+  get isReady(): boolean {
     return this.#state === 'ready' && this.#isOpen
   }
 
@@ -166,7 +182,7 @@ export class AgentConnection {
     else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
     await this.#outgoing.send({ type: 'problem', error: isInternal ? internalReport : error.toReport() })
     if (this.#state === 'hello') {
-      this.close(error.code === 'E_AUTH' ? 'auth' : 'badHello', 'hello was not accepted')
+      this.close(isAboutIdentity(error) ? 'auth' : 'badHello', 'hello was not accepted')
       return
     }
     if (error.advice !== 'refuse') return
@@ -177,6 +193,11 @@ export class AgentConnection {
   async #hello({ agentVersion, instance, verbs, trustSerial }: AgentMessageOf<'hello'>): Promise<void> {
     const { store, clock, onReady } = this.#options
     const connectedAt = clock.now()
+    if (await store.hosts.isReturning(this.host, instance)) {
+      await store.hosts.cloned(this.host, connectedAt)
+      this.#options.onCloned(this.host)
+      throw clonedRefusal(this.host)
+    }
     await store.hosts.connected(this.host, {
       connection: this.#id,
       connectedAt,
@@ -185,8 +206,9 @@ export class AgentConnection {
       verbs
     })
     // Looked at after that: whoever revokes a host from here on finds it connected, and cuts it off.
-    if ((await store.hosts.find(this.host))?.revokedAt !== undefined)
-      this.close('auth', 'the host was revoked')
+    const record = await store.hosts.find(this.host)
+    if (record?.revokedAt !== undefined) this.close('auth', 'the host was revoked')
+    if (record?.clonedAt !== undefined) this.close('auth', clonedReason)
     const statements = await this.#trust.begin(trustSerial)
     if (this.#state !== 'hello' || !this.#isOpen) {
       await store.hosts.away(this.host, this.#id, this.#awayReason ?? 'the connection was lost')
@@ -218,6 +240,13 @@ export class AgentConnection {
     }
   }
 
+  #isClockDue(): boolean {
+    const now = this.#options.clock.monotonic()
+    if (now - this.#clockToldAt < clockIntervalMs) return false
+    this.#clockToldAt = now
+    return true
+  }
+
   #watchForSilence(): void {
     const { clock, heartbeatIntervalMs } = this.#options
     this.#watch[Symbol.dispose]()
@@ -232,7 +261,7 @@ export class AgentConnection {
     const delivery = { again: true }
     this.#delivery = delivery
     try {
-      while (delivery.again && this.#isReady) {
+      while (delivery.again && this.isReady) {
         delivery.again = false
         await deliver({
           host: this.host,
@@ -240,7 +269,7 @@ export class AgentConnection {
           instance: this.#instance,
           commands: store.commands,
           now: () => clock.now(),
-          isOpen: () => this.#isReady,
+          isOpen: () => this.isReady,
           send: (message) => this.#outgoing.send(message)
         })
       }
@@ -283,6 +312,10 @@ export class AgentConnection {
       this.#log.error({ error: asHostletError(error) }, 'the end of a connection could not be recorded')
     }
   }
+}
+
+function isAboutIdentity({ code, details }: HostletError): boolean {
+  return code === 'E_AUTH' || details.reason === 'cloned-host'
 }
 
 const internalReport = new HostletError(

@@ -5,11 +5,13 @@ import type { Trust } from '../../lib/certified-signature.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
+import { noteHead } from './audit-heads.ts'
 import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
 import type { TrustLink } from './trust-link.ts'
 
@@ -23,11 +25,14 @@ export interface Session {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly witness: Witness
   readonly trustLink: Pick<TrustLink, 'acknowledged' | 'remind'>
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
   send(message: SchedulerMessage): Promise<boolean>
+  /** Whether the agent is to be told the time again; true once in `clockIntervalMs`. */
+  isClockDue(): boolean
   /** Looks for commands to deliver. */
   wake(): void
   wakeAfter(ms: number): void
@@ -41,8 +46,10 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  heartbeat: async (message, { store, host, now, wake, trustLink }) => {
-    await store.hosts.heartbeat(host, message, now())
+  heartbeat: async (message, { store, host, now, instance, wake, send, isClockDue, trustLink }) => {
+    const at = now()
+    await store.hosts.heartbeat(host, message, { at, instance: instance() })
+    if (isClockDue()) await send({ type: 'clock', heartbeatSentAt: message.sentAt, sentAt: at })
     await trustLink.remind()
     wake()
   },
@@ -125,6 +132,7 @@ const handlers: Handlers = {
   'disk-keys': keepKeys,
   'disk-keys-gone': removeKeys,
   'disk-keys-request': giveKeys,
+  'audit-head': noteHead,
   'trust-ack': (message, { trustLink }) => trustLink.acknowledged(message),
 
   problem: async ({ error }, { log }) => {

@@ -8,15 +8,20 @@ import { WebSocketServer } from 'ws'
 import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
+import { clonedReason } from '../identity/cloned.ts'
 import { answerAndEnd } from '../raw-answer.ts'
-import type { Store } from '../store/store.ts'
+import type { HostStanding, Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
 import { identifyPeer } from './peer.ts'
 import type { TrustSource } from './trust-link.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
+/** How often it is looked whether another process has ended a host's right to its connection; a revocation counts within a second. */
+export const standingIntervalMs = 500
 /** How long agents may take to close when the scheduler stops. */
 const closeWaitMs = 2_000
 
@@ -24,6 +29,7 @@ export interface HubOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  readonly witness: Witness
   readonly trustDomain: string
   /** Whom hosts are to believe, and by which CAs they come. */
   readonly trust: TrustSource & { cameWith(host: string, certificate: X509Certificate): Promise<void> }
@@ -39,6 +45,8 @@ export class Hub {
   readonly #ready = new Map<string, AgentConnection>()
   readonly #all = new Set<AgentConnection>()
   #isOpen = true
+  #watch: Disposable | undefined
+  #looking: Promise<void> | undefined
   #onAllClosed: (() => void) | undefined
 
   constructor(options: HubOptions) {
@@ -49,6 +57,15 @@ export class Hub {
       maxPayload: messageBytesMax,
       perMessageDeflate: false,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
+    })
+  }
+
+  /** Begins to look for what other processes write of the hosts that are connected here. */
+  watch(): void {
+    this.#watch = this.#options.clock.timer(standingIntervalMs, () => {
+      this.#looking = this.#look().finally(() => {
+        if (this.#isOpen) this.watch()
+      })
     })
   }
 
@@ -77,12 +94,26 @@ export class Hub {
 
   async close(): Promise<void> {
     this.#isOpen = false
+    this.#watch?.[Symbol.dispose]()
+    await this.#looking
     const connections = [...this.#all]
     for (const connection of connections) connection.close('stopping', 'the scheduler is stopping')
     await this.#waitForClose()
     for (const connection of this.#all) connection.cut('the scheduler is stopping')
     await Promise.all(connections.map((connection) => connection.settled()))
     this.#server.close()
+  }
+
+  /** Costs next to nothing while no other process writes. */
+  async #look(): Promise<void> {
+    const { store, log } = this.#options
+    try {
+      if (this.#all.size === 0 || !(await store.changedByOthers())) return
+      const standing = await store.hosts.standing()
+      for (const connection of this.#all) endUnless(connection, standing.get(connection.host))
+    } catch (thrown) {
+      log.error({ error: asHostletError(thrown) }, 'revocations could not be looked for, the next look comes')
+    }
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -94,7 +125,8 @@ export class Hub {
           socket: webSocket,
           host,
           onReady: (ready) => this.#onReady(ready),
-          onClosed: (closed) => this.#onClosed(closed)
+          onClosed: (closed) => this.#onClosed(closed),
+          onCloned: (cloned) => this.#onCloned(cloned)
         })
         this.#all.add(connection)
       })
@@ -113,11 +145,16 @@ export class Hub {
   }
 
   async #admit(request: IncomingMessage, socket: Duplex) {
-    const { store, clock, trustDomain } = this.#options
+    const { store, clock, trustDomain, trust } = this.#options
     if (request.url?.split('?')[0] !== agentSocketPath)
       throw new HostletError('E_NOT_FOUND', `there is no socket here, agents connect to ${agentSocketPath}`)
     if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'agents connect over TLS')
-    const host = await identifyPeer(socket, { trustDomain, hosts: store.hosts, now: clock.now() })
+    const host = await identifyPeer(socket, {
+      trustDomain,
+      authorities: splitCertificates(trust.bundle),
+      hosts: store.hosts,
+      now: clock.now()
+    })
     const offered = String(request.headers['sec-websocket-protocol'] ?? '').split(/\s*,\s*/)
     if (!offered.includes(subprotocol))
       throw new HostletError(
@@ -136,6 +173,15 @@ export class Hub {
     this.#ready.set(connection.host, connection)
   }
 
+  /** Both are sent away: nobody here can tell which of them is the host. */
+  #onCloned(host: string): void {
+    this.#options.log.error(
+      { host },
+      'two machines use one identity, neither may connect until it is settled: hostlet host settle'
+    )
+    this.#ready.get(host)?.close('auth', clonedReason)
+  }
+
   #onClosed(connection: AgentConnection): void {
     this.#all.delete(connection)
     if (this.#ready.get(connection.host) === connection) this.#ready.delete(connection.host)
@@ -150,6 +196,12 @@ export class Hub {
     using _timer = this.#options.clock.timer(closeWaitMs, closed.resolve)
     await closed.promise
   }
+}
+
+function endUnless(connection: AgentConnection, standing: HostStanding | undefined): void {
+  if (standing === undefined || standing.revoked) connection.close('auth', 'the host was revoked')
+  else if (standing.cloned) connection.close('auth', clonedReason)
+  else if (connection.isReady && standing.connection !== connection.id) connection.replace()
 }
 
 /** What is shown of an internal error: nothing that it says itself. */

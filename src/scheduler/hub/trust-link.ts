@@ -13,6 +13,8 @@ const batchMax = Math.min(trustStatementsMax, Math.floor((4 * 1024 * 1024) / tru
 export interface TrustSource {
   /** Of the statement in force. */
   readonly serial: number
+  /** PEM of every CA whose hosts are let in, the one that signs first. */
+  readonly bundle: string
   /** PEM of all CAs whose signatures count. */
   readonly authorities: readonly string[]
   statements(after: number, limit: number): Promise<readonly string[]>

@@ -14,6 +14,7 @@ import { HostletError } from '../../errors.ts'
 import { writePrivateFile } from '../../lib/private-file.ts'
 import { type CommandClaims, commandBytesMax, commandJwsType } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
+import { type ReceiptClaims, receiptJwsType } from '../../protocol/trail.ts'
 import { readIfThere } from './read-if-there.ts'
 
 const algorithm = 'EdDSA'
@@ -46,6 +47,11 @@ export class CommandSigner {
   static async of(jwk: CommandPrivateKey, path: string): Promise<CommandSigner> {
     const { d: _secret, ...publicKey } = jwk
     return new CommandSigner(publicKey, await importKey(jwk, path))
+  }
+
+  /** The scheduler's receipt for the head of a host's audit trail. */
+  async signReceipt(claims: ReceiptClaims): Promise<string> {
+    return this.signPayload(new TextEncoder().encode(JSON.stringify(claims)), receiptJwsType)
   }
 
   /** The compact JWS of any payload, in the same bytes. */

@@ -185,6 +185,45 @@ export const mainMigrations: readonly string[] = [
     withheld_by TEXT NOT NULL
   ) STRICT;
   `,
+  // Which of a host's certificates counts, and whether two machines were seen to use one identity.
+  `
+  ALTER TABLE main.hosts ADD COLUMN certificate_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN certificate_from INTEGER;
+  ALTER TABLE main.hosts ADD COLUMN previous_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN cloned_at INTEGER;
+  `,
+  // Audit: calls of the API as a chain of lines, and the heads of the trails of hosts.
+  `
+  CREATE TABLE main.api_audit (
+    sequence INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT,
+    object TEXT,
+    operation TEXT,
+    refused INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    line TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX main.api_audit_by_time ON api_audit (at);
+  CREATE TABLE main.api_audit_anchor (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trail_heads (
+    host TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (host, seq)
+  ) STRICT;
+  CREATE TABLE main.trail_faults (
+    host TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    message TEXT NOT NULL
+  ) STRICT;
+  `,
   // Which keys and CAs the fleet goes by, and all that hosts were ever told of them: one that was away is told it in order.
   `
   CREATE TABLE main.trust_statements (
@@ -272,6 +311,12 @@ export const observedMigrations: readonly string[] = [
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
   'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Which run of the agent was heard last, which ones before it, and how far the host's clock is off.
+  `
+  ALTER TABLE observed.host_reports ADD COLUMN living_instance TEXT NOT NULL DEFAULT '';
+  ALTER TABLE observed.host_reports ADD COLUMN earlier_instances TEXT NOT NULL DEFAULT '[]';
+  ALTER TABLE observed.host_reports ADD COLUMN clock_skew_ms INTEGER;
+  `,
   // Which trust statement each host goes by, and which CA signed the certificate that it last came with.
   `
   CREATE TABLE observed.host_trust (

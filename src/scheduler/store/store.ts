@@ -14,6 +14,8 @@ import type {
   VmSpecification,
   VmSummary
 } from '../../protocol/vm.ts'
+import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
+import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
@@ -38,6 +40,8 @@ export interface NewHost {
   readonly hostname: string
   readonly enrolledAt: number
   readonly certificateExpiresAt: number
+  /** Absent where nobody wants to know later whether it is the last one. */
+  readonly certificate?: CertificateMark
 }
 
 export interface TokenStore {
@@ -68,6 +72,8 @@ export interface HostReport {
   readonly conditions: readonly Condition[]
   readonly facts: HostFacts | undefined
   readonly foreignCount: number
+  /** The host's clock minus ours at its last heartbeat; the way of the message makes it look a little behind. */
+  readonly clockSkewMs: number | undefined
 }
 
 export interface HostRecord {
@@ -76,7 +82,13 @@ export interface HostRecord {
   readonly enrolledAt: number
   readonly certificateExpiresAt: number
   readonly revokedAt: number | undefined
+  /** Undefined for a host that enrolled before anybody kept note and has not renewed since. */
+  readonly certificates: KnownCertificates | undefined
+  /** When two machines were seen to use its identity; undefined once that is settled. */
+  readonly clonedAt: number | undefined
   readonly vmCount: number
+  /** Why its audit trail is not believed. */
+  readonly trailFault?: TrailFaultRecord | undefined
   readonly report: HostReport | undefined
 }
 
@@ -86,16 +98,42 @@ export interface HostStore {
   foreign(id: string): Promise<readonly ForeignDomain[]>
   /** False when there is no such host or it is revoked already. */
   revoke(id: string, at: number): Promise<boolean>
-  renewed(id: string, certificateExpiresAt: number): Promise<void>
+  /** `previousKey` is that of the certificate which asked for the new one. */
+  renewed(
+    id: string,
+    renewal: { certificateExpiresAt: number; issued: CertificateMark; previousKey: string }
+  ): Promise<void>
+  /** The host uses this certificate: the one before it is good no more. */
+  used(id: string, certificate: CertificateMark): Promise<void>
+  /** False when it was noticed before. */
+  cloned(id: string, at: number): Promise<boolean>
+  /** Lets the host connect again after `cloned`. False when there was nothing to settle. */
+  settled(id: string): Promise<boolean>
+  /** Whether this run of the agent was heard before another one of the same host was: then both live. */
+  isReturning(id: string, instance: string): Promise<boolean>
+  /** Of every host: what may end its connection. */
+  standing(): Promise<ReadonlyMap<string, HostStanding>>
   connected(
     id: string,
     report: Pick<HostReport, 'connection' | 'connectedAt' | 'agentVersion' | 'instance' | 'verbs'>
   ): Promise<void>
   /** No effect when another connection of the host has taken over. */
   away(id: string, connection: string, reason: string): Promise<void>
-  heartbeat(id: string, heartbeat: AgentMessageOf<'heartbeat'>, at: number): Promise<void>
+  heartbeat(
+    id: string,
+    heartbeat: AgentMessageOf<'heartbeat'>,
+    heard: { at: number; instance: string }
+  ): Promise<void>
   /** Replaces what is known of the host and of the VMs on it; VMs that nobody knew are taken in. */
   inventory(id: string, inventory: AgentMessageOf<'inventory'>, at: number): Promise<InventoryOutcome>
+}
+
+/** Why a host's connection may have to end. */
+export interface HostStanding {
+  readonly revoked: boolean
+  readonly cloned: boolean
+  /** The connection that said hello last, to whichever process. */
+  readonly connection: string | undefined
 }
 
 export interface InventoryOutcome {
@@ -323,6 +361,8 @@ export interface StoreBounds {
   readonly commands: Bound
   readonly metrics: Bound
   readonly events: Bound
+  /** Absent: all of it stays. */
+  readonly audit?: Bound
 }
 
 export interface Bound {
@@ -341,8 +381,12 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly audit: AuditStore
+  readonly trails: TrailStore
   readonly trust: TrustStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
+  /** Whether another process has written since the last call. May say so without need. */
+  changedByOthers(): Promise<boolean>
   close(): Promise<void>
 }

@@ -58,16 +58,16 @@ export class TokenTable implements TokenStore {
     })
   }
 
-  #addHost(host: NewHost): void {
+  #addHost({ certificate, ...fields }: NewHost): void {
     try {
       this.#sqlite.run(
-        `INSERT INTO hosts (id, hostname, enrolled_at, certificate_expires_at)
-         VALUES (:id, :hostname, :enrolledAt, :certificateExpiresAt)`,
-        { ...host }
+        `INSERT INTO hosts (id, hostname, enrolled_at, certificate_expires_at, certificate_key, certificate_from)
+         VALUES (:id, :hostname, :enrolledAt, :certificateExpiresAt, :key, :from)`,
+        { ...fields, key: certificate?.key ?? null, from: certificate?.from ?? null }
       )
     } catch (error) {
       if (!isConstraintFault(error)) throw error
-      throw new HostletError('E_CONFLICT', `the host id ${host.id} is taken`, { cause: error })
+      throw new HostletError('E_CONFLICT', `the host id ${fields.id} is taken`, { cause: error })
     }
   }
 

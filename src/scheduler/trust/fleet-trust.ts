@@ -11,6 +11,7 @@ import { writePrivateFile } from '../../lib/private-file.ts'
 import type { RotationReply } from '../../protocol/api.ts'
 import type { CommandClaims } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
+import type { ReceiptClaims } from '../../protocol/trail.ts'
 import { trustJwsType } from '../../protocol/trust.ts'
 import { Authority, type AuthorityOptions, createAuthority, hashOfPublicKey } from '../identity/authority.ts'
 import { type CommandPrivateKey, CommandSigner, createCommandKey } from '../identity/command-signer.ts'
@@ -134,6 +135,10 @@ export class FleetTrust {
 
   sign(claims: CommandClaims): Promise<string> {
     return this.#signer.sign(claims)
+  }
+
+  signReceipt(claims: ReceiptClaims): Promise<string> {
+    return this.#signer.signReceipt(claims)
   }
 
   /**

@@ -62,6 +62,17 @@ describe('the conditions', () => {
     ['a clock that is behind', { clockSkewMs: 45_000 }, 'clock-skew warning'],
     ['a clock that is ahead', { clockSkewMs: -45_000 }, 'clock-skew warning'],
     [
+      'a clock that is so far behind that commands are misjudged',
+      { clockSkewMs: 60_000 },
+      'clock-skew critical'
+    ],
+    ['a clock that is so far ahead', { clockSkewMs: -60_000 }, 'clock-skew critical'],
+    [
+      'a certificate whose time has not come, by a clock that is behind',
+      { certificate: { from: now + 1, to: now + dayMs } },
+      'certificate critical'
+    ],
+    [
       'a certificate that was not renewed',
       { certificate: { from: now - 95 * dayMs, to: now + 5 * dayMs } },
       'certificate warning'
@@ -94,6 +105,21 @@ describe('the conditions', () => {
       'backup-failed critical'
     ]
   ]
+  it('are silent about a clock within its limit, and say the limit and which way it is off beyond', () => {
+    assert.deepEqual(severities({ clockSkewMs: 30_000 }), [])
+    assert.deepEqual(severities({ clockSkewMs: -30_000 }), [])
+    const messageAt = (clockSkewMs: number) =>
+      conditionRules.find(({ id }) => id === 'clock-skew')?.holds({ ...well, clockSkewMs })?.message ?? ''
+    assert.match(
+      messageAt(31_000),
+      /31 s behind the scheduler's\. From 60 s on commands are misjudged: new ones are refused/
+    )
+    assert.match(
+      messageAt(-95_000),
+      /95 s ahead of the scheduler's\. From 60 s .*expire too early\. Look at "timedatectl"/
+    )
+  })
+
   for (const [what, facts, expected] of cases)
     it(`tell of ${what}`, () => {
       assert.deepEqual(severities(facts), [expected])

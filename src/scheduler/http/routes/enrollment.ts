@@ -3,10 +3,12 @@
 import { randomBytes, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import { HostletError } from '../../../errors.ts'
+import { splitCertificates } from '../../../lib/pem.ts'
 import { RenewalRequest } from '../../../protocol/api.ts'
 import { EnrollmentReply, EnrollmentRequest } from '../../../protocol/enrollment.ts'
 import { agentSocketPath } from '../../../protocol/messages.ts'
 import { identifyPeer } from '../../hub/peer.ts'
+import { markOf } from '../../identity/standing.ts'
 import type { Store } from '../../store/store.ts'
 import { secretHash } from '../api-keys.ts'
 import { defineRoute, type Services } from '../route.ts'
@@ -34,7 +36,8 @@ export const enrollmentRoutes = [
         id,
         hostname: body.hostname,
         enrolledAt: now,
-        certificateExpiresAt: expiresAt
+        certificateExpiresAt: expiresAt,
+        certificate: markOf(certificatePem)
       })
       log.info({ host: id, hostname: body.hostname, agentVersion: body.agentVersion }, 'host enrolled')
       const statements = await trust.newest()
@@ -52,10 +55,20 @@ export const enrollmentRoutes = [
     handle: async ({ body, socket }, services) => {
       const { store, clock, authority, trust, config, log } = services
       if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'renewal needs TLS')
-      const peer = { trustDomain: config.trustDomain, hosts: store.hosts, now: clock.now() }
-      const { id } = await identifyPeer(socket, peer)
+      const { id } = await identifyPeer(socket, {
+        trustDomain: config.trustDomain,
+        authorities: splitCertificates(trust.bundle),
+        hosts: store.hosts,
+        now: clock.now(),
+        // The one thing that an expired certificate is still good for.
+        graceMs: config.certificates.renewalGraceMs
+      })
       const { certificatePem, expiresAt } = await authority.issueHostCertificate(body.certificateRequest, id)
-      await store.hosts.renewed(id, expiresAt)
+      await store.hosts.renewed(id, {
+        certificateExpiresAt: expiresAt,
+        issued: markOf(certificatePem),
+        previousKey: presentedKey(socket)
+      })
       log.info({ host: id, expiresAt }, 'host certificate renewed')
       // An agent that tells no serial knows no statements.
       const statements =
@@ -64,6 +77,12 @@ export const enrollmentRoutes = [
     }
   })
 ]
+
+function presentedKey(socket: TLSSocket): string {
+  const certificate = socket.getPeerX509Certificate()
+  if (certificate === undefined) throw new HostletError('E_AUTH', 'renewal needs a client certificate')
+  return markOf(certificate.raw).key
+}
 
 function replyFor(
   { config, trust, addresses }: Services,

@@ -11,7 +11,8 @@ import {
   MetricsQuery,
   OperationReply,
   PrefetchRequest,
-  Removed
+  Removed,
+  Settled
 } from '../../../protocol/api.ts'
 import { HostId, strict } from '../../../protocol/names.ts'
 import { hostView } from '../../views/host-view.ts'
@@ -57,6 +58,24 @@ export const hostRoutes = [
       agents.disconnect(id, 'the host was revoked')
       await commands.endAllOf(id)
       return { removed: true as const }
+    }
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/settle', {
+    tier: 'admin',
+    summary: 'Let a host connect again that two machines had claimed to be, once one of them is gone',
+    params: HostParams,
+    body: EmptyRequest,
+    reply: Settled,
+    handle: async ({ params: { id } }, { store, log }) => {
+      await findHost(store, id)
+      if (!(await store.hosts.settled(id)))
+        throw new HostletError(
+          'E_CONFLICT',
+          `there is nothing to settle: no two machines were seen to use the identity of host ${id}`
+        )
+      log.info({ host: id }, 'cloned host settled')
+      return { settled: true as const }
     }
   }),
 
