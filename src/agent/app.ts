@@ -16,6 +16,8 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { KnownVms } from './inventory/known-vms.ts'
+import { ledgerOf } from './inventory/ledger.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
@@ -63,6 +65,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })
+  const known = new KnownVms({ database: journal.database, clock })
   const { nft } = options
   const host = createHost({
     config,
@@ -73,6 +76,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     log,
     backups,
     escrow,
+    ledger: ledgerOf(journal, known),
     ...(nft && { nft })
   })
   stack.defer(() => host.close())
@@ -80,7 +84,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
   const alive = setInterval(() => undefined, 3_600_000)
   stack.defer(() => clearInterval(alive))
-  const work = assemble({ ...parts, hypervisor, host, records }, stack)
+  const work = assemble({ ...parts, hypervisor, host, records, known }, stack)
   work.begin()
   const notify =
     options.notify ??

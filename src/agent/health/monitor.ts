@@ -12,6 +12,7 @@ import type { Identity } from '../identity/identity.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
 import type { Journal } from '../operations/journal.ts'
 import type { HealthFacts } from './conditions.ts'
+import { healthyInventory, type InventoryHealth } from './inventory-rules.ts'
 import { HealthTracker } from './tracker.ts'
 
 export interface HealthMonitorOptions {
@@ -24,6 +25,7 @@ export interface HealthMonitorOptions {
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   keys(): KeyHealth
+  inventory?(): InventoryHealth
   identity(): Identity
 }
 
@@ -82,6 +84,7 @@ export class HealthMonitor {
       backups: backups(),
       firewall: this.#options.firewall?.(),
       keys: keys(),
+      inventory: this.#options.inventory?.() ?? healthyInventory,
       ...this.#identityFacts()
     }
   }
