@@ -168,15 +168,15 @@ export class DriftWatch implements AsyncDisposable {
   #take(vm: VmRecord, items: readonly DriftItem[]): void {
     const { name, uuid } = vm.specification
     const watched = this.#watched.get(uuid) ?? { vm: name, seen: new Map(), repairs: [] }
-    this.#watched.set(uuid, { ...watched, vm: name })
-    const before = JSON.stringify(lasting(watched))
+    this.#watched.set(uuid, watched)
+    const before = toldOf(watched)
     const gone = [...watched.seen].filter(([id]) => !items.some((item) => item.id === id))
     for (const [id, { item, lasts }] of gone) {
       watched.seen.delete(id)
       if (lasts) this.#tell(vm, 'repaired', item)
     }
     for (const item of items) this.#see(vm, watched, item)
-    if (before !== JSON.stringify(lasting(watched))) this.#options.onChanged()
+    if (before !== toldOf(watched)) this.#options.onChanged()
     this.#own(this.#repair(vm, watched))
   }
 
@@ -244,4 +244,8 @@ export class DriftWatch implements AsyncDisposable {
 
 function lasting(watched: Watched | undefined): DriftItem[] {
   return [...(watched?.seen.values() ?? [])].filter(({ lasts }) => lasts).map(({ item }) => item)
+}
+
+function toldOf(watched: Watched): string {
+  return JSON.stringify(lasting(watched).map(({ id, recorded, actual }) => [id, recorded, actual]))
 }

@@ -11,10 +11,16 @@ const nameBytesMax = 1_023
 /** Formats that may name another file, and are not read here: QED, VMDK and its descriptor. */
 const others = ['QED\0', 'KDMV', '# Di']
 
-/** The files below an image, in order; undefined where one of them cannot be read or says it in a way that is not understood. */
-export async function backingIn(path: string): Promise<string[] | undefined> {
+/**
+ * The files below an image, in order, down to the first that is known otherwise; undefined where one of them cannot be read
+ * or says it in a way that is not understood.
+ */
+export async function backingIn(
+  path: string,
+  isKnown: (file: string) => boolean
+): Promise<string[] | undefined> {
   const chain: string[] = []
-  for (let file: string | undefined = path; file !== undefined; ) {
+  for (let file: string | undefined = path; file !== undefined && !isKnown(file); ) {
     if (chain.length > depthMax) return undefined
     try {
       file = await backingOf(file)

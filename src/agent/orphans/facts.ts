@@ -208,8 +208,7 @@ class Chains {
 
   /** libvirt does not say what it stands on, so the file itself has to. */
   async read(file: string, domain: string): Promise<void> {
-    if (this.#volumes.has(file)) return
-    const chain = await backingIn(file)
+    const chain = await backingIn(file, (each) => this.#volumes.has(each))
     if (chain === undefined) this.blame(`what ${file} of domain ${domain} stands on cannot be read`)
     for (const each of chain ?? []) {
       this.add(each)

@@ -109,7 +109,8 @@ function files(facts: OrphanFacts, kind: 'seed' | 'console', found: OrphanFacts[
     const isThere = facts.owners.has(uuid)
     // Of a VM that is there its socket and log are in use; a seed is, as long as it is in the drive.
     const inDrive = [...facts.usedFiles].some((file) => file.endsWith(`/${name}`))
-    if (inDrive || (isThere && kind === 'console')) return []
+    const isOurs = facts.vms.some(({ specification }) => specification.uuid === uuid)
+    if (inDrive || (isThere && (kind === 'console' || !isOurs))) return []
     const doubt = keptFor(facts, { uuid }) ?? workOn(facts, { uuid })
     return [judged(facts, { kind, name, changedAt, paths: [], proof: 'in our private directory', doubt })]
   })
