@@ -14,8 +14,9 @@ export const driftRules: readonly DriftRule[] = [
     severity: 'warning',
     repair: 'operator',
     next: 'See why with "hostlet events", then "hostlet vm start" or "hostlet vm stop": nothing is switched on or off by itself.',
-    judge: ({ vm: { wanted, state, reason, retained } }) =>
-      retained === undefined && (wanted === 'running') === off.has(state)
+    // Without a definition what it was wanted to be is not known any more.
+    judge: ({ examination, vm: { wanted, state, reason, retained } }) =>
+      retained === undefined && examination.definition !== null && (wanted === 'running') === off.has(state)
         ? differs(wanted, `${state} (${reason})`)
         : undefined
   },

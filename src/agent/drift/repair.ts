@@ -29,19 +29,18 @@ export function isRepairable({ id, repair }: Pick<DriftItem, 'id' | 'repair'>): 
   return repair !== 'operator' && Object.hasOwn(ways, id)
 }
 
-/** One after the other, each way once. What is thrown ends it: the next look tells what is left. */
+/** `wanted` of all that was found: one after the other, each way once. What is thrown ends it: the next look tells what is left. */
 export async function repairDrift(
   vm: VmRecord,
-  items: readonly DriftItem[],
+  { wanted, found }: { wanted: readonly DriftItem[]; found: readonly DriftItem[] },
   host: DriftHost,
   wait: Wait
 ): Promise<void> {
-  const ids = new Set(items.filter(isRepairable).map(({ id }) => id))
+  const ids = new Set(wanted.filter(isRepairable).map(({ id }) => id))
   // Before all others, which write to it.
   if (ids.has('definition')) await redefine(vm, host, wait)
   // A limit that stands in the definition is written there only where nothing else of it waits for a person.
-  const isWhole =
-    ids.has('memory') || ids.has('cpus') || !items.some(({ id }) => id === 'memory' || id === 'cpus')
+  const isWhole = found.every(({ id }) => (id !== 'memory' && id !== 'cpus') || ids.has(id))
   const done = new Set<Way>([redefine])
   for (const id of ids) {
     const way = ways[id] === shapeLive && isWhole ? shapeAll : ways[id]

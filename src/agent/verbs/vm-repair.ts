@@ -32,7 +32,8 @@ export const vmRepair = defineVerb<Host>()({
       apply: async (operation) => {
         if (params.dryRun === true) return
         const vm = await requireVm(params.vm, host, operation)
-        await repairDrift(vm, chosen(params, foundIn(operation)), host, operation)
+        const found = foundIn(operation)
+        await repairDrift(vm, { wanted: chosen(params, found), found }, host, operation)
       }
     }
   ],
