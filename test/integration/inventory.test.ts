@@ -98,7 +98,17 @@ describe('a host on libvirt', { skip: await cannotRun(), timeout: 300_000 }, () 
     await cycle()
     assert.deepEqual(await drift(), [])
     const mac = macAddressOf(randomUUID())
-    await virsh('attach-interface', name, 'network', network.name, '--mac', mac, '--live')
+    await virsh(
+      'attach-interface',
+      name,
+      'network',
+      network.name,
+      '--mac',
+      mac,
+      '--model',
+      'virtio',
+      '--live'
+    )
     const [card] = await drift()
     assert.deepEqual([card?.id, card?.repair], ['network-card', 'operator'])
     assert.match(card?.actual ?? '', new RegExp(`${mac} on ${network.name}, not isolated`))
@@ -177,7 +187,9 @@ describe('a host on libvirt', { skip: await cannotRun(), timeout: 300_000 }, () 
     const { hypervisor } = fixture
     const backupSchedule = { target: 'vault', everyMs: 3_600_000 }
     const retained = { until: later.now() + 86_400_000, since: later.now(), wanted: 'running' as const }
-    const other = definitionOf(fixture, 'kept')
+    const twin = definitionOf(fixture, 'kept')
+    const address = fixture.network.subnet.replace(/0\/24$/, '77')
+    const other = { ...twin, placement: { ...twin.placement, uid: fixture.uid + 1, address } }
     await hypervisor.annotate(name, { backupSchedule }, wait())
     await hypervisor.define({ ...other, wanted: 'stopped', retained }, wait())
     const setup = setupOf(fixture)

@@ -23,7 +23,7 @@ import type { KeyPlace } from '../keys/key-escrow.ts'
 import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
 import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
-import { Orphans } from '../orphans/orphans.ts'
+import { Orphans, orphanReportName } from '../orphans/orphans.ts'
 import type { Profile } from '../profiles.ts'
 import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
 import { type Reserve, Resources } from '../resources/resources.ts'
@@ -188,6 +188,7 @@ export function createHost(options: HostOptions): Host {
     seedDirectory: join(config.runtimeDirectory, 'seeds'),
     consoleDirectory: join(config.runtimeDirectory, 'console'),
     qemuLogDirectory: options.qemuLogDirectory ?? qemuLogDirectory,
+    reportPath: join(config.runtimeDirectory, orphanReportName),
     clock,
     log
   })

@@ -1,6 +1,6 @@
 // What hostlet made and no VM has: looked for at each connect and told; removed by host.clean alone, and only what is provably ours.
 
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
@@ -19,8 +19,17 @@ export interface OrphansOptions extends OrphanPlaces {
   readonly keys: OrphanPlaces['keys'] & Pick<DiskKeys, 'discard'>
   readonly clock: Clock
   readonly log: Logger
+  /** Where what was found is written, for the doctor: the books that prove it are the agent's alone. */
+  readonly reportPath?: string
 }
 
+/** What the last look found. */
+export interface OrphanReport {
+  readonly at: number
+  readonly items: readonly OrphanItem[]
+}
+
+export const orphanReportName = 'leftovers.json'
 const lookMs = 120_000
 /** Of each kind in one line of the log; the counts are whole. */
 const namesLoggedMax = 20
@@ -106,7 +115,9 @@ export class Orphans implements AsyncDisposable {
     if (signal.aborted) return
     using deadline = startDeadline({ clock, ms: lookMs, what: 'looking for orphans', signal })
     try {
-      this.#tell(await this.find({}, { signal: deadline.signal }))
+      const found = await this.find({}, { signal: deadline.signal })
+      this.#tell(found)
+      await this.#report(found)
     } catch (error) {
       if (!signal.aborted) log.debug({ error: asHostletError(error) }, 'orphans could not be looked for')
     }
@@ -128,6 +139,13 @@ export class Orphans implements AsyncDisposable {
       { count: worth.length, ours: this.#ours.length, ...fields },
       'left of VMs that do not exist any more'
     )
+  }
+
+  async #report(items: readonly OrphanItem[]): Promise<void> {
+    const { reportPath, clock } = this.#options
+    if (reportPath === undefined) return
+    const report: OrphanReport = { at: clock.now(), items: items.slice(0, orphansMax) }
+    await writeFile(reportPath, JSON.stringify(report), { mode: 0o600 })
   }
 
   async #remove({ kind, name }: OrphanItem, wait: Wait): Promise<void> {
