@@ -25,6 +25,7 @@ const locks = {
   vm: 'one operation at a time on a VM',
   backup: 'one at a time for the backups of a VM; beside what else is done to it, unless that says otherwise',
   image: 'one at a time for an image',
+  host: 'one at a time on the host',
   none: 'none'
 } as const
 const backups = {

@@ -19,6 +19,8 @@ import { loadIdentity } from './identity/identity.ts'
 import { readMachine } from './identity/machine.ts'
 import { retiredAuthorities } from './identity/trust.ts'
 import type { CurrentIdentity } from './identity/trust-keeper.ts'
+import { KnownVms } from './inventory/known-vms.ts'
+import { ledgerOf } from './inventory/ledger.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
@@ -74,6 +76,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })
+  const known = new KnownVms({ database: journal.database, clock })
   const { nft } = options
   const host = createHost({
     config,
@@ -84,6 +87,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     log,
     backups,
     escrow,
+    ledger: ledgerOf(journal, known),
     ...(nft && { nft })
   })
   stack.defer(() => host.close())
@@ -91,7 +95,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
   const alive = setInterval(() => undefined, 3_600_000)
   stack.defer(() => clearInterval(alive))
-  const work = assemble({ ...parts, hypervisor, host, records }, stack)
+  const work = assemble({ ...parts, hypervisor, host, records, known }, stack)
   work.begin()
   const notify =
     options.notify ??

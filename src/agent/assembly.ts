@@ -5,10 +5,12 @@ import { asHostletError, type HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { OutputLogger } from '../lib/log-output.ts'
 import { release } from '../lib/release.ts'
+import type { DriftItem } from '../protocol/drift.ts'
 import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
 import type { BackupRecords } from './backups/records.ts'
 import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
 import type { AgentConfig } from './config.ts'
+import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
@@ -17,6 +19,8 @@ import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.
 import { checkMachine } from './identity/machine.ts'
 import { Renewal } from './identity/renewal.ts'
 import { type CurrentIdentity, TrustKeeper } from './identity/trust-keeper.ts'
+import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
+import type { KnownVms } from './inventory/known-vms.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
@@ -59,6 +63,7 @@ export interface HostParts extends Parts {
   readonly records: BackupRecords
   readonly hypervisor: Hypervisor
   readonly host: Host
+  readonly known: KnownVms
 }
 
 export interface Work {
@@ -69,7 +74,7 @@ export interface Work {
 
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host, records, trail } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records, known, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
@@ -78,10 +83,15 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     erasures: () => erasures.unacknowledged(),
     metrics: buffer
   })
-  const inventory = createInventory(parts, (message) => {
-    outbox.post(message)
-    keeper.seen(message.vms)
-  })
+  const inventory = createInventory(
+    parts,
+    (message) => {
+      outbox.post(message)
+      keeper.seen(message.vms)
+      noteVms(known, message.vms, log)
+    },
+    (uuid) => drift.of(uuid)
+  )
   const keeper = new HostKeeper({
     host,
     clock,
@@ -93,6 +103,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       host.keys.watch.look()
       schedules.refresh()
       retention.refresh()
+      drift.refresh()
       void inventory.refresh()
     }
   })
@@ -123,6 +134,15 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     operations: dispatcher,
     runsAtOnceMax: config.backup.concurrencyMax
   })
+  const drift = new DriftWatch({
+    host,
+    readiness: keeper,
+    operations: dispatcher,
+    clock,
+    log,
+    post: (event) => outbox.post(event),
+    onChanged: lookAnew
+  })
   const vms = (wait: Wait) => hypervisor.listVms(wait)
   const retention = new Retention({ vms, readiness: keeper, operations: dispatcher, clock, log })
   const health = new HealthMonitor({
@@ -136,8 +156,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
     trail: () => trail.fault(),
-    identity: () => identity.value,
-    machine: parts.machine
+    machine: parts.machine,
+    inventory: () => ({
+      drift: drift.health(),
+      orphans: host.orphans.counts,
+      adopted: adoptedNames(known, clock)
+    }),
+    identity: () => identity.value
   })
   const sampler = new Sampler({
     hypervisor,
@@ -201,11 +226,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
   stack.use(retention)
+  stack.use(drift)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
   stack.use(handover)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onEvent((event) => shares.note(event)))
+  stack.use(hypervisor.onEvent((event) => drift.note(event)))
   stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
@@ -215,6 +242,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       dispatcher.resume()
       schedules.begin()
       retention.begin()
+      drift.begin()
       keeper.begin()
       hypervisor.open()
       sampler.start()
@@ -229,11 +257,12 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
 
 function createInventory(
   { clock, log, hypervisor, host }: HostParts,
-  post: (message: AgentMessageOf<'inventory'>) => void
+  post: (message: AgentMessageOf<'inventory'>) => void,
+  driftOf: (uuid: string) => readonly DriftItem[] | undefined
 ): InventoryReporter {
   const sources: InventorySources = {
     facts: (wait) => host.facts.read(wait),
-    vms: (wait) => host.vms.list(wait),
+    vms: async (wait) => (await host.vms.list(wait)).map((vm) => withDrift(vm, driftOf(vm.uuid))),
     foreign: (wait) => hypervisor.listForeign(wait)
   }
   return new InventoryReporter({ clock, log, sources, post })

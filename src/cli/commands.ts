@@ -47,6 +47,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-rotate-key.ts')
   },
   {
+    words: ['host', 'clean'],
+    summary: 'remove from a host what VMs that are gone left there',
+    load: () => import('./commands/host-clean.ts')
+  },
+  {
     words: ['host', 'refresh'],
     summary: 'have a host look at itself anew',
     load: () => import('./commands/host-refresh.ts')
@@ -120,6 +125,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'audit'],
     summary: 'check whether a VM is isolated as promised',
     load: () => import('./commands/vm-audit.ts')
+  },
+  {
+    words: ['vm', 'repair'],
+    summary: 'put a VM right where it is not as its records say',
+    load: () => import('./commands/vm-repair.ts')
   },
   {
     words: ['vm', 'forget'],

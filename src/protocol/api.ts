@@ -15,6 +15,7 @@ import {
   VmRestoreParams
 } from './backup.ts'
 import { ErrorReportSchema } from './command.ts'
+import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
 import { EraseCertificate, EraseCertificateText, VmReimageParams, VmTeardownParams } from './lifecycle.ts'
@@ -271,6 +272,8 @@ export const VmView = Type.Object(
     startedAt: Type.Optional(Timestamp),
     /** Of its services, as its host sees them from outside; all unknown while nobody looks. */
     health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax })),
+    /** Where it is not as its host's records say; last known while the host is away. */
+    drift: Type.Optional(Type.Array(DriftItem, { maxItems: driftItemsMax })),
     createdAt: Timestamp,
     /** When its host last reported it. */
     reportedAt: Type.Optional(Timestamp),
@@ -343,6 +346,10 @@ export const StopVmRequest = Type.Object(
   strict
 )
 export type StopVmRequest = Static<typeof StopVmRequest>
+
+/** Body of `POST /v1/vms/{name}/repair` and `POST /v1/hosts/{id}/clean`. */
+export const DryRunRequest = Type.Object({ dryRun: Type.Optional(Type.Boolean()) }, strict)
+export type DryRunRequest = Static<typeof DryRunRequest>
 
 export const RebootVmRequest = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict)
 export type RebootVmRequest = Static<typeof RebootVmRequest>

@@ -109,7 +109,9 @@ export const vmEventKinds = [
   'rebooted',
   'ready',
   'io-error',
-  'changed'
+  'changed',
+  'drifted',
+  'repaired'
 ] as const
 export const VmEvent = Type.Object(
   {

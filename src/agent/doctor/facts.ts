@@ -3,6 +3,7 @@
 import type { AgentConfig } from '../config.ts'
 import type { NftObject } from '../firewall/nft-json.ts'
 import type { LibvirtSurvey } from '../host/libvirt-survey.ts'
+import type { OrphanReport } from '../orphans/orphans.ts'
 import type { Reading } from './check.ts'
 import type { FileSystemName } from './file-systems.ts'
 
@@ -85,6 +86,8 @@ export interface DoctorFacts {
   readonly bridgeNetfilter: Reading<boolean>
   readonly ipForward: Reading<boolean>
   readonly bridges: Reading<readonly BridgeFacts[]>
+  /** What the agent found of VMs that are gone, at its last look; null before the first. */
+  readonly leftovers: Reading<OrphanReport | null>
   /** Accounts whose number is in the range of the VMs. */
   readonly accountsInRange: Reading<readonly string[]>
 }

@@ -8,6 +8,7 @@ import type { AgentConfig } from '../config.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import { surveyLibvirt } from '../host/libvirt-survey.ts'
 import { qemuLogDirectory } from '../host/qemu-logs.ts'
+import { type OrphanReport, orphanReportName } from '../orphans/orphans.ts'
 import { hostKeys } from './checks/agent.ts'
 import type { DoctorFacts } from './facts.ts'
 import { filesIn, place, placeOrAbove, reading, textOf } from './readers/files.ts'
@@ -56,7 +57,8 @@ async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: Agent
       ...(await filesIn(stateDirectory)).filter(({ path }) => isKey(path)),
       ...(await filesIn(join(stateDirectory, 'keys'), 2))
     ]),
-    policy: await reading(async () => policyOf(backup.policy))
+    policy: await reading(async () => policyOf(backup.policy)),
+    leftovers: await reading(async () => leftoversIn(join(runtimeDirectory, orphanReportName)))
   }
 }
 
@@ -93,6 +95,11 @@ async function agentUser(): Promise<{ uid: number; gid: number } | null> {
   const users = (await textOf('/etc/passwd')) ?? ''
   const found = new RegExp(`^${agentUserName}:[^:]*:(\\d+):(\\d+):`, 'm').exec(users)
   return found === null ? null : { uid: Number(found[1]), gid: Number(found[2]) }
+}
+
+async function leftoversIn(path: string): Promise<OrphanReport | null> {
+  const text = await textOf(path)
+  return text === undefined ? null : (JSON.parse(text) as OrphanReport)
 }
 
 function isKey(path: string): boolean {

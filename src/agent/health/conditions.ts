@@ -6,6 +6,7 @@ import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { HypervisorStatus } from '../host/hypervisor.ts'
 import type { Validity } from '../identity/certificates.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
+import { type InventoryHealth, inventoryRules } from './inventory-rules.ts'
 import { keyRules } from './key-rules.ts'
 import { namesOf } from './names.ts'
 
@@ -33,6 +34,7 @@ export interface HealthFacts {
   readonly backups: readonly PlanHealth[]
   /** Whose disks' keys are not where they should be. */
   readonly keys: KeyHealth
+  readonly inventory: InventoryHealth
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -179,7 +181,8 @@ export const conditionRules: readonly ConditionRule[] = [
       }
     }
   },
-  ...keyRules
+  ...keyRules,
+  ...inventoryRules
 ]
 
 function isCriticallyLate({ overdue }: PlanHealth): boolean {

@@ -13,6 +13,7 @@ import { checkMachine } from '../identity/machine.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
 import type { Journal } from '../operations/journal.ts'
 import type { HealthFacts } from './conditions.ts'
+import { healthyInventory, type InventoryHealth } from './inventory-rules.ts'
 import { HealthTracker } from './tracker.ts'
 
 export interface HealthMonitorOptions {
@@ -27,6 +28,7 @@ export interface HealthMonitorOptions {
   keys(): KeyHealth
   /** What is wrong with the audit trail. */
   trail?(): string | undefined
+  inventory?(): InventoryHealth
   identity(): Identity
   /** Stands for this machine. */
   readonly machine?: string | undefined
@@ -97,6 +99,7 @@ export class HealthMonitor {
       firewall: this.#options.firewall?.(),
       keys: keys(),
       trailFault: this.#options.trail?.(),
+      inventory: this.#options.inventory?.() ?? healthyInventory,
       ...this.#identityFacts()
     }
   }

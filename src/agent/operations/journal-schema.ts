@@ -90,6 +90,12 @@ const migrations: readonly string[] = [
      id TEXT NOT NULL,
      since INTEGER NOT NULL,
      PRIMARY KEY (uuid, id)
+   ) STRICT, WITHOUT ROWID;`,
+  `CREATE TABLE known_vms (
+     uuid TEXT PRIMARY KEY,
+     name TEXT NOT NULL,
+     seen_at INTEGER NOT NULL,
+     adopted_at INTEGER
    ) STRICT, WITHOUT ROWID;`
 ]
 

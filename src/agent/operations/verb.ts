@@ -64,7 +64,7 @@ export interface Step {
 export const lanes = ['work', 'transfer'] as const
 export type Lane = (typeof lanes)[number]
 
-export const lockScopes = ['vm', 'backup', 'image', 'none'] as const
+export const lockScopes = ['vm', 'backup', 'image', 'host', 'none'] as const
 export const backupManners = ['wait', 'end'] as const
 /** `resume` runs on from the last checkpoint after a crash; `rollback` undoes what was begun and reports E_INTERRUPTED. */
 export const crashPolicies = ['resume', 'rollback'] as const
@@ -73,7 +73,7 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly name: string
   /** One sentence for the documents and for help. */
   readonly summary: string
-  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `none` is for looking. */
+  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `host` is one at a time on it; `none` is for looking. */
   readonly lock: (typeof lockScopes)[number]
   /**
    * What becomes of backups of a VM that the verb makes, replaces or removes. None begins meanwhile; one that is under way

@@ -1,6 +1,7 @@
 // hostlet host show HOST
 
 import type { HostView } from '../../protocol/api.ts'
+import type { ForeignDomain } from '../../protocol/vm.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { stateColumn } from '../columns.ts'
@@ -31,7 +32,8 @@ export const define: Define = (command, cli) => {
           [
             { title: 'DOMAIN', cell: ({ name }) => name },
             stateColumn(),
-            { title: 'UUID', cell: ({ uuid }) => uuid }
+            { title: 'UUID', cell: ({ uuid }) => uuid },
+            { title: 'REASON', cell: ({ reason, detail }) => foreignText(reason, detail), shrinks: true }
           ],
           answer.foreign,
           {
@@ -85,4 +87,10 @@ function clockText(skewMs: number | undefined): string | undefined {
 
 function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {
   return count === 0 ? [] : ['', `${title}:`, ...lines()]
+}
+
+/** One that was a VM of ours says what to do with it. */
+function foreignText(reason: ForeignDomain['reason'], detail: string | undefined): string {
+  if (reason === undefined) return '-'
+  return reason === 'other' ? 'not made by hostlet' : `quarantined, ${reason}: ${detail ?? ''}`
 }

@@ -100,6 +100,11 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
   ['mitigations', 'warn', { vulnerabilities: known(['l1tf', 'mds']) }],
   ['huge-pages', 'fail', { hugePages: known({ total: 0, free: 0 }) }],
   ['clock', 'fail', { clockSynchronised: known(false) }],
+  [
+    'leftovers',
+    'warn',
+    { leftovers: known({ at: 0, items: [{ kind: 'key', name: 'k', verdict: 'ours', why: 'w' }] }) }
+  ],
   ['vm-users', 'fail', { accountsInRange: known(['alice']) }]
 ]
 

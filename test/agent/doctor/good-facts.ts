@@ -62,6 +62,7 @@ export function goodFacts(): DoctorFacts {
     bridgeNetfilter: value(false),
     ipForward: value(true),
     bridges: value([{ name: 'hl-starter', ipv6Disabled: true, ipv6Addresses: [] }]),
+    leftovers: value({ at: 0, items: [] }),
     accountsInRange: value([])
   }
 }

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import type { PlanHealth } from '../../../src/agent/backups/schedule-plan.ts'
 import type { HealthFacts } from '../../../src/agent/health/conditions.ts'
 import { conditionRules } from '../../../src/agent/health/conditions.ts'
+import { healthyInventory } from '../../../src/agent/health/inventory-rules.ts'
 import { HealthTracker } from '../../../src/agent/health/tracker.ts'
 import { healthyKeys } from '../../../src/agent/keys/key-watch.ts'
 import type { LogFields, Logger } from '../../../src/lib/log.ts'
@@ -22,7 +23,8 @@ const well: HealthFacts = {
   leftovers: 0,
   seedsInMemory: true,
   backups: [],
-  keys: healthyKeys
+  keys: healthyKeys,
+  inventory: healthyInventory
 }
 
 function planOf(changes: Partial<PlanHealth> = {}): PlanHealth {

@@ -60,6 +60,24 @@ export const agentChecks: readonly Check[] = [
       })
   },
   {
+    id: 'leftovers',
+    title: 'left of VMs that are gone',
+    judge: ({ leftovers }) =>
+      over(leftovers, (report) => {
+        if (report === null) return skip('the agent has not looked since the host booted')
+        // A lease ends by itself.
+        const items = report.items.filter(({ kind }) => kind !== 'lease')
+        const ours = items.filter(({ verdict }) => verdict === 'ours')
+        const [first] = ours
+        if (first === undefined)
+          return pass(items.length === 0 ? 'nothing' : `${items.length}, none of it provably hostlet's`)
+        return warn(
+          `${ours.length} provably ours, such as ${first.kind} ${first.name}; ${items.length - ours.length} that may be`,
+          'hostlet host clean ID --dry-run lists them with the reasons, hostlet host clean ID removes what is proven.'
+        )
+      })
+  },
+  {
     id: 'recovery-key',
     title: 'recovery key',
     judge: ({ policy }) =>

@@ -3,6 +3,7 @@
 import { HostletError } from '../../../errors.ts'
 import { type Static, Type } from '../../../lib/schema.ts'
 import {
+  DryRunRequest,
   EmptyRequest,
   HostDetail,
   HostList,
@@ -15,7 +16,10 @@ import {
   Settled
 } from '../../../protocol/api.ts'
 import { HostId, strict } from '../../../protocol/names.ts'
+import { keptVmsMax } from '../../../protocol/orphans.ts'
+import type { Store } from '../../store/store.ts'
 import { hostView } from '../../views/host-view.ts'
+import { assertTier } from '../api-keys.ts'
 import { ask } from '../ask.ts'
 import { findHost, listItemsDefault } from '../lookup.ts'
 import { defineRoute } from '../route.ts'
@@ -124,6 +128,26 @@ export const hostRoutes = [
       }))
   }),
 
+  defineRoute('POST /v1/hosts/{id}/clean', {
+    tier: 'manage',
+    summary:
+      'Have a host remove what VMs that are gone left there, as far as it is provably so; with `dryRun` say what would go. Without it takes tier admin',
+    status: 202,
+    params: HostParams,
+    body: DryRunRequest,
+    reply: OperationReply,
+    handle: ({ params: { id }, body, repeatable, actor }, services) => {
+      const dryRun = body.dryRun === true
+      if (!dryRun && actor !== undefined) assertTier(actor, 'admin')
+      return ask(services, repeatable, async () => ({
+        verb: 'host.clean',
+        host: await findHost(services.store, id),
+        arguments: { dryRun, keep: await vmsOf(services.store, id) },
+        intent: { kind: 'none' }
+      }))
+    }
+  }),
+
   defineRoute('POST /v1/hosts/{id}/rotate-key', {
     tier: 'manage',
     summary: "Replace a host's key of secrets, and wrap the keys of its disks under the new one",
@@ -140,3 +164,13 @@ export const hostRoutes = [
       }))
   })
 ]
+
+/** VMs that are known to be on a host, whether or not it has reported them of late: nothing of theirs may go. */
+async function vmsOf(store: Store, host: string): Promise<{ name: string; uuid: string }[]> {
+  const { items, more } = await store.vms.list({ host }, keptVmsMax)
+  if (!more) return items.map(({ name, uuid }) => ({ name, uuid }))
+  throw new HostletError(
+    'E_UNSUPPORTED',
+    `host ${host} has more than ${keptVmsMax} VMs, more than one command can name as not to be touched.`
+  )
+}
