@@ -24,6 +24,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
+import { HostGate } from './policy/host-gate.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
@@ -95,7 +96,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const lookAnew = () => {
     if (keeper.isReady()) void inventory.refresh()
   }
+  const gate = createGate(parts)
   const dispatcher = createDispatcher(parts, {
+    gate,
     readiness: keeper,
     outbox,
     onChanged: () => {
@@ -130,6 +133,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
+    policy: () => gate.fault,
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -254,7 +258,20 @@ function urlsOf({ config, identity }: Parts): readonly string[] {
   return config.schedulerUrls ?? identity.value.schedulerUrls
 }
 
+function createGate({ config, clock, log, identity, hypervisor }: HostParts): HostGate {
+  return new HostGate({
+    policyPath: config.backup.policy,
+    stateDirectory: config.stateDirectory,
+    verbs,
+    hypervisor,
+    commandKeys: () => identity.value.commandKeys,
+    clock,
+    log
+  })
+}
+
 interface DispatcherPeers {
+  readonly gate: HostGate
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
@@ -267,7 +284,7 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
-  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -276,6 +293,7 @@ function createDispatcher(
     clock,
     log,
     random,
+    gate,
     readiness,
     onChanged,
     onEnd: (entry, result) => {

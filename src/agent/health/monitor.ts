@@ -24,6 +24,7 @@ export interface HealthMonitorOptions {
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   keys(): KeyHealth
+  policy?(): string | undefined
   identity(): Identity
 }
 
@@ -82,6 +83,7 @@ export class HealthMonitor {
       backups: backups(),
       firewall: this.#options.firewall?.(),
       keys: keys(),
+      policyFault: this.#options.policy?.(),
       ...this.#identityFacts()
     }
   }

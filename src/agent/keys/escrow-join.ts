@@ -3,7 +3,7 @@
 import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import { loadRecipients } from '../backups/credentials.ts'
-import { loadPolicy } from '../backups/policy.ts'
+import { loadPolicy } from '../policy/policy.ts'
 import type { DiskKeys } from './disk-keys.ts'
 import type { EscrowRecords } from './escrow-records.ts'
 import { KeyEscrow, type KeyEscrowOptions } from './key-escrow.ts'

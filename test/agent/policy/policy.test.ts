@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { loadPolicy, PolicySchema, recipientsOf, repositoryOf } from '../../../src/agent/backups/policy.ts'
+import { recipientsOf, repositoryOf } from '../../../src/agent/policy/backup-sections.ts'
+import { loadPolicy, PolicySchema } from '../../../src/agent/policy/policy.ts'
 import type { HostletError } from '../../../src/errors.ts'
 import { parseConfigText } from '../../../src/lib/config-file.ts'
 
@@ -105,8 +106,16 @@ describe('the policy of backups', () => {
       smallest.replace('recovery', 'recovry'),
       /policy\.yaml:3:1: .*did you mean "recovery"/
     ],
-    ['no recovery key', 'repositories:\n  main: { url: "file:///srv" }\n', /"recovery", which is missing/],
-    ['no entry of recovery keys', smallest.replace(/\[\{.*\}\]/, '[]'), /at least 1 entries/],
+    [
+      'no recovery key',
+      'repositories:\n  main: { url: "file:///srv" }\n',
+      /policy\.yaml:2:\d+: expected the key "recovery" with at least one entry/
+    ],
+    [
+      'no entry of recovery keys',
+      smallest.replace(/\[\{.*\}\]/, '[]'),
+      /the key "recovery" with at least one entry/
+    ],
     ['another address', smallest.replace('file:///srv/backup', 'ftp://x'), /file:\/\/\/directory or s3:/],
     [
       'credentials in an address',
