@@ -75,6 +75,7 @@ export class AgentConnection {
     })
     this.#session = {
       host,
+      connection: this.#id,
       store,
       trust,
       log: this.#log,
@@ -216,6 +217,7 @@ export class AgentConnection {
           connection: this.#id,
           instance: this.#instance,
           commands: store.commands,
+          approvals: store.approvals,
           now: () => clock.now(),
           isOpen: () => this.#isReady,
           send: (message) => this.#outgoing.send(message)

@@ -184,6 +184,20 @@ export const mainMigrations: readonly string[] = [
     withheld_at INTEGER NOT NULL,
     withheld_by TEXT NOT NULL
   ) STRICT;
+  `,
+  // Signatures of others under a command, and the connection over which its host said that it needs one more.
+  `
+  CREATE TABLE main.approvals (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    command TEXT NOT NULL REFERENCES commands (id) ON DELETE CASCADE,
+    approver TEXT NOT NULL,
+    jws TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    received_from TEXT NOT NULL,
+    UNIQUE (command, approver)
+  ) STRICT;
+  ALTER TABLE main.commands ADD COLUMN held_by TEXT;
+  ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
   `
 ]
 
