@@ -16,6 +16,8 @@ export const groups: Readonly<Record<string, string>> = {
   backup: 'backups: what there is, whether it is good, and the way out after a disaster',
   op: 'operations: what became of each command',
   key: 'API keys',
+  approver: 'people whose signature a host wants besides the scheduler’s',
+  policy: 'what a host does for nobody, or for several together only',
   image: 'images on hosts'
 }
 
@@ -196,6 +198,21 @@ export const commands: readonly CommandEntry[] = [
     words: ['op', 'cancel'],
     summary: 'end an operation before its time',
     load: () => import('./commands/op-cancel.ts')
+  },
+  {
+    words: ['approve'],
+    summary: 'sign an operation that waits for an approval',
+    load: () => import('./commands/approve.ts')
+  },
+  {
+    words: ['approver', 'keygen'],
+    summary: 'make the key of an approver',
+    load: () => import('./commands/approver-keygen.ts')
+  },
+  {
+    words: ['policy', 'check'],
+    summary: 'check the policy of a host, and what it asks of a command',
+    load: () => import('./commands/policy-check.ts')
   },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },

@@ -38,9 +38,10 @@ export class RateBook {
 
   constructor(options: RateBookOptions) {
     this.#options = options
-    const { counted, lines, fault } = load(options.path)
+    const { counted, lines, torn, fault } = load(options.path)
     this.#counted = counted
     this.#lines = lines
+    this.#isBehind = torn
     this.#fault = fault
   }
 
@@ -149,17 +150,20 @@ function isOf({ verbs, vms }: RateRule, counted: Counted): boolean {
 }
 
 /** What a crash left of the last lines counts for nothing: their commands were not let through. */
-function load(path: string): { counted: Map<string, Counted>; lines: number; fault?: string } {
+function load(path: string): { counted: Map<string, Counted>; lines: number; torn: boolean; fault?: string } {
   const counted = new Map<string, Counted>()
-  if (!existsSync(path)) return { counted, lines: 0 }
-  const lines = readFileSync(path, 'utf8').split('\n').map(parse)
+  if (!existsSync(path)) return { counted, lines: 0, torn: false }
+  const text = readFileSync(path, 'utf8')
+  const lines = text.split('\n').map(parse)
   const whole = lines.findLastIndex((line) => line !== undefined) + 1
   for (const line of lines.slice(0, whole)) {
-    if (line === undefined) return { counted, lines: whole, fault: damaged(path) }
+    if (line === undefined) return { counted, lines: whole, torn: true, fault: damaged(path) }
     if ('counted' in line) counted.set(line.counted.id, line.counted)
     else counted.delete(line.withdrawn)
   }
-  return { counted, lines: whole }
+  // The next line would be written behind what there is of the last one, and be lost with it.
+  const torn = whole < lines.length - 1 || !(text === '' || text.endsWith('\n'))
+  return { counted, lines: whole, torn }
 }
 
 function parse(text: string): { counted: Counted } | { withdrawn: string } | undefined {
