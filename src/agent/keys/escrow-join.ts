@@ -95,8 +95,7 @@ function withNextStep(error: unknown, vm: string): unknown {
 
 function faultOf(policyPath: string): string | undefined {
   try {
-    loadPolicy(policyPath)
-    return undefined
+    return loadPolicy(policyPath).recovery.length > 0 ? undefined : 'the policy names no recovery key'
   } catch (error) {
     return error instanceof HostletError ? error.message : String(error)
   }
