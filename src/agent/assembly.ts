@@ -29,6 +29,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
+import { HostGate } from './policy/host-gate.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
 import { Handover } from './session/handover.ts'
 import { reportHealth } from './session/health-events.ts'
@@ -111,7 +112,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const lookAnew = () => {
     if (keeper.isReady()) void inventory.refresh()
   }
+  const gate = createGate(parts)
   const dispatcher = createDispatcher(parts, {
+    gate,
     readiness: keeper,
     outbox,
     onChanged: () => {
@@ -162,6 +165,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       orphans: host.orphans.counts,
       adopted: adoptedNames(known, clock)
     }),
+    policy: () => gate.fault,
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -341,7 +345,20 @@ function urlsOf({ config, identity }: Parts): readonly string[] {
   return config.schedulerUrls ?? identity.value.schedulerUrls
 }
 
+function createGate({ config, clock, log, identity, hypervisor }: HostParts): HostGate {
+  return new HostGate({
+    policyPath: config.backup.policy,
+    stateDirectory: config.stateDirectory,
+    verbs,
+    hypervisor,
+    commandKeys: () => identity.value.commandKeys,
+    clock,
+    log
+  })
+}
+
 interface DispatcherPeers {
+  readonly gate: HostGate
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
@@ -354,7 +371,7 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -363,6 +380,7 @@ function createDispatcher(
     clock,
     log,
     random,
+    gate,
     readiness,
     trail,
     onChanged,

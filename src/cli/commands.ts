@@ -18,6 +18,8 @@ export const groups: Readonly<Record<string, string>> = {
   audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
   rotate: 'the keys that the fleet goes by: its CA and its command key',
+  approver: 'people whose signature a host wants besides the scheduler’s',
+  policy: 'what a host does for nobody, or for several together only',
   image: 'images on hosts'
 }
 
@@ -233,6 +235,21 @@ export const commands: readonly CommandEntry[] = [
     words: ['audit', 'accept'],
     summary: 'take the audit trail of a host as it is from now on',
     load: () => import('./commands/audit-accept.ts')
+  },
+  {
+    words: ['approve'],
+    summary: 'sign an operation that waits for an approval',
+    load: () => import('./commands/approve.ts')
+  },
+  {
+    words: ['approver', 'keygen'],
+    summary: 'make the key of an approver',
+    load: () => import('./commands/approver-keygen.ts')
+  },
+  {
+    words: ['policy', 'check'],
+    summary: 'check the policy of a host, and what it asks of a command',
+    load: () => import('./commands/policy-check.ts')
   },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },

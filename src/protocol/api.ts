@@ -1,6 +1,7 @@
 // Every request and answer of the scheduler's HTTP API, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { ApprovalText, ApproverName } from './approval.ts'
 import {
   BackupExportParams,
   BackupPruneParams,
@@ -14,7 +15,7 @@ import {
   VmBackupParams,
   VmRestoreParams
 } from './backup.ts'
-import { ErrorReportSchema } from './command.ts'
+import { commandBytesMax, ErrorReportSchema } from './command.ts'
 import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
@@ -217,6 +218,8 @@ export const OperationView = Type.Object(
     /** The verb's result, when done. */
     value: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     error: Type.Optional(ErrorReportSchema),
+    /** Its host takes it once somebody else has signed it too: "hostlet approve". */
+    awaits: Type.Optional(Type.Literal('approval')),
     next: Sentence
   },
   strict
@@ -225,6 +228,24 @@ export type OperationView = Static<typeof OperationView>
 
 export const OperationReply = Type.Object({ operation: OperationView }, strict)
 export type OperationReply = Static<typeof OperationReply>
+
+/** Somebody's signature under a command. Whose it is, and whether it counts, only the host can tell. */
+export const ApprovalView = Type.Object({ approver: ApproverName, receivedAt: Timestamp }, strict)
+export type ApprovalView = Static<typeof ApprovalView>
+
+/** A command as it was signed, for whoever is to approve it. */
+export const SignedCommandReply = Type.Object(
+  {
+    operation: OperationView,
+    /** Compact JWS. Absent once the operation has ended. */
+    command: Type.Optional(Type.String({ maxLength: commandBytesMax })),
+    approvals: Type.Array(ApprovalView)
+  },
+  strict
+)
+export type SignedCommandReply = Static<typeof SignedCommandReply>
+
+export const NewApproval = Type.Object({ approval: ApprovalText }, strict)
 
 export const OperationList = Type.Object(
   { operations: Type.Array(OperationView), more: Type.Boolean() },

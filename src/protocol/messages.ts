@@ -1,6 +1,7 @@
 // Every message of the subprotocol hostlet.v1, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { ApprovalText, approvalsMax } from './approval.ts'
 import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
 import {
@@ -206,7 +207,7 @@ export const Command = Type.Object(
     type: Type.Literal('command'),
     jws: Type.String({ maxLength: commandBytesMax }),
     /** Signatures of others for this command, as compact JWS: the host's policy may want one before it acts. */
-    approvals: Type.Optional(Type.Array(Type.String({ maxLength: 4_096 }), { minItems: 1, maxItems: 8 }))
+    approvals: Type.Optional(Type.Array(ApprovalText, { minItems: 1, maxItems: approvalsMax }))
   },
   strict
 )

@@ -2,6 +2,7 @@
 
 import { type ErrorReport, errorCodes } from '../errors.ts'
 import { operationStatesEnded } from '../protocol/api.ts'
+import { approvalReason } from '../protocol/approval.ts'
 import { consequenceOfEnd } from './consequences.ts'
 import type { CommandRecord, VmConsequence } from './store/store.ts'
 
@@ -11,6 +12,8 @@ export const retryCapMs = 60_000
 
 export type AfterRefusal =
   | { readonly kind: 'retry'; readonly delayMs: number }
+  /** It waits for an approval, and is sent again with that. */
+  | { readonly kind: 'hold' }
   | { readonly kind: 'none' }
   | { readonly kind: 'end'; readonly error: ErrorReport; readonly consequence: VmConsequence }
 
@@ -30,10 +33,16 @@ export function afterRefusal(
     if (advice !== 'refuse') return { kind: 'none' }
     return { kind: 'end', error: lost(record, refusal), consequence: 'none' }
   }
+  if (needsApproval(refusal)) return { kind: 'hold' }
   if (advice !== 'retry')
     return { kind: 'end', error: refusal, consequence: consequenceOfEnd(record.verb, 'failed') }
   const boundMs = Math.min(retryCapMs, retryBaseMs * 2 ** Math.min(record.refusals, 16))
   return { kind: 'retry', delayMs: Math.ceil((boundMs * (1 + random())) / 2) }
+}
+
+/** Whether a host would take the command with approvals that it does not have. */
+export function needsApproval({ code, details }: ErrorReport): boolean {
+  return code === 'E_AUTH' && details?.reason === approvalReason
 }
 
 /** An agent that has a command repeats its acknowledgement. One that took it and refuses it now has lost its journal. */

@@ -30,6 +30,16 @@ describe('after a refusal', () => {
       assert.deepEqual(kinds(state), [], state)
   })
 
+  it('a command that lacks approvals is held, and one that was taken is not', () => {
+    const refusal = { code: 'E_AUTH', message: 'x', details: { reason: 'approval' } } as const
+    const after = (state: CommandRecord['state']) =>
+      afterRefusal({ verb: 'vm.teardown', host: 'kvm-1', state, refusals: 0 } as CommandRecord, refusal)
+    assert.deepEqual([after('sent'), after('waiting')], [{ kind: 'hold' }, { kind: 'hold' }])
+    assert.deepEqual(after('failed'), { kind: 'none' })
+    assert.equal(after('running').kind, 'end')
+    assert.equal(decide('E_AUTH').kind, 'end')
+  })
+
   it('a command that has ended is left alone', () => {
     for (const state of ['done', 'failed', 'expired'] as const)
       for (const code of codes) assert.deepEqual(decide(code, { state }), { kind: 'none' })

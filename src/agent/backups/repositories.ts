@@ -13,10 +13,12 @@ import type { Logger } from '../../lib/log.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import { type PrivateKey, type PublicKey, publicHalf } from '../keys/jwk.ts'
 import type { Operation } from '../operations/verb.ts'
+import { type RepositoryPolicy, repositoryOf } from '../policy/backup-sections.ts'
+import { policyOwners } from '../policy/paths.ts'
+import { loadPolicy, type Policy } from '../policy/policy.ts'
+import { readTrustedFile } from '../policy/trusted-file.ts'
 import { loadAuthorities, loadCredentials, loadRecipients, loadUnlockKeys } from './credentials.ts'
 import { ensureHostKey } from './host-key.ts'
-import { loadPolicy, type Policy, policyOwners, type RepositoryPolicy, repositoryOf } from './policy.ts'
-import { readTrustedFile } from './trusted-file.ts'
 
 /** How long a vault may belong to somebody else: to another host's backup, or to a prune. */
 export const lockWaitMs = 1_800_000

@@ -41,6 +41,16 @@ export interface FirewallFacts {
   readonly tables: readonly string[]
 }
 
+/** What the host's policy says, in numbers, or its first fault. */
+export type PolicyFacts =
+  | {
+      readonly recoveryKeys: number
+      readonly repositories: number
+      /** Rules for commands, each in a few words. */
+      readonly rules: readonly string[]
+    }
+  | { readonly fault: string }
+
 export interface DoctorFacts {
   readonly config: AgentConfig
   readonly libvirt: Reading<LibvirtSurvey>
@@ -69,7 +79,7 @@ export interface DoctorFacts {
   /** Names of credentials that drop-ins of the unit load encrypted. */
   readonly credentials: Reading<readonly string[]>
   readonly tpm: Reading<boolean>
-  readonly policy: Reading<{ readonly recoveryKeys: number } | { readonly fault: string } | null>
+  readonly policy: Reading<PolicyFacts | null>
   readonly swap: Reading<readonly SwapArea[]>
   /** Whether the kernel can hibernate to a device that is set. */
   readonly hibernation: Reading<boolean>

@@ -35,6 +35,8 @@ export interface HealthFacts {
   /** Whose disks' keys are not where they should be. */
   readonly keys: KeyHealth
   readonly inventory: InventoryHealth
+  /** Why the host's policy, or its count of commands, cannot be relied on. */
+  readonly policyFault?: string | undefined
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -180,6 +182,16 @@ export const conditionRules: readonly ConditionRule[] = [
         message: `backups of ${names(failed)} fail again and again. ${worst.vm}: ${worst.error?.message ?? 'the reason is not known'} They are tried again; mend what is named, or change the schedule.`
       }
     }
+  },
+  {
+    id: 'policy',
+    holds: ({ policyFault }) =>
+      policyFault === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault}`
+          }
   },
   ...keyRules,
   ...inventoryRules

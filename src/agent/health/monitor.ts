@@ -29,6 +29,7 @@ export interface HealthMonitorOptions {
   /** What is wrong with the audit trail. */
   trail?(): string | undefined
   inventory?(): InventoryHealth
+  policy?(): string | undefined
   identity(): Identity
   /** Stands for this machine. */
   readonly machine?: string | undefined
@@ -100,6 +101,7 @@ export class HealthMonitor {
       keys: keys(),
       trailFault: this.#options.trail?.(),
       inventory: this.#options.inventory?.() ?? healthyInventory,
+      policyFault: this.#options.policy?.(),
       ...this.#identityFacts()
     }
   }

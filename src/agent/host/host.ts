@@ -11,7 +11,6 @@ import {
   backupPartsInMemory,
   createBackups
 } from '../backups/backups.ts'
-import { policyPath } from '../backups/policy.ts'
 import { createFirewall, type NetworkConfig } from '../firewall/create.ts'
 import type { Firewall } from '../firewall/firewall.ts'
 import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
@@ -24,6 +23,8 @@ import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
 import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
 import { Orphans, orphanReportName } from '../orphans/orphans.ts'
+import { requireWithinLimits } from '../policy/limits.ts'
+import { policyPath } from '../policy/paths.ts'
 import type { Profile } from '../profiles.ts'
 import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
 import { type Reserve, Resources } from '../resources/resources.ts'
@@ -151,7 +152,10 @@ export function createHost(options: HostOptions): Host {
     vmUids,
     resources,
     isEncrypted,
-    admit: (specification, vms) => firewall.requireAllowed(specification, vms)
+    admit: async (specification, vms) => {
+      requireWithinLimits(backup.policy, specification, vms)
+      await firewall.requireAllowed(specification, vms)
+    }
   })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })

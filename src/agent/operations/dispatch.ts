@@ -7,7 +7,7 @@ import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
-import { Admission } from './admission.ts'
+import { Admission, passing } from './admission.ts'
 import type { CommandVerifier } from './command-verifier.ts'
 import { agentStops, cancelled, Engine, type HostReadiness, neverBegun, recordRetryMs } from './engine.ts'
 import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedCommand } from './gate.ts'
@@ -123,8 +123,7 @@ export class Dispatcher<Host> {
       )
     this.#received++
     try {
-      const command = await this.#options.verifier.verify(jws)
-      await this.#answer({ ...command, approvals })
+      await this.#answer({ ...(await this.#options.verifier.verify(jws)), approvals })
     } catch (error) {
       await this.#refuse(undefined, error)
     } finally {
@@ -226,10 +225,11 @@ export class Dispatcher<Host> {
     const prepared = this.#verbs.prepare(claims)
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
-    await this.#gate.check(command, params)
-    await this.#trail.note({ kind: 'accepted', command })
-    if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
-    await this.#accept(claims, digest, prepared)
+    await passing(await this.#gate.check(command, params), async () => {
+      await this.#trail.note({ kind: 'accepted', command })
+      if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
+      await this.#accept(claims, digest, prepared)
+    })
   }
 
   /** Records, acknowledges, and begins. */

@@ -95,6 +95,7 @@ export class AgentConnection {
     })
     this.#session = {
       host,
+      connection: this.#id,
       store,
       witness,
       get trust() {
@@ -278,6 +279,7 @@ export class AgentConnection {
           connection: this.#id,
           instance: this.#instance,
           commands: store.commands,
+          approvals: store.approvals,
           now: () => clock.now(),
           isOpen: () => this.isReady,
           send: (message) => this.#outgoing.send(message)

@@ -27,6 +27,8 @@ export interface Session {
   readonly trust: Trust
   readonly witness: Witness
   readonly trustLink: Pick<TrustLink, 'acknowledged' | 'remind'>
+  /** Id of this connection, as couriers have it. */
+  readonly connection: string
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
@@ -170,6 +172,11 @@ async function refused(record: CommandRecord, error: ErrorReport, session: Sessi
   const fields = { command: record.id, code: error.code, reason: error.message }
   const decision = afterRefusal(record, error)
   if (decision.kind === 'none') return log.warn(fields, 'refusal that changes nothing')
+  if (decision.kind === 'hold') {
+    if (await store.commands.held(record, error, session.connection))
+      log.info(fields, 'command waits for an approval')
+    return
+  }
   if (decision.kind === 'end') {
     if (await store.commands.failed(record, decision.error, now(), decision.consequence))
       log.warn(fields, 'command refused')

@@ -235,6 +235,20 @@ export const mainMigrations: readonly string[] = [
     forced INTEGER NOT NULL
   ) STRICT;
   CREATE TABLE main.trust_state (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), state TEXT NOT NULL) STRICT;
+  `,
+  // Signatures of others under a command, and the connection over which its host said that it needs one more.
+  `
+  CREATE TABLE main.approvals (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    command TEXT NOT NULL REFERENCES commands (id) ON DELETE CASCADE,
+    approver TEXT NOT NULL,
+    jws TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    received_from TEXT NOT NULL,
+    UNIQUE (command, approver)
+  ) STRICT;
+  ALTER TABLE main.commands ADD COLUMN held_by TEXT;
+  ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
   `
 ]
 

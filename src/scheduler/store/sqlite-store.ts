@@ -1,5 +1,6 @@
 // The store on one machine: every table over one SQLite connection, and the bounds on what is kept.
 
+import { ApprovalTable } from './approval-table.ts'
 import { AuditTable } from './audit-table.ts'
 import { BackupTable } from './backup-table.ts'
 import { CommandTable } from './command-table.ts'
@@ -24,6 +25,7 @@ export class SqliteStore implements Store {
   readonly hosts: HostTable
   readonly vms: VmTable
   readonly commands: CommandTable
+  readonly approvals: ApprovalTable
   readonly metrics: MetricsTable
   readonly events: EventTable
   readonly backups: BackupTable
@@ -45,6 +47,7 @@ export class SqliteStore implements Store {
     this.hosts = new HostTable(sqlite)
     this.vms = new VmTable(sqlite)
     this.commands = new CommandTable(sqlite)
+    this.approvals = new ApprovalTable(sqlite)
     this.metrics = new MetricsTable(sqlite)
     this.events = new EventTable(sqlite)
     this.backups = new BackupTable(sqlite)

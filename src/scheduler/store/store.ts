@@ -15,6 +15,7 @@ import type {
   VmSummary
 } from '../../protocol/vm.ts'
 import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
+import type { ApprovalStore } from './approval-store.ts'
 import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
@@ -294,6 +295,11 @@ export interface CommandStore {
   progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
   /** Nothing happened on the host; it is to be sent again at `retryAt`. False when the host has taken it, or it has ended. */
   postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
+  /**
+   * Nothing happened on the host, which wants more approvals: it is sent again when one comes, or over another connection.
+   * At once where one came while it was on its way. False when the host has taken it, or it has ended.
+   */
+  held(seen: CommandRecord, refusal: ErrorReport, connection: string): Promise<boolean>
   /** Ended without a result, and known to be. False when it had ended, or is not in the state in which it was seen. */
   failed(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
   /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when it does not count. */
@@ -378,6 +384,7 @@ export interface Store {
   readonly hosts: HostStore
   readonly vms: VmStore
   readonly commands: CommandStore
+  readonly approvals: ApprovalStore
   readonly metrics: MetricsStore
   readonly events: EventStore
   readonly backups: BackupStore

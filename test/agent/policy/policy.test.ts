@@ -1,4 +1,4 @@
-// The policy of backups: its sample loads, faults say where and what, and a file that somebody else may have written is refused.
+// The policy of a host: its sample loads, faults say where and what, and a file that somebody else may have written is refused.
 
 import assert from 'node:assert/strict'
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { loadPolicy, PolicySchema, recipientsOf, repositoryOf } from '../../../src/agent/backups/policy.ts'
+import { recipientsOf, repositoryOf } from '../../../src/agent/policy/backup-sections.ts'
+import { loadPolicy, PolicySchema, parsePolicy } from '../../../src/agent/policy/policy.ts'
 import type { HostletError } from '../../../src/errors.ts'
 import { parseConfigText } from '../../../src/lib/config-file.ts'
 
@@ -14,7 +15,7 @@ const sample = fileURLToPath(new URL('../../../config/policy.yaml', import.meta.
 const key = '{ kty: OKP, crv: X25519, x: hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo }'
 const smallest = `repositories:\n  main: { url: "file:///srv/backup" }\nrecovery: [{ jwk: ${key} }]\n`
 
-describe('the policy of backups', () => {
+describe('the policy of a host', () => {
   let directory: string
   before(() => {
     directory = mkdtempSync(join(tmpdir(), 'hostlet-policy-'))
@@ -43,7 +44,80 @@ describe('the policy of backups', () => {
     const policy = parseConfigText(readFileSync(sample, 'utf8'), sample, PolicySchema)
     assert.deepEqual(Object.keys(policy.repositories), ['offsite', 'nearby'])
     assert.equal(policy.repositories.offsite?.credentials?.systemdCredential, 's3-offsite')
+    assert.deepEqual(policy.commands?.teardown, [{ requireRetainDays: 7 }])
   })
+
+  it('has parts in its sample that load once they are no comments any more', () => {
+    const [before, commands = ''] = readFileSync(sample, 'utf8').split(/^commands:$/m)
+    const opened = commands
+      .replace(/^( *)# - /gm, '$1- ')
+      .replace(/^( *)# (images:|approvals:|portMappings:)/gm, '$1$2')
+      .replace(/^ {2}#( {3,}[a-z-].*)$/gm, '  $1')
+      .replace('  forbid: []', '  forbid:')
+    const { commands: rules } = parsePolicy(`${before}commands:${opened}`, sample)
+    assert.deepEqual(rules?.forbid, ['backup.export'])
+    assert.deepEqual(Object.keys(rules?.approvals?.approvers ?? {}), ['alice', 'bob'])
+    assert.equal(rules?.teardown.length, 2)
+    assert.equal(rules?.images?.digests?.length, 1)
+    assert.equal(rules?.limits?.portMappings?.perVmMax, 8)
+  })
+
+  it('has nothing that must be there: recovery keys alone are a policy, and take no backups', () => {
+    const policy = loadPolicy(write(`recovery: [{ jwk: ${key} }]\n`))
+    assert.equal(recipientsOf(policy, { name: 'web-1', uuid: '' }).length, 1)
+    assert.throws(() => repositoryOf(policy, 'main'), {
+      code: 'E_AUTH',
+      message: /takes no backups: its policy names no repository/
+    })
+    assert.deepEqual(loadPolicy(write('')).repositories, {})
+  })
+
+  const approver = '{ jwk: { kty: OKP, crv: Ed25519, x: hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo } }'
+  const ruleFaults: readonly (readonly [what: string, text: string, message: RegExp])[] = [
+    ['a misspelt rule', '{ forbids: [] }', /did you mean "forbid"/],
+    ['a verb that is none', '{ forbid: [Teardown] }', /a verb such as vm\.teardown/],
+    ['a time that is none', '{ rates: [{ verbs: [vm.stop], max: 1, per: 1w }] }', /a time such as 90s, 15m/],
+    ['a time that is too long', '{ rates: [{ verbs: [vm.stop], max: 1, per: 90d }] }', /at most 31d/],
+    ['an image of any host', '{ images: { allow: ["https://*.example.org/x"] } }', /characters of the path/],
+    ['an image of half a host', '{ images: { allow: ["https://images.example.org*"] } }', /of the path/],
+    [
+      'ports in the wrong order',
+      '{ limits: { portMappings: { hostPorts: [30-20] } } }',
+      /the first one first/
+    ],
+    [
+      'a teardown rule that rules nothing',
+      '{ teardown: [{ vms: [prod-*] }] }',
+      /requireRetainDays, keepBackups/
+    ],
+    [
+      'an approver whom nobody knows',
+      `{ approvals: { approvers: { alice: ${approver} }, require: [{ verbs: [vm.stop], of: [bob] }] } }`,
+      /names of "approvers", not "bob"/
+    ],
+    [
+      'more approvals than approvers',
+      `{ approvals: { approvers: { alice: ${approver} }, require: [{ verbs: [vm.stop], count: 2 }] } }`,
+      /at most 1: there are no more approvers/
+    ],
+    [
+      'one key under two names',
+      `{ approvals: { approvers: { alice: ${approver}, bob: ${approver} }, require: [{ verbs: [vm.stop] }] } }`,
+      /another key than that of "alice"/
+    ],
+    [
+      'a private key of an approver',
+      `{ approvals: { approvers: { alice: ${approver.replace('kty', 'd: x, kty')} }, require: [{ verbs: [vm.stop] }] } }`,
+      /expected a known key, not "d"/
+    ]
+  ]
+  for (const [what, text, message] of ruleFaults)
+    it(`names the place and the slip of ${what}`, () => {
+      const { code, message: said } = refusal(write(`commands: ${text}\n`))
+      assert.equal(code, 'E_BAD_REQUEST')
+      assert.match(said, /policy\.yaml:1:\d+: expected/)
+      assert.match(said, message)
+    })
 
   it('needs no more than a repository and a recovery key', () => {
     const policy = loadPolicy(write(smallest))
@@ -105,8 +179,16 @@ describe('the policy of backups', () => {
       smallest.replace('recovery', 'recovry'),
       /policy\.yaml:3:1: .*did you mean "recovery"/
     ],
-    ['no recovery key', 'repositories:\n  main: { url: "file:///srv" }\n', /"recovery", which is missing/],
-    ['no entry of recovery keys', smallest.replace(/\[\{.*\}\]/, '[]'), /at least 1 entries/],
+    [
+      'no recovery key',
+      'repositories:\n  main: { url: "file:///srv" }\n',
+      /policy\.yaml:2:\d+: expected the key "recovery" with at least one entry/
+    ],
+    [
+      'no entry of recovery keys',
+      smallest.replace(/\[\{.*\}\]/, '[]'),
+      /the key "recovery" with at least one entry/
+    ],
     ['another address', smallest.replace('file:///srv/backup', 'ftp://x'), /file:\/\/\/directory or s3:/],
     [
       'credentials in an address',
