@@ -71,7 +71,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     results: () => dispatcher.unacknowledged(),
     backups: () => records.unacknowledged(),
     erasures: () => erasures.unacknowledged(),
-    metrics: buffer
+    metrics: buffer,
+    disk: journal.database
   })
   const inventory = createInventory(parts, (message) => {
     outbox.post(message)

@@ -15,6 +15,7 @@ import type { Journal, JournalEntry } from './journal.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
+import { notCancellable, nothingHappened, unknownOperation } from './refusals.ts'
 import { boundedReport, resultOf } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Lane, Verb } from './verb.ts'
@@ -141,8 +142,10 @@ export class Dispatcher<Host> {
     const claims = localClaims(request, this.#options.clock)
     try {
       await this.#trail.note({ kind: 'begun', claims })
-      const { id } = await this.#accept(claims, localDigest)
-      return this.#local.require(id)
+      const { id } = await this.#record(claims, localDigest, this.#verbs.prepare(claims))
+      const operation = this.#local.require(id)
+      await this.#options.journal.durable()
+      return operation
     } catch (error) {
       throw nothingHappened(error)
     }
@@ -163,6 +166,7 @@ export class Dispatcher<Host> {
     const begun = entry.attempts > 0 && entry.state !== 'undoing'
     if (begun && this.#verbs.find(entry.claims.verb)?.cancellable !== true) throw notCancellable(id)
     this.#options.journal.cancel(id)
+    await this.#options.journal.durable()
     this.#logOf(entry).info({}, 'operation is cancelled')
     this.#turns.abort(id, cancelled)
     return 'cancelling'
@@ -200,13 +204,13 @@ export class Dispatcher<Host> {
     const { id } = command.claims
     try {
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
-      if (!this.#repeated(command)) await this.#take(command)
+      if (!(await this.#repeated(command))) await this.#take(command)
     } catch (error) {
       await this.#refuse(command, nothingHappened(error))
     }
   }
 
-  #repeated({ claims, digest }: SignedCommand): boolean {
+  async #repeated({ claims, digest }: SignedCommand): Promise<boolean> {
     const known = this.#options.journal.find(claims.id) ?? this.#reads.find(claims.id)
     if (known === undefined) return false
     if (known.digest !== digest)
@@ -214,6 +218,7 @@ export class Dispatcher<Host> {
         'E_CONFLICT',
         `another command was recorded under the id ${claims.id}. Use a new id for each command.`
       )
+    await this.#options.journal.durable()
     if (!this.#reads.isRunning(claims.id))
       this.#options.emit({ type: 'ack', command: claims.id, repeated: true })
     if (known.result !== undefined) this.#options.emit({ type: 'result', result: known.result })
@@ -229,14 +234,16 @@ export class Dispatcher<Host> {
     await this.#gate.check(command, params)
     await this.#trail.note({ kind: 'accepted', command })
     if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
-    await this.#accept(claims, digest, prepared)
+    await this.#record(claims, digest, prepared)
+    await this.#options.journal.durable()
+    this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
   }
 
-  /** Records, acknowledges, and begins. */
-  async #accept(
+  /** Records and begins. Before the disk has it nothing is promised; the first step waits for that as well. */
+  async #record(
     claims: CommandClaims,
     digest: string,
-    prepared: PreparedCommand<Host> = this.#verbs.prepare(claims)
+    prepared: PreparedCommand<Host>
   ): Promise<JournalEntry> {
     const ticket = this.#lanes[prepared.verb.lane ?? 'work'].enter()
     try {
@@ -244,9 +251,7 @@ export class Dispatcher<Host> {
       await this.#admission.check(prepared, claims, { local })
       const entry = this.#options.journal.accept(claims, digest, local ? 'schedule' : 'command')
       this.#local.add(entry)
-      const { id: command, origin } = entry
-      if (origin === 'command') this.#options.emit({ type: 'ack', command, repeated: false })
-      this.#logOf(entry).info({ origin }, 'command accepted')
+      this.#logOf(entry).info({ origin: entry.origin }, 'command accepted')
       this.#own(this.#run({ ...prepared, entry, ticket }))
       return entry
     } catch (error) {
@@ -338,6 +343,7 @@ export class Dispatcher<Host> {
         const result = resultOf({ id: entry.id, startedAt }, outcome, finishedAt)
         await this.#trail.note({ kind: 'ended', claims: entry.claims, result })
         journal.finish(result, () => this.#options.onEnd?.(entry, result))
+        await journal.durable()
         this.#local.end(result)
         if (entry.origin === 'command') emit({ type: 'result', result })
         return
@@ -365,6 +371,8 @@ export class Dispatcher<Host> {
     const fields = { command: claims?.id, verb: claims?.verb, vm: claims?.subject?.vm, error }
     if (error.code === 'E_INTERNAL') this.#options.log.error(fields, 'command refused')
     else this.#options.log.warn(fields, 'command refused')
+    // It may be recorded, and nobody knows: only an agent that has read what the disk has can answer.
+    if (this.#options.journal.fault !== undefined) return
     const report = boundedReport(error.toReport())
     await this.#trail.note({ kind: 'refused', command, error: report }).catch((fault) => {
       this.#options.log.error({ error: fault }, 'refusal could not be written down')
@@ -375,25 +383,4 @@ export class Dispatcher<Host> {
   #logOf({ id, claims }: JournalEntry): Logger {
     return this.#options.log.child({ command: id, verb: claims.verb, vm: claims.subject?.vm })
   }
-}
-
-function unknownOperation(id: string): HostletError {
-  const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`
-  return new HostletError('E_NOT_FOUND', text)
-}
-
-function notCancellable(id: string): HostletError {
-  const text = `operation ${id} is under way and cannot be cut short. Wait for its end: "hostlet op wait".`
-  return new HostletError('E_UNSUPPORTED', text)
-}
-
-/** Before a command is recorded no outcome is unknown: what a wait or a stop cut short may be sent again. */
-function nothingHappened(thrown: unknown): HostletError {
-  const error = asHostletError(thrown)
-  if (error.code !== 'E_TIMEOUT' && error.code !== 'E_INTERRUPTED' && error.code !== 'E_CANCELLED')
-    return error
-  return new HostletError('E_UNAVAILABLE', `the command was not begun: ${error.message}`, {
-    cause: error,
-    details: { ...error.details, reason: error.code }
-  })
 }

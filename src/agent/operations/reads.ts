@@ -45,7 +45,7 @@ export class Reads<Host> {
 
   constructor(options: ReadsOptions<Host>) {
     this.#options = options
-    const journal = { begin: nothing, checkpoint: nothing, turnBack: nothing }
+    const journal = { begin: nothing, checkpoint: nothing, turnBack: nothing, durable: resolved }
     this.#engine = new Engine({ ...options, journal, readiness: atOnce })
   }
 
@@ -127,7 +127,7 @@ export class Reads<Host> {
 }
 
 /** Whoever asks how things are wants to hear that the hypervisor is away, not to wait for it. */
-const atOnce: HostReadiness = { isReady: () => true, untilReady: () => Promise.resolve() }
+const atOnce: HostReadiness = { isReady: () => true, untilReady: resolved }
 
 const blankEntry = {
   state: 'accepted',
@@ -142,3 +142,5 @@ const blankEntry = {
 } as const satisfies Partial<JournalEntry>
 
 function nothing(): void {}
+
+async function resolved(): Promise<void> {}
