@@ -9,6 +9,15 @@ export interface GroupSyncOptions {
   onFault(error: HostletError): void
 }
 
+/** Who goes on in one turn of the event loop: a hundred that go on at once keep it longer than a slow disk. */
+const wokenAtOnce = 4
+
+interface Waiter {
+  readonly target: number
+  resolve(): void
+  reject(reason: unknown): void
+}
+
 /**
  * A commit in WAL mode is a write to the page cache; the disk takes milliseconds. This counts the writes and tells when the
  * disk has them, without keeping the event loop: a hundred operations that wait cost one sync.
@@ -17,7 +26,9 @@ export class GroupSync {
   readonly #options: GroupSyncOptions
   #written = 0
   #synced = 0
+  readonly #waiting: Waiter[] = []
   #running: Promise<void> | undefined
+  #isWaking = false
   #fault: HostletError | undefined
 
   constructor(options: GroupSyncOptions) {
@@ -56,25 +67,26 @@ export class GroupSync {
    * Resolves when the disk has all that was written before the call: at the end of a sync that began after it. Rejects with
    * the fault, then and ever after, when a sync failed.
    */
-  async settled(): Promise<void> {
+  settled(): Promise<void> {
+    if (this.#fault !== undefined) return Promise.reject(this.#fault)
     const target = this.#written
-    this.#throwFault()
-    while (this.#synced < target) {
-      this.#running ??= this.#sync()
-      await this.#running
-      this.#throwFault()
-    }
+    if (this.#synced >= target) return Promise.resolve()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#waiting.push({ target, resolve, reject })
+    this.#begin()
+    return promise
   }
 
   /** A sync failed elsewhere. */
   fail(cause: unknown): void {
     if (this.#fault !== undefined) return
     this.#fault = suspect(cause)
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#fault)
     this.#options.onFault(this.#fault)
   }
 
-  #throwFault(): void {
-    if (this.#fault !== undefined) throw this.#fault
+  #begin(): void {
+    this.#running ??= this.#sync()
   }
 
   async #sync(): Promise<void> {
@@ -84,8 +96,23 @@ export class GroupSync {
       this.#synced = Math.max(this.#synced, covered)
     } catch (cause) {
       this.fail(cause)
-    } finally {
-      this.#running = undefined
+    }
+    this.#running = undefined
+    if (this.#fault === undefined) this.#wake()
+  }
+
+  /** In the order of coming, a few in a turn of the event loop: each goes on with work of its own. */
+  #wake(): void {
+    const ready = this.#waiting.findIndex(({ target }) => target > this.#synced)
+    const count = Math.min(wokenAtOnce, ready === -1 ? this.#waiting.length : ready)
+    if (ready !== -1) this.#begin()
+    for (const { resolve } of this.#waiting.splice(0, count)) resolve()
+    if (count === wokenAtOnce && !this.#isWaking) {
+      this.#isWaking = true
+      setImmediate(() => {
+        this.#isWaking = false
+        this.#wake()
+      })
     }
   }
 }
