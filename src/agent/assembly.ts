@@ -110,6 +110,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.tellBackups()
     },
     onErasure: () => outbox.tellErasures(),
+    onDrain: () => {
+      session.beat()
+      schedules.refresh()
+    },
     erasures
   })
   const schedules = createSchedules({
@@ -117,7 +121,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     readiness: keeper,
     reports: outbox,
     operations: dispatcher,
-    runsAtOnceMax: config.backup.concurrencyMax
+    runsAtOnceMax: config.backup.concurrencyMax,
+    isPaused: () => dispatcher.drainingSince !== undefined
   })
   const vms = (wait: Wait) => hypervisor.listVms(wait)
   const retention = new Retention({ vms, readiness: keeper, operations: dispatcher, clock, log })
@@ -238,6 +243,7 @@ function createSession(
       operationsRunning: dispatcher.running,
       operationsWaiting: dispatcher.waiting,
       hypervisor: hypervisor.status().state,
+      ...(dispatcher.drainingSince !== undefined && { drainingSince: dispatcher.drainingSince }),
       conditions: health.conditions()
     }),
     onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
@@ -264,11 +270,12 @@ interface DispatcherPeers {
   onBackup(): void
   /** A VM was erased that no command asked for. */
   onErasure(): void
+  onDrain(): void
 }
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
-  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -279,6 +286,7 @@ function createDispatcher(
     random,
     readiness,
     onChanged,
+    onDrain,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)

@@ -119,6 +119,8 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** Since when it takes no new work, as of its last heartbeat; absent while it does. */
+    drainingSince: Type.Optional(Timestamp),
     conditions: Type.Array(Condition),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
@@ -127,6 +129,10 @@ export const HostView = Type.Object(
   strict
 )
 export type HostView = Static<typeof HostView>
+
+/** `waitMs`: how long the operation waits for what runs; a day unless it is given. The host stays drained after that. */
+export const DrainRequest = Type.Object({ waitMs: Type.Optional(Milliseconds) }, strict)
+export type DrainRequest = Static<typeof DrainRequest>
 
 export const HostList = Type.Object({ hosts: Type.Array(HostView), more: Type.Boolean() }, strict)
 export type HostList = Static<typeof HostList>

@@ -268,9 +268,9 @@ export class Dispatcher<Host> {
   ): Promise<JournalEntry> {
     // Once more: a drain that began meanwhile may have seen nothing of this one.
     this.#drain.check(prepared.verb)
-    const ticket = this.#lanes.enter(prepared.verb)
+    const local = digest === localDigest
+    const ticket = this.#lanes.enter(prepared.verb, { local })
     try {
-      const local = digest === localDigest
       await this.#admission.check(prepared, claims, { local })
       const entry = this.#options.journal.accept(claims, digest, local ? 'schedule' : 'command')
       this.#local.add(entry)
@@ -288,7 +288,7 @@ export class Dispatcher<Host> {
     this.#local.add(entry)
     try {
       const prepared = this.#verbs.prepare(entry.claims)
-      const ticket = this.#lanes.enter(prepared.verb, { always: true })
+      const ticket = this.#lanes.enter(prepared.verb, { local: entry.origin !== 'command', always: true })
       log.info({ state: entry.state, step: entry.step, attempts: entry.attempts }, 'operation resumed')
       this.#own(this.#run({ ...prepared, entry, ticket }))
     } catch (error) {

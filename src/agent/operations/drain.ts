@@ -7,10 +7,12 @@ import type { DrainPort, Verb } from './verb.ts'
 
 /** What a refusal says of when to come again: a drain takes minutes, and nobody knows how many. */
 export const drainRetryAfterMs = 30_000
+/** How often it is told what is waited for, beside each change. */
+const tellMs = 5_000
 
 export interface DrainOptions {
   readonly database: Pick<AgentDatabase, 'get' | 'run' | 'durable'>
-  readonly clock: Pick<Clock, 'now'>
+  readonly clock: Pick<Clock, 'now' | 'timer'>
   /** Operations that run or wait, apart from those that wait for the others. */
   operations(): number
   /** It began, or is over. */
@@ -75,8 +77,11 @@ export class Drain implements DrainPort {
   }
 
   untilIdle(signal: AbortSignal, onWaiting: (operations: number) => void): Promise<boolean> {
+    const { clock } = this.#options
     return new Promise((resolve, reject) => {
+      let timer: Disposable | undefined
       const settle = (end: () => void) => {
+        timer?.[Symbol.dispose]()
         this.#listeners.delete(look)
         signal.removeEventListener('abort', abort)
         end()
@@ -89,8 +94,15 @@ export class Drain implements DrainPort {
         else onWaiting(operations)
       }
       if (signal.aborted) return abort()
+      const tellAgain = () => {
+        timer = clock.timer(tellMs, () => {
+          tellAgain()
+          look()
+        })
+      }
       signal.addEventListener('abort', abort, { once: true })
       this.#listeners.add(look)
+      tellAgain()
       look()
     })
   }

@@ -42,9 +42,9 @@ export class Lanes {
     return this.#sum(({ waiting }) => waiting)
   }
 
-  /** See `Limiter.enter`. */
-  enter(verb: VerbRules, options?: { always?: boolean }): Ticket {
-    return this.#lanes[laneOf(verb)].enter(options)
+  /** See `Limiter.enter`. What the agent does by itself (`local`) has time: an erase of hours is not before a stop. */
+  enter(verb: VerbRules, { local, always = false }: { local: boolean; always?: boolean }): Ticket {
+    return this.#lanes[laneOf(verb, local)].enter({ always })
   }
 
   #sum(count: (lane: Limiter) => number): number {
@@ -54,7 +54,7 @@ export class Lanes {
   }
 }
 
-function laneOf({ lane, lock, priority }: VerbRules): LaneName {
+function laneOf({ lane, lock, priority }: VerbRules, local: boolean): LaneName {
   if (lock === 'host') return 'host'
-  return priority === 'urgent' ? 'urgent' : (lane ?? 'work')
+  return priority === 'urgent' && !local ? 'urgent' : (lane ?? 'work')
 }

@@ -53,6 +53,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['libvirt', host.hypervisor],
     ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],
     ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],
+    ['drained', drainText(host)],
     ['enrolled', formatTime(host.enrolledAt)],
     ['last seen', host.lastSeenAt === undefined ? 'never' : formatTime(host.lastSeenAt)],
     ['certificate until', formatTime(host.certificateExpiresAt)],
@@ -71,6 +72,10 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['key for secrets', facts?.secretsKey?.kid],
     ['booted', facts && formatTime(facts.bootedAt)]
   ]
+}
+
+function drainText({ drainingSince }: HostView): string | undefined {
+  return drainingSince === undefined ? undefined : `takes no new work since ${formatTime(drainingSince)}`
 }
 
 function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {

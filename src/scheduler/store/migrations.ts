@@ -259,5 +259,7 @@ export const observedMigrations: readonly string[] = [
   // When the newest inventory was taken, by the clock of the host.
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
-  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Since when the host takes no new work.
+  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER'
 ]

@@ -8,6 +8,8 @@ import { CommandVerifier } from '../../../src/agent/operations/command-verifier.
 import { Dispatcher, type DispatcherOptions } from '../../../src/agent/operations/dispatch.ts'
 import { Journal, type JournalEntry, type JournalOptions } from '../../../src/agent/operations/journal.ts'
 import { defineVerb, type Step } from '../../../src/agent/operations/verb.ts'
+import { hostDrain } from '../../../src/agent/verbs/host-drain.ts'
+import { hostResume } from '../../../src/agent/verbs/host-resume.ts'
 import { operationCancel } from '../../../src/agent/verbs/operation-cancel.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { CommandResult } from '../../../src/protocol/command.ts'
@@ -86,7 +88,17 @@ export const verbs = [
     afterCrash: 'resume'
   }),
   define({ ...common, name: 'test.remove', lock: 'vm', backups: 'end', changes: true, afterCrash: 'resume' }),
-  operationCancel
+  define({
+    ...common,
+    name: 'test.stop',
+    lock: 'vm',
+    changes: true,
+    priority: 'urgent',
+    afterCrash: 'resume'
+  }),
+  operationCancel,
+  hostDrain,
+  hostResume
 ]
 
 export class Fixture implements AsyncDisposable {

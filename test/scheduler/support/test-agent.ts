@@ -48,7 +48,9 @@ export const agentVerbs = [
   'operation.cancel',
   'image.prefetch',
   'host.facts',
-  'host.rotate-key'
+  'host.rotate-key',
+  'host.drain',
+  'host.resume'
 ]
 
 export interface KeyPair {
