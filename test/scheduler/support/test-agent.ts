@@ -228,8 +228,8 @@ export class TestAgent {
     this.send({ type: 'refusal', ...(command && { command }), error })
   }
 
-  heartbeat(): void {
-    const operations = { operationsRunning: 0, operationsWaiting: 0 }
+  heartbeat(changes: { operationsRunning?: number; drainingSince?: number } = {}): void {
+    const operations = { operationsRunning: 0, operationsWaiting: 0, ...changes }
     this.send({ type: 'heartbeat', sentAt: 1, ...operations, hypervisor: 'connected', conditions: [] })
   }
 
