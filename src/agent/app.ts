@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { asHostletError, type HostletError } from '../errors.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { logLastWords } from '../lib/last-words.ts'
 import { createLogger, type OutputLogger } from '../lib/log-output.ts'
@@ -22,12 +23,15 @@ import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import { KnownVms } from './inventory/known-vms.ts'
 import { ledgerOf } from './inventory/ledger.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
+import type { DatabaseOptions } from './operations/database.ts'
 import { Journal } from './operations/journal.ts'
 import { StatusLine } from './status-line.ts'
 import { Trail } from './trail/trail.ts'
 
 export interface Agent extends AsyncDisposable {
   readonly hostId: string
+  /** Resolves with why the agent cannot go on, if ever: whoever runs it stops it and starts a new one. */
+  readonly failed: Promise<HostletError>
   /** Resolves when everything is closed. Operations are left where they are, for the next start; VMs run on. */
   stop(): Promise<void>
 }
@@ -39,6 +43,8 @@ export interface AgentOptions {
   readonly hypervisor?: Hypervisor
   /** For tests; the kernel's packet filter otherwise. */
   readonly nft?: Nft
+  /** For tests: waits for the disk in place of fdatasync. */
+  readonly sync?: DatabaseOptions['sync']
   readonly notify?: SystemdNotify
   readonly random?: () => number
   /** For tests; read from this machine otherwise. */
@@ -57,7 +63,18 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   ensurePrivateDirectory(config.stateDirectory)
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
-  const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
+  const failed = Promise.withResolvers<HostletError>()
+  const journal = stack.use(
+    new Journal(join(config.stateDirectory, 'agent.db'), {
+      clock,
+      ...(options.sync && { sync: options.sync }),
+      onFault: (error) => {
+        log.error({ error }, 'journal cannot be trusted, the agent starts anew')
+        failed.resolve(error)
+      },
+      onTrouble: (error) => log.warn({ error: asHostletError(error) }, 'journal could not be made shorter')
+    })
+  )
   const machine = options.machine ?? readMachine()
   const { stateDirectory, audit } = config
   const trail = stack.use(
@@ -114,7 +131,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
       .then(() => log.info({}, 'agent stopped, VMs run on'))
     return stopped
   }
-  return { hostId, stop, [Symbol.asyncDispose]: stop }
+  return { hostId, failed: failed.promise, stop, [Symbol.asyncDispose]: stop }
 }
 
 function createHypervisor({ config, clock, log }: Parts): Hypervisor {

@@ -82,7 +82,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     results: () => dispatcher.unacknowledged(),
     backups: () => records.unacknowledged(),
     erasures: () => erasures.unacknowledged(),
-    metrics: buffer
+    metrics: buffer,
+    disk: journal.database
   })
   const inventory = createInventory(
     parts,
@@ -128,6 +129,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.tellBackups()
     },
     onErasure: () => outbox.tellErasures(),
+    onDrain: () => {
+      session.beat()
+      schedules.refresh()
+    },
     erasures
   })
   const schedules = createSchedules({
@@ -135,7 +140,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     readiness: keeper,
     reports: outbox,
     operations: dispatcher,
-    runsAtOnceMax: config.backup.concurrencyMax
+    runsAtOnceMax: config.backup.concurrencyMax,
+    isPaused: () => dispatcher.drainingSince !== undefined
   })
   const drift = new DriftWatch({
     host,
@@ -311,6 +317,7 @@ function createSession(
       operationsRunning: dispatcher.running,
       operationsWaiting: dispatcher.waiting,
       hypervisor: hypervisor.status().state,
+      ...(dispatcher.drainingSince !== undefined && { drainingSince: dispatcher.drainingSince }),
       conditions: health.conditions()
     }),
     onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
@@ -367,11 +374,12 @@ interface DispatcherPeers {
   onBackup(): void
   /** A VM was erased that no command asked for. */
   onErasure(): void
+  onDrain(): void
 }
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -384,6 +392,7 @@ function createDispatcher(
     readiness,
     trail,
     onChanged,
+    onDrain,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)

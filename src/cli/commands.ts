@@ -54,6 +54,16 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-clean.ts')
   },
   {
+    words: ['host', 'drain'],
+    summary: 'have a host take no new work, and wait for what it does; its VMs run on',
+    load: () => import('./commands/host-drain.ts')
+  },
+  {
+    words: ['host', 'resume'],
+    summary: 'have a drained host take work again',
+    load: () => import('./commands/host-resume.ts')
+  },
+  {
     words: ['host', 'refresh'],
     summary: 'have a host look at itself anew',
     load: () => import('./commands/host-refresh.ts')

@@ -124,6 +124,8 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** Since when it takes no new work, as of its last heartbeat; absent while it does. */
+    drainingSince: Type.Optional(Timestamp),
     /** What the host said of itself, and what the scheduler found about it. */
     conditions: Type.Array(Condition),
     /** The host's clock minus the scheduler's at its last heartbeat, in milliseconds. */
@@ -135,6 +137,10 @@ export const HostView = Type.Object(
   strict
 )
 export type HostView = Static<typeof HostView>
+
+/** `waitMs`: how long the operation waits for what runs; a day unless it is given. The host stays drained after that. */
+export const DrainRequest = Type.Object({ waitMs: Type.Optional(Milliseconds) }, strict)
+export type DrainRequest = Static<typeof DrainRequest>
 
 export const HostList = Type.Object({ hosts: Type.Array(HostView), more: Type.Boolean() }, strict)
 export type HostList = Static<typeof HostList>

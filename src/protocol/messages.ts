@@ -81,6 +81,8 @@ export const Heartbeat = Type.Object(
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
     hypervisor: Type.Enum(['connected', 'away']),
+    /** Since when the host takes no new work; absent while it does. */
+    drainingSince: Type.Optional(Timestamp),
     conditions: Type.Array(Condition, { maxItems: 64 })
   },
   strict

@@ -9,6 +9,8 @@ import type { CommandRecord, VmConsequence } from './store/store.ts'
 /** The wait before the first further try; doubles with each refusal. */
 export const retryBaseMs = 2_000
 export const retryCapMs = 60_000
+/** Longest wait that a host may ask for. */
+export const askedWaitMsMax = 300_000
 
 export type AfterRefusal =
   | { readonly kind: 'retry'; readonly delayMs: number }
@@ -19,7 +21,8 @@ export type AfterRefusal =
 
 /**
  * Where the table of codes says that nothing happened and a later try may do better, the command waits and is sent again
- * until it expires. Half of the wait is left to chance, so that commands of one burst do not come back as one.
+ * until it expires. A host that says when to come again is not asked before. Half of the wait is left to chance, so that
+ * commands of one burst do not come back as one.
  */
 export function afterRefusal(
   record: CommandRecord,
@@ -37,7 +40,16 @@ export function afterRefusal(
   if (advice !== 'retry')
     return { kind: 'end', error: refusal, consequence: consequenceOfEnd(record.verb, 'failed') }
   const boundMs = Math.min(retryCapMs, retryBaseMs * 2 ** Math.min(record.refusals, 16))
-  return { kind: 'retry', delayMs: Math.ceil((boundMs * (1 + random())) / 2) }
+  const askedMs = askedWait(refusal)
+  const delayMs = askedMs === undefined ? (boundMs * (1 + random())) / 2 : askedMs * (1 + random() / 2)
+  return { kind: 'retry', delayMs: Math.ceil(delayMs) }
+}
+
+/** `details.retryAfterMs`, where it is one; a host that asks for less than the shortest wait does not get more tries. */
+function askedWait({ details }: ErrorReport): number | undefined {
+  const asked = details?.retryAfterMs
+  if (typeof asked !== 'number' || !Number.isFinite(asked) || asked <= 0) return undefined
+  return Math.min(askedWaitMsMax, Math.max(retryBaseMs / 2, asked))
 }
 
 /** Whether a host would take the command with approvals that it does not have. */

@@ -56,6 +56,16 @@ describe('placement', () => {
     assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used]).id, 'used')
   })
 
+  it('gives nothing to a host that is drained, however much it has left', () => {
+    const drained = candidate('drained', { report: { drainingSince: 1 } })
+    const small = candidate('small', { placedBytes: 6 * gibibyte })
+    assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [drained, small]).id, 'small')
+    assert.throws(() => place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [drained]), {
+      code: 'E_UNAVAILABLE',
+      message: /drained/
+    })
+  })
+
   it('asks hosts that tell for whole cores and for what they have for VMs', () => {
     const telling = (id: string, facts: Partial<HostFacts>) =>
       candidate(id, { report: { facts: { ...hostFacts(id, 8 * gibibyte), ...facts } } })

@@ -96,7 +96,8 @@ const migrations: readonly string[] = [
      name TEXT NOT NULL,
      seen_at INTEGER NOT NULL,
      adopted_at INTEGER
-   ) STRICT, WITHOUT ROWID;`
+   ) STRICT, WITHOUT ROWID;`,
+  'CREATE TABLE host_drain (id INTEGER PRIMARY KEY CHECK (id = 1), since INTEGER NOT NULL) STRICT;'
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

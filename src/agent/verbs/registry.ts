@@ -8,7 +8,9 @@ import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
 import { backupVerify, document as backupVerifyDocument } from './backup-verify.ts'
 import type { VerbDocument } from './document.ts'
 import { hostClean, document as hostCleanDocument } from './host-clean.ts'
+import { hostDrain, document as hostDrainDocument } from './host-drain.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
+import { hostResume, document as hostResumeDocument } from './host-resume.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
@@ -59,7 +61,9 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: operationCancel, document: operationCancelDocument },
   { verb: hostFacts, document: hostFactsDocument },
   { verb: hostClean, document: hostCleanDocument },
-  { verb: hostRotateKey, document: hostRotateKeyDocument }
+  { verb: hostRotateKey, document: hostRotateKeyDocument },
+  { verb: hostDrain, document: hostDrainDocument },
+  { verb: hostResume, document: hostResumeDocument }
 ]
 
 export const verbs: readonly Verb<Host>[] = documentedVerbs.map(({ verb }) => verb)

@@ -56,6 +56,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['libvirt', host.hypervisor],
     ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],
     ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],
+    ['drained', drainText(host)],
     ['enrolled', formatTime(host.enrolledAt)],
     ['last seen', host.lastSeenAt === undefined ? 'never' : formatTime(host.lastSeenAt)],
     ['clock', clockText(host.clockSkewMs)],
@@ -83,6 +84,10 @@ function clockText(skewMs: number | undefined): string | undefined {
   const off = Math.abs(skewMs)
   if (off < 1_000) return "as the scheduler's"
   return `${(off / 1_000).toFixed(off < 10_000 ? 1 : 0)} s ${skewMs > 0 ? 'ahead of' : 'behind'} the scheduler's`
+}
+
+function drainText({ drainingSince }: HostView): string | undefined {
+  return drainingSince === undefined ? undefined : `takes no new work since ${formatTime(drainingSince)}`
 }
 
 function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {

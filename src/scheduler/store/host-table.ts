@@ -33,6 +33,7 @@ interface HostRow {
   readonly hypervisor: HostReport['hypervisor']
   readonly operations_running: number
   readonly operations_waiting: number
+  readonly draining_since: number | null
   readonly conditions: string
   readonly facts: string | null
   readonly foreign_count: number
@@ -183,7 +184,7 @@ export class HostTable implements HostStore {
     this.#noteInstance(id, instance)
     this.#sqlite.run(
       `UPDATE host_reports SET last_seen_at = :at, hypervisor = :hypervisor, operations_running = :running,
-         operations_waiting = :waiting, conditions = :conditions, clock_skew_ms = :skew
+         operations_waiting = :waiting, draining_since = :drainingSince, conditions = :conditions, clock_skew_ms = :skew
        WHERE host = :id`,
       {
         id,
@@ -192,6 +193,7 @@ export class HostTable implements HostStore {
         hypervisor: heartbeat.hypervisor,
         running: heartbeat.operationsRunning,
         waiting: heartbeat.operationsWaiting,
+        drainingSince: heartbeat.drainingSince ?? null,
         conditions: JSON.stringify(heartbeat.conditions)
       }
     )
@@ -256,6 +258,7 @@ function toReport(row: HostRow, state: HostReport['state']): HostReport {
     hypervisor: row.hypervisor,
     operationsRunning: row.operations_running,
     operationsWaiting: row.operations_waiting,
+    drainingSince: given(row.draining_since),
     conditions: fromJson(row.conditions),
     facts: fromJsonOrNull(row.facts),
     foreignCount: row.foreign_count,

@@ -339,5 +339,7 @@ export const observedMigrations: readonly string[] = [
     fault TEXT,
     authority TEXT
   ) STRICT;
-  `
+  `,
+  // Since when the host takes no new work.
+  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER'
 ]

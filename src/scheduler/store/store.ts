@@ -73,6 +73,8 @@ export interface HostReport {
   readonly hypervisor: 'connected' | 'away' | 'unknown'
   readonly operationsRunning: number
   readonly operationsWaiting: number
+  /** Since when it takes no new work. */
+  readonly drainingSince?: number | undefined
   readonly conditions: readonly Condition[]
   readonly facts: HostFacts | undefined
   readonly foreignCount: number

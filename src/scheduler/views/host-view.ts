@@ -3,7 +3,7 @@
 import type { HostView } from '../../protocol/api.ts'
 import type { Condition } from '../../protocol/messages.ts'
 import { clonedRefusal } from '../identity/cloned.ts'
-import type { HostRecord } from '../store/store.ts'
+import type { HostRecord, HostReport } from '../store/store.ts'
 import { present } from './operation-view.ts'
 
 export function hostView(record: HostRecord): HostView {
@@ -23,6 +23,7 @@ export function hostView(record: HostRecord): HostView {
     hypervisor: report?.state === 'connected' ? report.hypervisor : 'unknown',
     operationsRunning: report?.operationsRunning ?? 0,
     operationsWaiting: report?.operationsWaiting ?? 0,
+    ...present({ drainingSince: report?.drainingSince }),
     conditions: [...(report?.conditions ?? []), ...ownConditions(record)],
     vmCount,
     foreignCount: report?.foreignCount ?? 0,
@@ -66,7 +67,19 @@ function stateOf({ revokedAt, clonedAt, report, id }: HostRecord): Pick<HostView
       state: 'away',
       reason: `two machines used its identity at ${new Date(clonedAt).toISOString()}, so neither may connect; take the copy away, then run "hostlet host settle ${id}"`
     }
-  if (report.state === 'connected') return { state: 'connected', reason: report.reason }
+  if (report.state === 'connected') return { state: 'connected', reason: connectedReason(report) }
   const seen = new Date(report.lastSeenAt).toISOString()
   return { state: 'away', reason: `${report.reason}; last seen ${seen}. Its VMs run on` }
+}
+
+function connectedReason({
+  drainingSince,
+  operationsRunning,
+  operationsWaiting,
+  reason
+}: HostReport): string {
+  if (drainingSince === undefined) return reason
+  const left = operationsRunning + operationsWaiting
+  const state = left === 0 ? 'drained' : `being drained, ${left} operations are left`
+  return `${state}: it takes no new work since ${new Date(drainingSince).toISOString()}. Its VMs run on`
 }

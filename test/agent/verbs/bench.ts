@@ -207,6 +207,8 @@ export class MemoryJournal {
   turnBack(_id: string, failure: ErrorReport): void {
     this.entry = { ...this.entry, failure }
   }
+
+  async durable(): Promise<void> {}
 }
 
 export interface Run {

@@ -3,6 +3,7 @@
 import { HostletError } from '../../../errors.ts'
 import { type Static, Type } from '../../../lib/schema.ts'
 import {
+  DrainRequest,
   DryRunRequest,
   EmptyRequest,
   HostDetail,
@@ -158,6 +159,38 @@ export const hostRoutes = [
     handle: ({ params, repeatable }, services) =>
       ask(services, repeatable, async () => ({
         verb: 'host.rotate-key',
+        host: await findHost(services.store, params.id),
+        arguments: {},
+        intent: { kind: 'none' }
+      }))
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/drain', {
+    tier: 'manage',
+    summary: 'Have a host take no new work, and tell when what it has taken is done; its VMs run on',
+    status: 202,
+    params: HostParams,
+    body: DrainRequest,
+    reply: OperationReply,
+    handle: ({ params, body, repeatable }, services) =>
+      ask(services, repeatable, async () => ({
+        verb: 'host.drain',
+        host: await findHost(services.store, params.id),
+        arguments: body,
+        intent: { kind: 'none' }
+      }))
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/resume', {
+    tier: 'manage',
+    summary: 'Have a host that was drained take work again',
+    status: 202,
+    params: HostParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: ({ params, repeatable }, services) =>
+      ask(services, repeatable, async () => ({
+        verb: 'host.resume',
         host: await findHost(services.store, params.id),
         arguments: {},
         intent: { kind: 'none' }
