@@ -1,45 +1,35 @@
 // The parts of the agent, joined: each knows of the others only what is said here.
 
-import { randomUUID } from 'node:crypto'
-import { asHostletError, type HostletError } from '../errors.ts'
-import type { Clock } from '../lib/clock.ts'
-import type { OutputLogger } from '../lib/log-output.ts'
-import { release } from '../lib/release.ts'
+import type { HostletError } from '../errors.ts'
 import type { DriftItem } from '../protocol/drift.ts'
-import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
-import type { BackupRecords } from './backups/records.ts'
-import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
-import type { AgentConfig } from './config.ts'
+import type { AgentMessageOf } from '../protocol/messages.ts'
+import { createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
 import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
-import { checkIdentity, tlsSettings, validityOf } from './identity/certificates.ts'
-import { checkMachine } from './identity/machine.ts'
+import { validityOf } from './identity/certificates.ts'
 import { Renewal } from './identity/renewal.ts'
-import { type CurrentIdentity, TrustKeeper } from './identity/trust-keeper.ts'
+import { TrustKeeper } from './identity/trust-keeper.ts'
 import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
-import type { KnownVms } from './inventory/known-vms.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
-import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
+import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
-import type { Journal } from './operations/journal.ts'
+import type { HostParts } from './parts.ts'
 import { HostGate } from './policy/host-gate.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
 import { Handover } from './session/handover.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
-import { Session } from './session/session.ts'
-import { openSocket } from './session/socket.ts'
+import type { Session } from './session/session.ts'
 import { VmEvents } from './session/vm-events.ts'
-import { ConnectionNotes } from './trail/connection-notes.ts'
-import type { Trail } from './trail/trail.ts'
+import { createSession, isOwnMachine, urlsOf } from './session-join.ts'
 import { verbs } from './verbs/registry.ts'
 
 /** Refusals, our own and the scheduler's, after which a renewal may help. */
@@ -47,25 +37,6 @@ const renewableReasons: ReadonlySet<unknown> = new Set(['expired', 'expired-cert
 
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
-
-export interface Parts {
-  readonly config: AgentConfig
-  readonly clock: Clock
-  readonly log: OutputLogger
-  readonly random: () => number
-  readonly identity: CurrentIdentity
-  /** Stands for this machine; undefined where nothing does. */
-  readonly machine: string | undefined
-  readonly journal: Journal
-  readonly trail: Trail
-}
-
-export interface HostParts extends Parts {
-  readonly records: BackupRecords
-  readonly hypervisor: Hypervisor
-  readonly host: Host
-  readonly known: KnownVms
-}
 
 export interface Work {
   begin(): void
@@ -278,80 +249,6 @@ function createInventory(
   return new InventoryReporter({ clock, log, sources, post })
 }
 
-interface SessionPeers {
-  readonly outbox: Outbox
-  readonly dispatcher: Dispatcher<Host>
-  readonly health: HealthMonitor
-  readonly sampler: Sampler
-  readonly erasures: ErasureRecords
-  readonly trust: TrustKeeper
-  /** What the last connection was opened with. */
-  readonly opened: { certificate: string }
-  onOnline(): void
-  onRefused(error: HostletError): void
-}
-
-function createSession(
-  parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }: SessionPeers
-): Session {
-  const { clock, log, random, identity, machine, hypervisor, host, records } = parts
-  const instance = randomUUID()
-  const connections = new ConnectionNotes(parts.trail)
-  return new Session({
-    urls: urlsOf(parts),
-    clock,
-    log,
-    random,
-    outbox,
-    connect: (url, handlers) => {
-      checkMachine(identity.value, machine)
-      checkIdentity(identity.value, clock.now())
-      opened.certificate = identity.value.certificate
-      return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
-    },
-    hello: () => ({ ...helloOf(identity.value.hostId, instance, clock), trustSerial: trust.serial }),
-    heartbeat: () => ({
-      type: 'heartbeat',
-      sentAt: clock.now(),
-      operationsRunning: dispatcher.running,
-      operationsWaiting: dispatcher.waiting,
-      hypervisor: hypervisor.status().state,
-      ...(dispatcher.drainingSince !== undefined && { drainingSince: dispatcher.drainingSince }),
-      conditions: health.conditions()
-    }),
-    onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
-    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
-    onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
-    onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
-    onDiskKeys: (answer) => host.keys.escrow?.take(answer),
-    onTrust: (statements) => outbox.post(trust.take(statements)),
-    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
-    onAudit: (message) => void parts.trail.takeAnswer(message),
-    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
-    onOnline: () => {
-      connections.online()
-      onOnline()
-    },
-    onRefused
-  })
-}
-
-function isOwnMachine({ identity, machine }: Parts): boolean {
-  try {
-    checkMachine(identity.value, machine)
-    return true
-  } catch {
-    // The session says why, and does not connect.
-    return false
-  }
-}
-
-function urlsOf({ config, identity }: Parts): readonly string[] {
-  return config.schedulerUrls ?? identity.value.schedulerUrls
-}
-
 function createGate({ config, clock, log, identity, hypervisor }: HostParts): HostGate {
   return new HostGate({
     policyPath: config.backup.policy,
@@ -411,27 +308,6 @@ function createDispatcher(
     transfersMax: config.backup.concurrencyMax,
     waitingMax: config.operations.waitingMax
   })
-}
-
-function helloOf(hostId: string, instance: string, clock: Clock): AgentMessageOf<'hello'> {
-  return {
-    type: 'hello',
-    protocol: protocolVersion,
-    agentVersion: release,
-    hostId,
-    instance,
-    sentAt: clock.now(),
-    verbs: verbs.map(({ name }) => name)
-  }
-}
-
-/** A journal that cannot be written now keeps the result: it is sent and acknowledged again. */
-function acknowledge(dispatcher: Dispatcher<Host>, command: string, log: OutputLogger): void {
-  try {
-    dispatcher.acknowledge(command)
-  } catch (error) {
-    log.warn({ command, error: asHostletError(error) }, 'acknowledgement could not be recorded')
-  }
 }
 
 /** For `systemctl status`: where the agent is connected, what runs. */
