@@ -1,7 +1,7 @@
 // What the scheduler remembers: one interface, so that another engine can take SQLite's place. Nothing outside may assume that this process is the only one.
 
 import type { ErrorReport } from '../../errors.ts'
-import type { ApiTier, EventView, OperationState, TokenView } from '../../protocol/api.ts'
+import type { EventView, OperationState, TokenView } from '../../protocol/api.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
@@ -20,7 +20,10 @@ import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
+import type { KeyStore } from './key-store.ts'
 import type { TrustStore } from './trust-store.ts'
+
+export type { KeyRecord, KeyStore } from './key-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -347,25 +350,6 @@ export interface EventStore {
   add(host: string, event: VmEvent, at: number): Promise<void>
   /** Oldest first; with `newest` the last ones of them instead of the first. */
   list(filter: EventFilter, limit: number): Promise<Page<EventView>>
-}
-
-export interface KeyRecord {
-  readonly id: string
-  readonly hash: Buffer
-  readonly tier: ApiTier
-  readonly note: string
-  readonly createdAt: number
-  readonly lastUsedAt: number | undefined
-}
-
-export interface KeyStore {
-  add(key: Omit<KeyRecord, 'lastUsedAt'>): Promise<void>
-  list(limit: number): Promise<Page<KeyRecord>>
-  findByHash(hash: Buffer): Promise<KeyRecord | undefined>
-  used(id: string, at: number): Promise<void>
-  /** Throws E_CONFLICT for the last admin key. False when there is no such key. */
-  remove(id: string): Promise<boolean>
-  count(): Promise<number>
 }
 
 export interface StoreBounds {
