@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import * as libvirt from 'node-libvirt'
 import { AgentConfigSchema } from '../../src/agent/config.ts'
 import { CommandVerifier } from '../../src/agent/operations/command-verifier.ts'
+import { PolicySchema } from '../../src/agent/policy/policy.ts'
 import { Feed } from '../../src/backup/nbd/feed.ts'
 import { handshake, listing } from '../../src/backup/nbd/handshake.ts'
 import { HostletError } from '../../src/errors.ts'
@@ -71,7 +72,7 @@ const jws: Target = {
     })
 }
 
-const schemas = [AgentConfigSchema, SchedulerConfigSchema]
+const schemas = [AgentConfigSchema, SchedulerConfigSchema, PolicySchema]
 const config: Target = {
   run: async (input) => {
     const text = input.toString()
