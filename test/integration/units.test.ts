@@ -152,7 +152,7 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
     assert.deepEqual(faults, existsSync('/sys/kernel/security/apparmor') ? [] : ['confinement'])
 
     await machine.must(
-      'hostlet backup keygen --out /root/recovery.jwk && install -m 644 /root/recovery.jwk.pub /etc/hostlet/recovery.jwk.pub'
+      'hostlet backup keygen --out /run/recovery.jwk && install -m 644 /run/recovery.jwk.pub /etc/hostlet/recovery.jwk.pub'
     )
     machine.write(
       '/etc/hostlet/policy.yaml',
