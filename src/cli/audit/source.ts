@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { ApiClient } from '../api-client.ts'
-import { type Cli, type OutputFormat, outputFormats } from '../cli.ts'
+import { type Cli, type OutputFormat, outputOption } from '../cli.ts'
 import { findConnection } from '../connection.ts'
 import { loadOrExit } from '../daemon.ts'
 
@@ -26,12 +26,7 @@ export function auditOptions(command: Command, ofScheduler: string): Command {
     .option('--scheduler [url]', `${ofScheduler} (HOSTLET_SCHEDULER)`)
     .option('--api-key-file <file>', 'file with the API key (HOSTLET_API_KEY_FILE)')
     .option('--ca-file <file>', 'PEM file of the scheduler’s CA (HOSTLET_CA_FILE)')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices([...outputFormats])
-        .default('table')
-    )
+    .addOption(outputOption(command))
 }
 
 /** Works while the agent runs and while it does not. */

@@ -3,7 +3,7 @@
 import { resolve } from 'node:path'
 import { privateFileMode } from '../../lib/private-file.ts'
 import { checkApproverName, createApproverKey, publicHalf } from '../approver-key.ts'
-import { outputFormats } from '../cli.ts'
+import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { publicFileMode, writeNewFiles } from '../key-files.ts'
@@ -18,12 +18,7 @@ export const define: Define = (command, cli) => {
   command
     .requiredOption('--out <file>', 'new file for the private key; the public one gets .pub behind its name')
     .option('--name <name>', 'as the policies of the hosts name the person')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices(outputFormats)
-        .default('table')
-    )
+    .addOption(outputOption(command))
   command.addHelpText(
     'after',
     '\nKeep the private key with the person, away from hosts, from the scheduler and from whoever has an API key: two locks help where nobody holds both keys. The public one goes into the policy of the hosts.'

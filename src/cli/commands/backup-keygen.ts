@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import { privateFileMode } from '../../lib/private-file.ts'
 import { badFile, readText } from '../backup/repository.ts'
-import { outputFormats } from '../cli.ts'
+import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { publicFileMode, writeNewFiles } from '../key-files.ts'
@@ -19,12 +19,7 @@ export const define: Define = (command, cli) => {
   command
     .option('--out <file>', 'new file for the private key; the public one gets .pub behind its name')
     .option('--public-of <file>', 'make no key: print the public half of the private key in the file')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices(outputFormats)
-        .default('table')
-    )
+    .addOption(outputOption(command))
   command.addHelpText(
     'after',
     '\nKeep the private key offline and in more than one place: it opens the backups when the host is gone. Put the public one into the policy of the hosts as a recipient.'

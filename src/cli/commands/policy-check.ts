@@ -5,7 +5,7 @@ import { explain, rulesOf } from '../../agent/policy/explain.ts'
 import { policyPath } from '../../agent/policy/paths.ts'
 import { loadPolicy, type Policy } from '../../agent/policy/policy.ts'
 import { HostletError } from '../../errors.ts'
-import { outputFormats } from '../cli.ts'
+import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { configExitCode } from '../exit-codes.ts'
@@ -22,12 +22,7 @@ export const define: Define = (command, cli) => {
     .argument('[file]', 'the policy', policyPath)
     .option('--verb <verb>', 'what is asked of this verb, such as vm.teardown')
     .option('--vm <vm>', 'of a command for this VM, by name; with --verb')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices(outputFormats)
-        .default('table')
-    )
+    .addOption(outputOption(command))
   examples(command, 'hostlet policy check', 'hostlet policy check policy.yaml --verb vm.teardown --vm prod-1')
   command.action(async (given: string, options: Options) => {
     cli.format = options.output

@@ -21,7 +21,7 @@ import { keptVmsMax } from '../../../protocol/orphans.ts'
 import type { Store } from '../../store/store.ts'
 import { hostView } from '../../views/host-view.ts'
 import { assertTier } from '../api-keys.ts'
-import { ask } from '../ask.ts'
+import { ask, askHost } from '../ask.ts'
 import { findHost, listItemsDefault } from '../lookup.ts'
 import { defineRoute } from '../route.ts'
 
@@ -104,13 +104,7 @@ export const hostRoutes = [
     params: HostParams,
     body: PrefetchRequest,
     reply: OperationReply,
-    handle: ({ params, body, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'image.prefetch',
-        host: await findHost(services.store, params.id),
-        arguments: { image: body },
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'image.prefetch', { image: call.body })
   }),
 
   defineRoute('POST /v1/hosts/{id}/refresh', {
@@ -120,13 +114,7 @@ export const hostRoutes = [
     params: HostParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.facts',
-        host: await findHost(services.store, params.id),
-        arguments: {},
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'host.facts')
   }),
 
   defineRoute('POST /v1/hosts/{id}/clean', {
@@ -156,13 +144,7 @@ export const hostRoutes = [
     params: HostParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.rotate-key',
-        host: await findHost(services.store, params.id),
-        arguments: {},
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'host.rotate-key')
   }),
 
   defineRoute('POST /v1/hosts/{id}/drain', {
@@ -172,13 +154,7 @@ export const hostRoutes = [
     params: HostParams,
     body: DrainRequest,
     reply: OperationReply,
-    handle: ({ params, body, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.drain',
-        host: await findHost(services.store, params.id),
-        arguments: body,
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'host.drain', call.body)
   }),
 
   defineRoute('POST /v1/hosts/{id}/resume', {
@@ -188,13 +164,7 @@ export const hostRoutes = [
     params: HostParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.resume',
-        host: await findHost(services.store, params.id),
-        arguments: {},
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'host.resume')
   })
 ]
 
