@@ -53,7 +53,7 @@ export const document: VerbDocument = {
   errors: {
     E_NOT_FOUND: 'it is to be kept, and is not defined on this host',
     E_CONFLICT:
-      "the name belongs to another VM or to a domain that is not hostlet's; neither is touched, nothing is removed",
+      "the name belongs to another VM or to a domain that is not hostlet's, or the UUID is that of a VM with another name; none of them is touched, nothing is removed",
     E_STALE: 'the VM has carried out a newer command',
     E_UNAVAILABLE: 'libvirt is away, or a key could not be destroyed: then no volume was removed either'
   },

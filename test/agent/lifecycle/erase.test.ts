@@ -104,6 +104,23 @@ describe('keys', () => {
     for (const text of texts) assert.deepEqual(anywhere(host, text), [])
   })
 
+  it('of a VM stay when its UUID is given with another name, and so does all else of it', async () => {
+    await using host = await makeLifeBench()
+    await keepKeys(host)
+    const left = await host.bench.leftovers()
+    const keys = wrappedKeys(host)
+    const subject = { vm: 'web-9', uuid: source, generation: 99 }
+    for (const backups of [false, true]) {
+      const outcome = await carry(host.host, 'vm.teardown', { vm: 'web-9', backups }, { subject })
+      assert.ok(outcome.outcome === 'failed')
+      assert.equal(outcome.error.code, 'E_CONFLICT')
+      assert.match(outcome.error.message, new RegExp(`${source} is VM ${vm}`))
+    }
+    assert.deepEqual(wrappedKeys(host), keys)
+    assert.deepEqual(await host.bench.leftovers(), left)
+    assert.equal((await recordOf(host)).state, 'running')
+  })
+
   it('that cannot be destroyed keep every volume in its place', async () => {
     await using host = await makeLifeBench()
     await keepKeys(host)
