@@ -106,6 +106,7 @@ export class Dispatcher<Host> {
     this.#reads = new Reads({
       ...options,
       others,
+      trail: this.#trail,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       urgent: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal

@@ -60,8 +60,11 @@ describe('what VMs that do not exist left', () => {
     const dry = await clean(bench, { dryRun: true })
     assert.equal(dry.dryRun, true)
     assert.equal((await find(bench)).length, 7)
+    const told: OrphanItem[] = []
+    using _listener = bench.host.orphans.onRemoved((item) => told.push(item))
     const done = await clean(bench)
     assert.deepEqual(done.removed, dry.removed)
+    assert.deepEqual(told, done.removed)
     assert.deepEqual([done.kept, done.failed], [[], []])
     assert.deepEqual(await find(bench), [])
     assert.deepEqual(await bench.leftovers(), before)
