@@ -20,6 +20,7 @@ import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
+import { Turns } from './operations/turns.ts'
 import type { HostParts } from './parts.ts'
 import { HostGate } from './policy/host-gate.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
@@ -56,6 +57,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     metrics: buffer,
     disk: journal.database
   })
+  const turns = new Turns()
   const inventory = createInventory(
     parts,
     (message) => {
@@ -70,6 +72,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     journal: prunedTogether(journal, records),
+    hold: (vm, signal) => turns.hold(vm, signal),
     onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
       shares.ready()
@@ -88,6 +91,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const dispatcher = createDispatcher(parts, {
     gate,
     readiness: keeper,
+    turns,
     outbox,
     onChanged: () => {
       host.keys.watch.look()
@@ -198,7 +202,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       trail.noteIdentity()
     }
   })
-  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
   stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
@@ -211,6 +215,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(drift)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
+  stack.use(events)
   stack.use(handover)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onEvent((event) => shares.note(event)))
@@ -268,6 +273,7 @@ function createGate({ config, clock, log, identity, hypervisor, trail }: HostPar
 
 interface DispatcherPeers {
   readonly gate: HostGate
+  readonly turns: Turns
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
@@ -281,7 +287,7 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
+  { gate, turns, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -292,6 +298,7 @@ function createDispatcher(
     random,
     gate,
     readiness,
+    turns,
     trail,
     onChanged,
     onDrain,

@@ -9,6 +9,7 @@ import type { Hypervisor } from './host/hypervisor.ts'
 import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import type { KnownVms } from './inventory/known-vms.ts'
 import type { Journal } from './operations/journal.ts'
+import type { SessionOptions } from './session/session.ts'
 import type { Trail } from './trail/trail.ts'
 
 export interface Parts {
@@ -21,6 +22,8 @@ export interface Parts {
   readonly machine: string | undefined
   readonly journal: Journal
   readonly trail: Trail
+  /** For tests; a socket over TLS otherwise. */
+  readonly connect?: SessionOptions['connect']
 }
 
 export interface HostParts extends Parts {

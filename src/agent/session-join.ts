@@ -52,7 +52,8 @@ export function createSession(
       checkMachine(identity.value, machine)
       checkIdentity(identity.value, clock.now())
       opened.certificate = identity.value.certificate
-      return openSocket(url, tlsSettings(identity.value), connections.watched(url, handlers))
+      const watched = connections.watched(url, handlers)
+      return parts.connect?.(url, watched) ?? openSocket(url, tlsSettings(identity.value), watched)
     },
     hello: () => ({ ...helloOf(identity.value.hostId, instance, clock), trustSerial: trust.serial }),
     heartbeat: () => ({
