@@ -195,6 +195,15 @@ describe('the audit trail', { timeout: 170_000 }, () => {
     assert.ok(stdout.includes(`changed: 00000001.jsonl, line ${line}, byte ${start}`), stdout)
   })
 
+  it('has that the identity was taken over to another machine', async () => {
+    const { status, stdout, stderr } = await run('enroll', '--moved')
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /This machine is host .* now\. Restart the agent/)
+    const { entries } = JSON.parse((await audit('ls', '-o', 'json')).stdout) as Listed
+    const { action, facts } = entries.filter(({ kind }) => kind === 'local').at(-1) ?? {}
+    assert.deepEqual([action, facts], ['enroll', { moved: true }])
+  })
+
   it('raises an alarm at the scheduler when its end was cut off, until an admin takes it as it is', async () => {
     const path = join(config.stateDirectory, 'audit', '00000001.jsonl')
     const lines = readFileSync(path, 'utf8').split('\n')
