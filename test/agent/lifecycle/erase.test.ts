@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { HostletError } from '../../../src/errors.ts'
-import { type BackupBench, backUp, source, target, vm } from '../backups/bench.ts'
+import { type BackupBench, backUp, source, target, vm, wait } from '../backups/bench.ts'
 import { begin, carry, succeed } from '../verbs/bench.ts'
 import { interposed } from '../verbs/interposed.ts'
 import { anywhere, certified, keepKeys, makeLifeBench, recordOf, restarted, wrappedKeys } from './bench.ts'
@@ -173,6 +173,23 @@ describe('backups of a VM that is erased', () => {
       []
     )
     assert.ok(host.fleet.objects.has(other))
+  })
+
+  it('stay where the VM is not defined on this host, whatever UUID is named', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    await succeed(host.host, 'vm.teardown', { vm })
+    const subject = { vm: 'ghost', uuid: source, generation: 99 }
+    const refused = await carry(host.host, 'vm.teardown', { vm: 'ghost', backups: true }, { subject })
+    assert.ok(refused.outcome === 'failed' && refused.error.code === 'E_NOT_FOUND', JSON.stringify(refused))
+    assert.match(refused.error.message, new RegExp(`remove vms/${source}/`))
+    const left = await host.host.backups.erasure.look(source, wait())
+    assert.deepEqual(
+      left.snapshots.map(({ snapshot }) => snapshot),
+      [record.snapshot]
+    )
+    const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm: 'ghost' }, { subject }))
+    assert.deepEqual([backups.asked, backups.remaining.length], [false, 1])
   })
 
   it('that could not be removed are told, not hidden', async () => {

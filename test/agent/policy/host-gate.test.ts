@@ -49,6 +49,7 @@ describe('the policy for commands', () => {
       ports: [{ transport: 'tcp' as const, hostPort, vmPort: 80, ...(sources && { sources }) }]
     }
   })
+  const restoreOf = (uuid: string, source: string) => ({ target: 'main', source, snapshot: 'latest', uuid })
   const images = { images: { allow: ['https://images.example.org/ok/*'] } }
   const ports = { limits: { portMappings: { hostPorts: ['20000-20009'], sources: ['198.51.100.0/24'] } } }
 
@@ -65,7 +66,7 @@ describe('the policy for commands', () => {
   const cases: readonly (readonly [
     what: string,
     commands: Record<string, unknown>,
-    command: Command | ReturnType<typeof provision>,
+    command: Command | (() => readonly [string, Pick<VmSpecification, 'name' | 'uuid'>, object]),
     reason: string
   ])[] = [
     [
@@ -202,6 +203,42 @@ describe('the policy for commands', () => {
       'accepted'
     ],
     [
+      'a VM of another host under the name of nobody, by the rules for all',
+      { rates: [{ verbs: ['vm.teardown'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      ['vm.teardown', () => ({ name: 'ghost', uuid: randomUUID() })],
+      'rate'
+    ],
+    [
+      'erasing backups of a VM of another host that rules keep',
+      { teardown: [{ vms: ['prod-*'], keepBackups: true }] },
+      ['vm.teardown', () => ({ name: 'ghost', uuid: randomUUID() }), { backups: true }],
+      'retain'
+    ],
+    [
+      'restoring over a VM of another host',
+      { rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      () => {
+        const vm = { name: 'ghost', uuid: randomUUID() }
+        return ['vm.restore', vm, { ...restoreOf(vm.uuid, web.uuid), replace: true }]
+      },
+      'rate'
+    ],
+    [
+      'a new VM of backups of its own UUID, whose they are is not known',
+      { rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      () => {
+        const vm = { name: 'ghost', uuid: randomUUID() }
+        return ['vm.restore', vm, restoreOf(vm.uuid, vm.uuid)]
+      },
+      'rate'
+    ],
+    [
+      'a new VM under rules for others',
+      { rates: [{ verbs: ['vm.restore', 'vm.provision'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      provision(),
+      'accepted'
+    ],
+    [
       'a rate of none',
       { rates: [{ verbs: ['vm.stop'], max: 0, per: '1h' }] },
       ['vm.stop', () => web],
@@ -224,6 +261,15 @@ describe('the policy for commands', () => {
       if (answer !== 'accepted') assert.match(answer.message, /policy of host host-1/)
       await made.idle()
     })
+
+  it('finds no fault in a new VM of a backup under rules for others', async () => {
+    made.policy({ rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] })
+    const vm = { name: 'new-2', uuid: randomUUID() }
+    const answer = await made.ask('vm.restore', vm, restoreOf(vm.uuid, web.uuid))
+    // The host has no repository: the verb says that, after the gate.
+    assert.match(JSON.stringify(answer), /backup/)
+    assert.notEqual(reasonOf(answer), 'rate')
+  })
 
   describe('rates', () => {
     const rates = [{ verbs: ['vm.stop', 'vm.start'], max: 2, per: '1h' }]
