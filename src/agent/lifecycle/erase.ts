@@ -244,6 +244,9 @@ async function destroyKeys({ vm, host }: Erase, operation: Operation): Promise<S
   const { uuid } = subjectOf(operation, vm)
   const { keys = [] } = notesOf(operation)
   const late = host.keys.disks.listOf(uuid).map(({ id }) => id)
+  // By the VM first: of keys that were lost with the state directory nobody here knows whose they are, and the scheduler
+  // may still have a copy of them.
+  await host.keys.sealed.destroyKeysOf({ uuid }, operation)
   await host.keys.sealed.destroyKeys([...new Set([...keys.map(({ id }) => id), ...late])], operation)
   const gone = keys.filter(({ outcome }) => outcome === 'destroyed')
   return removed(

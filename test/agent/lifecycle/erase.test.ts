@@ -2,7 +2,12 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
+import { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { type BackupBench, backUp, source, target, vm, wait } from '../backups/bench.ts'
 import { begin, carry, succeed } from '../verbs/bench.ts'
@@ -10,6 +15,22 @@ import { interposed } from '../verbs/interposed.ts'
 import { anywhere, certified, keepKeys, makeLifeBench, recordOf, restarted, wrappedKeys } from './bench.ts'
 
 describe('the erase certificate', () => {
+  it('has the scheduler told of keys that were lost with the state directory', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hostlet-erase-'))
+    using _removed = { [Symbol.dispose]: () => rmSync(directory, { recursive: true }) }
+    using database = new AgentDatabase(join(directory, 'agent.db'))
+    const escrow = new EscrowRecords({ database })
+    await using host = await makeLifeBench({ encrypted: true, escrow })
+    const { placement } = await recordOf(host)
+    rmSync(join(host.bench.directory, 'state', 'keys'), { recursive: true })
+    database.run('DELETE FROM disk_key_escrow')
+    const { keys } = certified(host, await succeed(await restarted(host), 'vm.teardown', { vm }))
+    assert.deepEqual(keys.map(({ id, outcome }) => [id, outcome]).sort(), [
+      ...[placement.rootKey, placement.dataKey].sort().map((id) => [id, 'absent'])
+    ])
+    assert.deepEqual(escrow.goneToTell(10), [{ uuid: source }])
+  })
+
   it('is signed by the host and says which keys and volumes are gone', async () => {
     await using host = await makeLifeBench({ encrypted: true })
     const { placement } = await recordOf(host)
