@@ -321,11 +321,16 @@ function factsOf(vm: string, operation: Operation): EraseFacts {
   }
 }
 
-/** By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. */
+/**
+ * By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. What was restored of its
+ * backups may have its MAC by now: that stays.
+ */
 async function removeReservations(vm: string, host: Host, operation: Operation): Promise<string[]> {
   const record = await recordOf(vm, host, operation)
   const { uuid } = subjectOf(operation, vm)
   const macs = new Set([...possibleMacs(uuid), ...(record ? [record.placement.macAddress] : [])])
+  const uses = await host.hypervisor.domainUses(operation)
+  for (const other of uses) if (other.uuid !== uuid) for (const mac of other.macAddresses) macs.delete(mac)
   const gone: string[] = []
   const networks = new Set([...host.placements.networkNames, ...(record ? [record.placement.network] : [])])
   for (const network of networks) {

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { macAddressOf } from '../../../src/agent/host/names.ts'
 import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
 import { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { HostletError } from '../../../src/errors.ts'
@@ -226,6 +227,28 @@ describe('backups of a VM that is erased', () => {
     // Manifests, which hold the wrapped keys, went before the packs did not.
     assert.ok(![...host.fleet.objects.keys()].some((name) => name.includes('/snapshots/')))
   })
+})
+
+it('leaves its address to the VM that was restored of its backups, which has its MAC', async () => {
+  await using host = await makeLifeBench()
+  const { hypervisor } = host.bench
+  await backUp(host)
+  hypervisor.failNext('removeVolume', new HostletError('E_LIBVIRT', 'device is busy'))
+  const first = await succeed(host.host, 'vm.teardown', { vm })
+  assert.equal((first.remaining as string[]).length, 1)
+  const as = { vm: 'web-1b', uuid: '7d5ec2a4-4e0c-4d0f-8a9b-2f1c6e0a9b11' }
+  await succeed(host.host, 'vm.restore', { target, source, snapshot: 'latest', ...as })
+  const restored = await hypervisor.findVm(as.vm, wait())
+  assert.equal(restored?.placement.macAddress, macAddressOf(source))
+  const reservations = () => hypervisor.listReservations('hl-net', wait())
+  const before = await reservations()
+  assert.deepEqual(
+    before.map(({ macAddress }) => macAddress),
+    [macAddressOf(source)]
+  )
+  const second = await succeed(host.host, 'vm.teardown', { vm })
+  assert.deepEqual(second.removed, first.remaining)
+  assert.deepEqual(await reservations(), before)
 })
 
 /** A few calls, others each time, unless all are asked for. */
