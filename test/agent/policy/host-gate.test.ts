@@ -1,10 +1,11 @@
 // Every rule of the policy, allowed and refused, through the real dispatcher with signed commands.
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
+import { approvedBy } from '../../../src/agent/policy/approvals.ts'
 import { rateBookName } from '../../../src/agent/policy/host-gate.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import { createApprover, type TestApprover } from '../../support/approvals.ts'
@@ -495,6 +496,28 @@ describe('the policy for commands', () => {
       assert.match(JSON.stringify(refusal), /the key of carol is one that signs commands/)
     })
 
+    it('of one key count once and those of the command key not at all, however these are spelled', async () => {
+      const path = join(made.bench.directory, 'policy', 'bob.pub')
+      const other = { ...alice.jwk, x: otherSpelling(alice.jwk.x) }
+      writeFileSync(path, JSON.stringify(other), { mode: 0o600 })
+      policy({ count: 2 }, { bob: { file: path } })
+      const jws = await stop()
+      const approvals = [await alice.approve(jws), await alice.approve(jws, { approver: 'bob' })]
+      const refusal = await made.send(jws, approvals)
+      assert.match(JSON.stringify(refusal), /bob\.pub: is not the JWK of a public Ed25519 key/)
+      const payload = Buffer.from(jws.split('.')[1] ?? '', 'base64url')
+      const digest = createHash('sha256').update(payload).digest('hex')
+      const command = { claims: JSON.parse(payload.toString()), digest, signer: '', approvals }
+      const context = { now: made.clock.now(), policyPath: made.policyPath, commandKeys: [other] }
+      const { by, faults } = await approvedBy(
+        command,
+        { approvers: { alice: { jwk: alice.jwk } }, require: [] },
+        context
+      )
+      assert.deepEqual([...by], [])
+      assert.match(faults.join(), /the key of alice is one that signs commands/)
+    })
+
     it('command nothing: a command that an approver signed is none', async () => {
       policy()
       const pretender = await createSigner(made.signer.publicKey.kid)
@@ -577,6 +600,12 @@ function anImage(url: string) {
 
 function idOf(jws: string): { command: string } {
   return { command: JSON.parse(Buffer.from(jws.split('.')[1] ?? '', 'base64url').toString()).id }
+}
+
+/** The same bytes: two bits of the last character are spare. */
+function otherSpelling(x: string): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  return `${x.slice(0, -1)}${alphabet[alphabet.indexOf(x.at(-1) ?? '') + 1]}`
 }
 
 /** What an approval of it would say. */
