@@ -244,6 +244,9 @@ async function destroyKeys({ vm, host }: Erase, operation: Operation): Promise<S
   const { uuid } = subjectOf(operation, vm)
   const { keys = [] } = notesOf(operation)
   const late = host.keys.disks.listOf(uuid).map(({ id }) => id)
+  // By the VM first: of keys that were lost with the state directory nobody here knows whose they are, and the scheduler
+  // may still have a copy of them.
+  await host.keys.sealed.destroyKeysOf({ uuid }, operation)
   await host.keys.sealed.destroyKeys([...new Set([...keys.map(({ id }) => id), ...late])], operation)
   const gone = keys.filter(({ outcome }) => outcome === 'destroyed')
   return removed(
@@ -318,11 +321,16 @@ function factsOf(vm: string, operation: Operation): EraseFacts {
   }
 }
 
-/** By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. */
+/**
+ * By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. What was restored of its
+ * backups may have its MAC by now: that stays.
+ */
 async function removeReservations(vm: string, host: Host, operation: Operation): Promise<string[]> {
   const record = await recordOf(vm, host, operation)
   const { uuid } = subjectOf(operation, vm)
   const macs = new Set([...possibleMacs(uuid), ...(record ? [record.placement.macAddress] : [])])
+  const uses = await host.hypervisor.domainUses(operation)
+  for (const other of uses) if (other.uuid !== uuid) for (const mac of other.macAddresses) macs.delete(mac)
   const gone: string[] = []
   const networks = new Set([...host.placements.networkNames, ...(record ? [record.placement.network] : [])])
   for (const network of networks) {
