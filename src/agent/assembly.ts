@@ -28,7 +28,7 @@ import { SharesKeeper } from './resources/shares-keeper.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
-import { Session } from './session/session.ts'
+import { Session, type SessionOptions } from './session/session.ts'
 import { openSocket } from './session/socket.ts'
 import { VmEvents } from './session/vm-events.ts'
 import { verbs } from './verbs/registry.ts'
@@ -43,6 +43,8 @@ export interface Parts {
   readonly random: () => number
   readonly identity: CurrentIdentity
   readonly journal: Journal
+  /** For tests; a socket over TLS otherwise. */
+  readonly connect?: SessionOptions['connect']
 }
 
 export interface HostParts extends Parts {
@@ -228,6 +230,7 @@ function createSession(
     outbox,
     connect: (url, handlers) => {
       checkIdentity(identity.value, clock.now())
+      if (parts.connect !== undefined) return parts.connect(url, handlers)
       return openSocket(url, tlsSettings(identity.value), handlers)
     },
     hello: () => helloOf(identity.value.hostId, instance, clock),
