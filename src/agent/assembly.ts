@@ -162,7 +162,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       identity.value = renewed
     }
   })
-  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
+  const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
   stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
@@ -174,6 +174,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(retention)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
+  stack.use(events)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onEvent((event) => shares.note(event)))
   stack.use(hypervisor.addStartGate(host.resources.gate))

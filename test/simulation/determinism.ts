@@ -8,12 +8,16 @@ import { syncBuiltinESMExports } from 'node:module'
 import { Random } from './random.ts'
 
 /** What the world that runs now uses. */
-const current = { random: new Random(0), now: () => 0 }
+interface Current {
+  readonly random: Random
+  now(): number
+  after(ms: number, callback: () => void): unknown
+}
+let current: Current = { random: new Random(0), now: () => 0, after: () => undefined }
 
 /** From now on what the code draws by itself comes from this world. */
-export function enterWorld(random: Random, now: () => number): void {
-  current.random = random
-  current.now = now
+export function enterWorld(world: Current): void {
+  current = world
 }
 
 type Changeable = Record<string, unknown>
@@ -41,10 +45,22 @@ const direct = [
   'writeFile'
 ] as const
 
+/** What the product loads when it first needs it: the disk answers when it likes. */
+async function loadEverything(): Promise<void> {
+  await Promise.all([import('jose'), import('croner'), import('undici')])
+}
+
 /** Once a process, after everything was imported and every key was made. */
-export function installDeterminism(): void {
+export async function installDeterminism(): Promise<void> {
+  await loadEverything()
   Math.random = () => current.random.next()
   Date.now = () => current.now()
+  AbortSignal.timeout = (ms) => {
+    const controller = new AbortController()
+    const late = new DOMException('The operation was aborted due to timeout', 'TimeoutError')
+    current.after(ms, () => controller.abort(late))
+    return controller.signal
+  }
   const changed = crypto as unknown as Changeable
   changed.randomUUID = () => uuid(current.random, '4')
   changed.randomUUIDv7 = () => timedUuid(current.random, current.now())

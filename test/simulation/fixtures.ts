@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureHostKey } from '../../src/agent/backups/host-key.ts'
 import { type AgentConfig, loadAgentConfig } from '../../src/agent/config.ts'
 import { type Identity, saveIdentity } from '../../src/agent/identity/identity.ts'
 import { HostKey } from '../../src/agent/keys/host-key.ts'
@@ -92,6 +93,7 @@ async function makeEmptyState(path: string): Promise<void> {
   mkdirSync(path, { mode: 0o700 })
   const clock = { now: () => epochMs }
   await HostKey.open({ stateDirectory: path, clock })
+  await ensureHostKey({ stateDirectory: path })
   new Journal(join(path, 'agent.db'), { clock })[Symbol.dispose]()
 }
 

@@ -15,20 +15,30 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     minutes: { type: 'string' },
+    twice: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false }
   }
 })
 using fixtures = await makeFixtures()
-installDeterminism()
+await installDeterminism()
 const from = Number(values.seed ?? values.from)
 const count = values.seed === undefined ? Number(values.seeds) : 1
-const started = process.hrtime.bigint()
+const started = process.cpuUsage()
 let steps = 0
+let virtualMs = 0
 let failed = 0
 const counts = new Map<string, number>()
 for (let seed = from; seed < from + count; seed++) {
-  const result = await new World({ fixtures, plan: planOf(seed), keepTrace: values.trace }).run()
+  const result = await new World({ fixtures, plan: planOf(seed), keepTrace: values.trace || values.twice }).run()
+  if (values.twice) {
+    const again = await new World({ fixtures, plan: planOf(seed), keepTrace: true }).run()
+    if (again.hash !== result.hash) {
+      const at = again.lines.findIndex((line, index) => line !== result.lines[index])
+      console.log(`seed ${seed} differs at line ${at}:\n  ${result.lines.slice(at - 3, at + 2).join('\n  ')}\n  ${again.lines[at]}`)
+    }
+  }
   steps += result.steps
+  virtualMs += result.virtualMs
   for (const [kind, times] of result.counts) counts.set(kind, (counts.get(kind) ?? 0) + times)
   if (values.trace) console.log(result.lines.join('\n'))
   if (values.seed !== undefined) console.log(result.hash, result.steps, result.virtualMs)
@@ -37,6 +47,7 @@ for (let seed = from; seed < from + count; seed++) {
     console.log(`seed ${seed}: ${result.broken.message}`)
   }
 }
-const ms = Number(process.hrtime.bigint() - started) / 1e6
-console.log(`${count} seeds, ${failed} failed, ${(ms / count).toFixed(1)} ms and ${Math.round(steps / count)} steps each`)
+const { user, system } = process.cpuUsage(started)
+const ms = (user + system) / 1e3
+console.log(`${count} seeds, ${failed} failed, ${(ms / count).toFixed(1)} ms and ${Math.round(steps / count)} steps and ${Math.round(virtualMs / count / 1000)} s each`)
 for (const [kind, times] of [...counts].sort()) console.log(`  ${kind}: ${times}`)

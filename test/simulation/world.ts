@@ -66,7 +66,11 @@ export class World {
     this.fixtures = fixtures
     this.random = new Random(plan.seed + 1)
     this.trace = new Trace({ keep: keepTrace, now: () => time.elapsed })
-    enterWorld(this.random, () => epochMs + time.elapsed)
+    enterWorld({
+      random: this.random,
+      now: () => epochMs + time.elapsed,
+      after: (ms, callback) => time.after(ms, callback)
+    })
     const { random, trace } = this
     this.network = new Network({ time, random, trace })
     this.promises = new Promises({
@@ -105,6 +109,8 @@ export class World {
     } finally {
       for (const machine of this.machines) machine.killAgent()
       this.scheduler.kill()
+      // What was awake to the last moment goes to sleep in its own world.
+      await settle()
       rmSync(this.#directory, { recursive: true, force: true })
     }
     const { plan, trace, time } = this

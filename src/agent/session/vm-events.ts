@@ -26,17 +26,23 @@ const impliedStates: Readonly<Record<DomainEvent['kind'], VmState>> = {
   'io-error': 'unknown'
 }
 
+/** Many VMs often change together: one look at all of them tells of all. */
+export const gatherMs = 2_000
+
 export interface VmEventsOptions {
   readonly hypervisor: Pick<Hypervisor, 'findVm'>
   readonly clock: Clock
   readonly log: Logger
   post(event: VmEvent): void
+  /** What the scheduler shows of VMs is what the last look saw. */
+  lookAnew(): void
 }
 
-export class VmEvents {
+export class VmEvents implements Disposable {
   readonly #options: VmEventsOptions
   #last: Promise<void> = Promise.resolve()
   #waiting = 0
+  #due: Disposable | undefined
 
   constructor(options: VmEventsOptions) {
     this.#options = options
@@ -49,6 +55,18 @@ export class VmEvents {
     const look = this.#waiting < waitingEventsMax && event.kind !== 'undefined'
     this.#waiting++
     this.#last = this.#last.then(() => this.#tell(event, look)).finally(() => this.#waiting--)
+    this.#lookSoon()
+  }
+
+  [Symbol.dispose](): void {
+    this.#due?.[Symbol.dispose]()
+  }
+
+  #lookSoon(): void {
+    this.#due ??= this.#options.clock.timer(gatherMs, () => {
+      this.#due = undefined
+      this.#options.lookAnew()
+    })
   }
 
   async #tell(event: DomainEvent, look: boolean): Promise<void> {
