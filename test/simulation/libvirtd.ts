@@ -11,6 +11,8 @@ import { epochMs, type Life, type VirtualTime } from './virtual-time.ts'
 
 /** A call that is not answered for so long counts as lost, as node-libvirt's deadline has it. */
 const callDeadlineMs = 30_000
+/** Longer than that. */
+const hangMsMax = 90_000
 
 /** How likely it is that something goes wrong with a call. */
 export interface Weather {
@@ -48,6 +50,8 @@ const changing: ReadonlySet<string> = new Set([
   'undefine'
 ])
 
+const looking = /^(list|find|read|facts|counters|inspect)/
+
 export interface LibvirtdOptions {
   readonly host: string
   readonly hypervisor: MemoryHypervisor
@@ -58,6 +62,15 @@ export interface LibvirtdOptions {
   /** A call that changes the machine is about to be made. */
   causeOf(method: string, vm: string): Cause
   onCall(method: string, vm: string, cause: Cause): void
+}
+
+interface Work {
+  readonly name: string
+  readonly values: readonly unknown[]
+  readonly vm: string | undefined
+  readonly cause: Cause
+  /** Its caller lives and waits no more: libvirt drops what it has not begun. */
+  isAbandoned(): boolean
 }
 
 type Method = (...values: unknown[]) => Promise<unknown>
@@ -174,7 +187,7 @@ export class Libvirtd {
     if (vm !== undefined) this.#options.onCall(name, vm, cause)
     watch('before')
     if (!life.isAlive) return await never()
-    const done = this.#work({ name, values, vm, cause })
+    const done = this.#work({ name, values, vm, cause, isAbandoned: () => life.isAlive && signal.aborted })
     done.catch(() => undefined)
     const late = Promise.withResolvers<never>()
     const timer = time.after(callDeadlineMs, () =>
@@ -200,37 +213,50 @@ export class Libvirtd {
   }
 
   /** At libvirtd's side: goes on whoever waits. */
-  async #work(work: { name: string; values: unknown[]; vm: string | undefined; cause: Cause }): Promise<unknown> {
-    const { vm } = work
-    if (vm === undefined) return await this.#perform(work)
-    const before = this.#jobs.get(vm) ?? Promise.resolve()
+  async #work(work: Work): Promise<unknown> {
+    const key = keyOf(work)
+    if (key === undefined) return await this.#perform(work)
+    const before = this.#jobs.get(key) ?? Promise.resolve()
     const job = before.then(
       () => this.#perform(work),
       () => this.#perform(work)
     )
-    this.#jobs.set(vm, job)
+    this.#jobs.set(key, job)
     job.catch(() => undefined)
     return await job
   }
 
-  async #perform({ name, values, vm, cause }: Parameters<Libvirtd['#work']>[0]): Promise<unknown> {
+  async #perform({ name, values, vm, cause, isAbandoned }: Work): Promise<unknown> {
     const { random, trace, host, hypervisor } = this.#options
     const { slow, fails, loses, hangs } = this.weather
     const epoch = this.#epoch
     const fate = random.next()
     const isSlow = random.chance(slow)
     const hasHung = fate < hangs
+    const isLost = hasHung && random.chance(0.5)
     if (hasHung) trace.fault(host, 'libvirt call hangs', name)
-    await this.#pass(hasHung ? random.between(5_000, 90_000) : isSlow ? random.between(200, 9_000) : random.between(0, 3))
+    await this.#pass(random.between(0, 3))
+    if (isAbandoned()) throw interrupted()
+    if (isLost) {
+      await this.#pass(hangMsMax)
+      throw interrupted()
+    }
     if (fate >= hangs && fate < hangs + fails) {
       trace.fault(host, 'libvirt call fails', name)
       throw random.chance(0.5)
         ? new HostletError('E_LIBVIRT', `${name}: libvirt said no`)
         : new HostletError('E_UNAVAILABLE', `${name}: libvirt has no room for the call`)
     }
-    const work = () => (hypervisor as unknown as Record<string, Method>)[name]?.(...values.slice(0, -1), { ...Object(values.at(-1)), signal: neverAborted })
+    const work = () =>
+      (hypervisor as unknown as Record<string, Method>)[name]?.(...values.slice(0, -1), {
+        ...Object(values.at(-1)),
+        signal: neverAborted
+      })
     const value = await this.#causes.run(cause, async () => await work())
-    if (vm !== undefined) trace.note(host, `${name} ${vm}`)
+    if (!looking.test(name)) trace.note(host, `${name} ${vm ?? JSON.stringify(values.slice(0, -1))}`)
+    // What is done is done: only the answer may take its time, and the next call of the same thing waits for it.
+    if (hasHung) await this.#pass(random.between(5_000, hangMsMax))
+    else if (isSlow) await this.#pass(random.between(200, 9_000))
     if (this.#epoch !== epoch) throw interrupted()
     if (fate >= hangs + fails && fate < hangs + fails + loses) {
       trace.fault(host, 'answer of libvirt lost', name)
@@ -257,6 +283,15 @@ const neverAborted = new AbortController().signal
 
 function never(): Promise<never> {
   return new Promise(() => undefined)
+}
+
+/** What libvirt works on one call at a time: a machine, a network, a volume. */
+function keyOf({ name, values, vm }: Work): string | undefined {
+  if (vm !== undefined) return `vm ${vm}`
+  if (looking.test(name)) return undefined
+  const [first] = values
+  const about = typeof first === 'string' ? first : String((first as { name?: unknown })?.name ?? '')
+  return name.endsWith('Network') || name.endsWith('Reservation') ? `network ${about}` : about
 }
 
 function vmOf(name: string, values: readonly unknown[]): string | undefined {
