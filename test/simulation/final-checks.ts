@@ -1,7 +1,7 @@
 // What must hold once a world has come to rest.
 
-import { diskOwner, shortId } from '../../src/agent/host/names.ts'
 import type { VmRecord } from '../../src/agent/host/hypervisor.ts'
+import { diskOwner, shortId } from '../../src/agent/host/names.ts'
 import { operationStatesEnded } from '../../src/protocol/api.ts'
 import type { CommandRecord, Store } from '../../src/scheduler/store/store.ts'
 import type { HostMachine } from './host-machine.ts'
@@ -24,13 +24,15 @@ export async function unrest({ store, machines }: Rest): Promise<string | undefi
     if (journal === undefined) return `${name} is not running`
     if ((await store.hosts.find(hostId))?.report?.state !== 'connected') return `${name} is not connected`
     const open = journal.unfinished()
-    if (open.length > 0) return `${name} has not ended ${open.map(({ id, claims }) => `${claims.verb} ${id}`)}`
+    if (open.length > 0)
+      return `${name} has not ended ${open.map(({ id, claims }) => `${claims.verb} ${id}`)}`
     const untold = journal.unacknowledged()
     if (untold.length > 0) return `${name} has not told ${untold.map(({ command }) => command)}`
   }
   const { items } = await store.commands.list({}, listMax)
   const open = items.filter(({ state }) => !operationStatesEnded.includes(state))
-  if (open.length > 0) return `the scheduler waits for ${open.map(({ id, verb, state }) => `${verb} ${id} ${state}`)}`
+  if (open.length > 0)
+    return `the scheduler waits for ${open.map(({ id, verb, state }) => `${verb} ${id} ${state}`)}`
   return undefined
 }
 
@@ -54,7 +56,8 @@ function checkResults(records: readonly CommandRecord[], { promises, machines }:
       promises.break('acknowledgedEnds', `the scheduler has lost ${id}`)
       continue
     }
-    if (machine.hostId !== hostId || !machines.includes(machine) || (machine.lostStateAt ?? -1) >= at) continue
+    if (machine.hostId !== hostId || !machines.includes(machine) || (machine.lostStateAt ?? -1) >= at)
+      continue
     const result = machine.journal?.find(id)?.result
     if (result === undefined) promises.break('acknowledgedEnds', `${hostId} has no result of ${id}`)
     else if (record.state !== result.outcome)
@@ -72,7 +75,9 @@ function checkResults(records: readonly CommandRecord[], { promises, machines }:
 
 /** The scheduler says that nothing was done. */
 function isUntaken(state: string, error: CommandRecord['error']): boolean {
-  return (state === 'failed' || state === 'expired') && /nothing (was done|happened)/i.test(error?.message ?? '')
+  return (
+    (state === 'failed' || state === 'expired') && /nothing (was done|happened)/i.test(error?.message ?? '')
+  )
 }
 
 /** The last word on each VM: a provision that is done made it, one that failed left nothing, and so on. */
@@ -98,7 +103,12 @@ function checkDone(records: readonly CommandRecord[], { promises, machines }: Re
 function faultOf(record: CommandRecord, vm: VmRecord | undefined, promises: Promises): string | undefined {
   const { verb, state, error } = record
   if (verb === 'vm.teardown' && state === 'done' && vm !== undefined) return 'and the VM is there'
-  if (verb === 'vm.provision' && state === 'failed' && vm !== undefined && error?.details?.undoFailed === undefined)
+  if (
+    verb === 'vm.provision' &&
+    state === 'failed' &&
+    vm !== undefined &&
+    error?.details?.undoFailed === undefined
+  )
     return `and the VM is there: ${error?.message}`
   if (state !== 'done' || verb === 'vm.teardown') return undefined
   if (vm === undefined) return 'and the VM is not there'
@@ -109,7 +119,11 @@ function faultOf(record: CommandRecord, vm: VmRecord | undefined, promises: Prom
   return undefined
 }
 
-async function checkLeaks(machine: HostMachine, promises: Promises, records: readonly CommandRecord[]): Promise<void> {
+async function checkLeaks(
+  machine: HostMachine,
+  promises: Promises,
+  records: readonly CommandRecord[]
+): Promise<void> {
   const { hypervisor, name } = machine
   const vms = promises.recordsOf(machine)
   const excused = new Set(records.flatMap(excuse))
@@ -138,7 +152,8 @@ async function checkViews(machine: HostMachine, { promises, store }: Rest): Prom
   const actual = promises.recordsOf(machine)
   for (const { specification, state } of actual) {
     const shown = items.find(({ uuid }) => uuid === specification.uuid)
-    if (shown === undefined) promises.break('viewsAgree', `the scheduler does not know ${specification.name} of ${machine.hostId}`)
+    if (shown === undefined)
+      promises.break('viewsAgree', `the scheduler does not know ${specification.name} of ${machine.hostId}`)
     else if (shown.report?.state !== state || !shown.report.present)
       promises.break(
         'viewsAgree',

@@ -124,8 +124,8 @@ function schedulerConfigOf(directory: string): SchedulerConfig {
   const text = `
 names: [scheduler]
 trustDomain: test.example
-agents: { heartbeatIntervalMs: 10000, metricsIntervalMs: 3600000 }
-commands: { expireAfterMs: 120000, abandonAfterMs: 86400000 }
+agents: { heartbeatIntervalMs: 15000, metricsIntervalMs: 3600000 }
+commands: { expireAfterMs: 60000, abandonAfterMs: 86400000 }
 `
   return { ...parseConfigText(text, 'simulation', SchedulerConfigSchema), stateDirectory: directory }
 }

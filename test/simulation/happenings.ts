@@ -1,12 +1,12 @@
 // What happens to a world, by the name that its plan has for it.
 
 import { createHash } from 'node:crypto'
-import { commandId } from './network.ts'
 import type { HostMachine } from './host-machine.ts'
+import { commandId } from './network.ts'
 import type { EventKind } from './plan.ts'
 import type { Random } from './random.ts'
-import type { World } from './world.ts'
 import { epochMs } from './virtual-time.ts'
+import type { World } from './world.ts'
 
 type Happening = (world: World, random: Random) => void
 
@@ -66,7 +66,11 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'kill agent at a call': (world, random) => {
     const machine = running(world, random)
     if (machine !== undefined)
-      machine.fuse = { what: 'call', when: random.pick(['before', 'after'] as const), left: random.between(1, 25) }
+      machine.fuse = {
+        what: 'call',
+        when: random.pick(['before', 'after'] as const),
+        left: random.between(1, 25)
+      }
   },
   'stop agent': (world, random) => {
     const machine = running(world, random)
@@ -126,7 +130,9 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   },
 
   'replay commands': (world, random) => {
-    const all = [...world.promises.issued.values()]
+    const all = [...world.promises.issued.values()].filter(
+      ({ claims }) => !world.promises.isRefused(claims.id)
+    )
     for (let left = random.between(1, 6); left > 0 && all.length > 0; left--)
       inject(world, random, 'command replayed', random.pick(all).jws)
   },
@@ -135,7 +141,11 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
     if (all.length === 0) return
     const { jws, claims } = random.pick(all)
     const [header = '', payload = '', signature = ''] = jws.split('.')
-    const changed = { ...claims, expiresAt: claims.expiresAt + 60_000, audience: random.pick(world.machines).hostId }
+    const changed = {
+      ...claims,
+      expiresAt: claims.expiresAt + 60_000,
+      audience: random.pick(world.machines).hostId
+    }
     const forged = [
       `${header}.${encode(changed)}.${signature}`,
       `${header}.${encode({ ...changed, id: idLike(claims.id, random) })}.${signature}`,
@@ -160,10 +170,8 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'step a clock': (world, random) => {
     const machine = random.pick(world.machines)
     world.trace.fault(machine.name, 'clock stepped')
-    machine.skew.ms = random.pick([-3_600_000, -90_000, -20_000, 20_000, 90_000, 3_600_000])
-    world.later(random.between(5_000, 60_000), () => {
-      machine.skew.ms = 0
-    })
+    step(world, machine, random.pick([-3_600_000, -90_000, -20_000, 20_000, 90_000, 3_600_000]))
+    world.later(random.between(5_000, 60_000), () => step(world, machine, 0))
   },
   'fill the disk': (world, random) => {
     const machine = random.pick(world.machines)
@@ -175,6 +183,11 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   },
   'revoke and enroll anew': (world, random) => enrollAnew(world, random, { losesState: false }),
   'lose the state directory': (world, random) => enrollAnew(world, random, { losesState: true })
+}
+
+function step(world: World, machine: HostMachine, ms: number): void {
+  machine.skew.ms = ms
+  machine.steppedAt = world.time.elapsed
 }
 
 function running(world: World, random: Random): HostMachine | undefined {
@@ -220,7 +233,8 @@ function idLike(id: string, random: Random): string {
 /** The operator revokes the host, and its machine joins again under another id. */
 function enrollAnew(world: World, random: Random, { losesState }: { losesState: boolean }): void {
   const machine = random.pick(world.machines)
-  if (!machine.canEnroll || !world.scheduler.isRunning) return
+  if (!machine.canEnroll || !world.scheduler.isRunning || world.enrolling.has(machine)) return
+  world.enrolling.add(machine)
   world.trace.fault(machine.name, losesState ? 'state directory lost' : 'host revoked and enrolled anew')
   const before = machine.hostId
   if (losesState) machine.killAgent()
@@ -230,6 +244,7 @@ function enrollAnew(world: World, random: Random, { losesState }: { losesState: 
     world.later(random.between(500, 10_000), () => {
       machine.killAgent()
       machine.enrollAnew({ losesState })
+      world.enrolling.delete(machine)
       return machine.startAgent()
     })
   })

@@ -62,6 +62,8 @@ export class HostMachine {
   readonly hypervisor: MemoryHypervisor
   readonly libvirtd: Libvirtd
   readonly skew: Skew = { ms: 0 }
+  /** Since when its wall clock says what it says. */
+  steppedAt = Number.NEGATIVE_INFINITY
   /** Its journal refuses to write for now. */
   diskFull = false
   fuse: Fuse | undefined
@@ -192,7 +194,12 @@ export class HostMachine {
         memoryBytes: () => 64 * gibibyte,
         hugePages: async () => ({ totalBytes: 0, freeBytes: 0 })
       },
-      backups: { good: records, instance: 'simulated', identity: () => identity.value, credentialsDirectory: undefined },
+      backups: {
+        good: records,
+        instance: 'simulated',
+        identity: () => identity.value,
+        credentialsDirectory: undefined
+      },
       escrow: new EscrowRecords({ database: journal.database })
     })
     stack.defer(() => host.close())
@@ -279,7 +286,12 @@ export class HostMachine {
     const running = entries.filter(
       ({ claims, state }) => claims.subject?.vm === vm && (state === 'running' || state === 'undoing')
     )
-    if (running.length > 1) this.#options.promises.twoAtOnce(this, vm, running.map(({ id }) => id))
+    if (running.length > 1)
+      this.#options.promises.twoAtOnce(
+        this,
+        vm,
+        running.map(({ id }) => id)
+      )
     const [entry] = running
     if (entry === undefined) return { kind: this.#untouchedSinceBoot.has(vm) ? 'boot' : 'unknown' }
     const { verb, subject } = entry.claims
@@ -304,14 +316,20 @@ export class HostMachine {
   #watchJournal(journal: Journal, life: Life): void {
     const { database } = journal
     const run = database.run.bind(database)
+    const transaction = database.transaction.bind(database)
     const { trace, promises } = this.#options
+    let entered: [id: string, digest: string][] = []
+    database.transaction = (work) => {
+      transaction(work)
+      for (const [id, digest] of entered.splice(0)) promises.accepted(this, id, digest)
+    }
     database.run = (sql, ...values) => {
       this.#burn('journal', 'before')
       if (!life.isAlive) throw dead()
       if (this.diskFull) throw new HostletError('E_CAPACITY', 'the disk of the journal is full')
       const changes = run(sql, ...values)
       trace.note(this.name, `journal ${sql.slice(0, 40).replaceAll(/\s+/g, ' ')}`)
-      if (sql.startsWith('INSERT INTO commands')) promises.accepted(this, String(values[0]), String(values[1]))
+      if (sql.startsWith('INSERT INTO commands')) entered = [[String(values[0]), String(values[1])]]
       this.#burn('journal', 'after')
       if (!life.isAlive) throw dead()
       return changes
@@ -342,8 +360,10 @@ export class HostMachine {
       if (!life.isAlive) return
       trace.note(this.name, `${level}: ${message} ${faultOf(fields)}`)
       const { error } = fields
-      if (error instanceof HostletError && error.code === 'E_INTERNAL') promises.internal(this, message, error)
-      else if (error instanceof Error && !(error instanceof HostletError)) promises.internal(this, message, error)
+      if (error instanceof HostletError && error.code === 'E_INTERNAL')
+        promises.internal(this, message, error)
+      else if (error instanceof Error && !(error instanceof HostletError))
+        promises.internal(this, message, error)
     }
     const log: OutputLogger = {
       debug: () => undefined,

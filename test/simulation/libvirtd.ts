@@ -276,7 +276,10 @@ export class Libvirtd {
 }
 
 function interrupted(): HostletError {
-  return new HostletError('E_INTERRUPTED', 'the connection to libvirt was lost under the call: its outcome is unknown')
+  return new HostletError(
+    'E_INTERRUPTED',
+    'the connection to libvirt was lost under the call: its outcome is unknown'
+  )
 }
 
 const neverAborted = new AbortController().signal

@@ -383,21 +383,23 @@ export class Connection {
 }
 
 /** The scheduler's end, as much of ws as AgentConnection uses. */
+interface ServerSocketOptions {
+  readonly pipe: Pipe
+  readonly time: VirtualTime
+  readonly life: Life
+  onText(text: string): void
+  onClose(code: number, reason: string): void
+  onEnd(): void
+  onPause(paused: boolean): void
+}
+
 class ServerSocket extends EventEmitter {
   readonly OPEN = 1
   isUp = true
   #isClosing = false
-  readonly #options: {
-    readonly pipe: Pipe
-    readonly time: VirtualTime
-    readonly life: Life
-    onText(text: string): void
-    onClose(code: number, reason: string): void
-    onEnd(): void
-    onPause(paused: boolean): void
-  }
+  readonly #options: ServerSocketOptions
 
-  constructor(options: ServerSocket['#options']) {
+  constructor(options: ServerSocketOptions) {
     super()
     this.#options = options
   }

@@ -29,12 +29,18 @@ let virtualMs = 0
 let failed = 0
 const counts = new Map<string, number>()
 for (let seed = from; seed < from + count; seed++) {
-  const result = await new World({ fixtures, plan: planOf(seed), keepTrace: values.trace || values.twice }).run()
+  const result = await new World({
+    fixtures,
+    plan: planOf(seed),
+    keepTrace: values.trace || values.twice
+  }).run()
   if (values.twice) {
     const again = await new World({ fixtures, plan: planOf(seed), keepTrace: true }).run()
     if (again.hash !== result.hash) {
       const at = again.lines.findIndex((line, index) => line !== result.lines[index])
-      console.log(`seed ${seed} differs at line ${at}:\n  ${result.lines.slice(at - 3, at + 2).join('\n  ')}\n  ${again.lines[at]}`)
+      console.log(
+        `seed ${seed} differs at line ${at}:\n  ${result.lines.slice(at - 3, at + 2).join('\n  ')}\n  ${again.lines[at]}`
+      )
     }
   }
   steps += result.steps
@@ -49,5 +55,7 @@ for (let seed = from; seed < from + count; seed++) {
 }
 const { user, system } = process.cpuUsage(started)
 const ms = (user + system) / 1e3
-console.log(`${count} seeds, ${failed} failed, ${(ms / count).toFixed(1)} ms and ${Math.round(steps / count)} steps and ${Math.round(virtualMs / count / 1000)} s each`)
+console.log(
+  `${count} seeds, ${failed} failed, ${(ms / count).toFixed(1)} ms and ${Math.round(steps / count)} steps and ${Math.round(virtualMs / count / 1000)} s each`
+)
 for (const [kind, times] of [...counts].sort()) console.log(`  ${kind}: ${times}`)

@@ -44,7 +44,18 @@ interface Incarnation {
   readonly hub: SimulatedHub
 }
 
-const tables = ['tokens', 'hosts', 'vms', 'commands', 'metrics', 'events', 'backups', 'erasures', 'diskKeys', 'keys']
+const tables = [
+  'tokens',
+  'hosts',
+  'vms',
+  'commands',
+  'metrics',
+  'events',
+  'backups',
+  'erasures',
+  'diskKeys',
+  'keys'
+]
 
 export class SchedulerMachine {
   /** Killed at so many calls of its store from now on. */
@@ -154,7 +165,11 @@ export class SchedulerMachine {
     const guarded = Object.fromEntries(
       tables.map((name) => [name, guard((real as unknown as Record<string, object>)[name] as object)])
     )
-    return { ...guarded, prune: (now: number) => real.prune(now), close: async () => undefined } as unknown as Store
+    return {
+      ...guarded,
+      prune: (now: number) => real.prune(now),
+      close: async () => undefined
+    } as unknown as Store
   }
 
   #burn(when: 'before' | 'after'): void {

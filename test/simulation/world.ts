@@ -52,8 +52,8 @@ export class World {
   readonly promises: Promises
   readonly machines: readonly HostMachine[]
   readonly scheduler: SchedulerMachine
-  /** Machines whose scheduler was told to forget them, and that were not enrolled anew. */
-  readonly expelled = new Set<HostMachine>()
+  /** Revoked, and not joined again yet. */
+  readonly enrolling = new Set<HostMachine>()
   /** Faults come no more. */
   isHealing = false
   readonly #directory: string
@@ -105,7 +105,8 @@ export class World {
     try {
       await this.#live()
     } catch (error) {
-      this.#broken ??= error instanceof BrokenPromise ? error : new BrokenPromise('noBug', String((error as Error).stack))
+      this.#broken ??=
+        error instanceof BrokenPromise ? error : new BrokenPromise('noBug', String((error as Error).stack))
     } finally {
       for (const machine of this.machines) machine.killAgent()
       this.scheduler.kill()
@@ -187,7 +188,7 @@ export class World {
       if (this.#broken !== undefined) return
       const { store } = scheduler
       if (store === undefined) continue
-      const rest = { promises, store, machines: this.machines.filter((machine) => !this.expelled.has(machine)) }
+      const rest = { promises, store, machines: this.machines }
       const why = await unrest(rest)
       if (why === undefined) {
         await this.#advance(this.time.elapsed + lingerMs)
@@ -207,6 +208,7 @@ export class World {
       machine.fuse = undefined
       machine.diskFull = false
       machine.skew.ms = 0
+      machine.steppedAt = this.time.elapsed
       this.network.heal(machine.name)
       this.network.link(machine.name).delayMsMax = 20
       if (!machine.isRunning) this.restartAgent(machine, 1_000)

@@ -3,7 +3,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { DomainEvent, VmRecord } from '../../../src/agent/host/hypervisor.ts'
-import { stateDeadlineMs, VmEvents, waitingEventsMax } from '../../../src/agent/session/vm-events.ts'
+import {
+  gatherMs,
+  stateDeadlineMs,
+  VmEvents,
+  waitingEventsMax
+} from '../../../src/agent/session/vm-events.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { VmEvent } from '../../../src/protocol/messages.ts'
@@ -22,6 +27,7 @@ const event = (changes: Partial<DomainEvent> = {}): DomainEvent => ({
 function setUp(findVm: (signal: AbortSignal) => Promise<VmRecord | undefined>) {
   const clock = new FakeClock()
   const posted: VmEvent[] = []
+  const looksAnew: number[] = []
   let looks = 0
   const events = new VmEvents({
     clock,
@@ -32,13 +38,28 @@ function setUp(findVm: (signal: AbortSignal) => Promise<VmRecord | undefined>) {
         return findVm(signal)
       }
     },
-    post: (message) => posted.push(message)
+    post: (message) => posted.push(message),
+    lookAnew: () => looksAnew.push(clock.monotonic())
   })
-  return { clock, posted, events, looks: () => looks }
+  return { clock, posted, events, looks: () => looks, looksAnew }
 }
 const record = (state: VmRecord['state']) => ({ state }) as VmRecord
 
 describe('VM events', () => {
+  it('bring one look at all VMs soon after, for many of them, and none once the agent stops', async () => {
+    const { events, clock, looksAnew } = setUp(async () => record('stopped'))
+    events.take(event({ kind: 'stopped' }))
+    await clock.advance(gatherMs / 2)
+    events.take(event({ kind: 'stopped', name: 'web-2' }))
+    assert.deepEqual(looksAnew, [])
+    await clock.advance(gatherMs)
+    assert.deepEqual(looksAnew, [gatherMs])
+    events.take(event())
+    events[Symbol.dispose]()
+    await clock.advance(10 * gatherMs)
+    assert.deepEqual(looksAnew, [gatherMs])
+  })
+
   it('carry the state that the VM is in, not the one that it passed through', async () => {
     const { events, posted } = setUp(async () => record('paused'))
     events.take(event())
