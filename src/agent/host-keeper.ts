@@ -8,7 +8,7 @@ import type { VmSummary } from '../protocol/vm.ts'
 import type { Host } from './host/host.ts'
 import type { HypervisorStatus } from './host/hypervisor.ts'
 import { type Reconciliation, reconcile } from './host/reconcile.ts'
-import type { HostReadiness } from './operations/engine.ts'
+import { agentStops, type HostReadiness } from './operations/engine.ts'
 import type { Journal } from './operations/journal.ts'
 
 /** Starting all VMs of a host after its boot may take a while. */
@@ -91,7 +91,7 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener?.[Symbol.dispose]()
-    this.#stopping.abort(new Error('the agent stops'))
+    this.#stopping.abort(agentStops)
     await this.#reconciling
   }
 

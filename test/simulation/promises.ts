@@ -167,8 +167,8 @@ export class Promises {
   /** The agent asks libvirt to change a machine. */
   call(machine: HostMachine, method: string, vm: string, cause: Cause): void {
     this.#touched.add(machine)
-    // Shares of the processors are dealt out anew by the agent itself; no guest notices.
-    if (cause.kind === 'unknown' && method !== 'reshape')
+    // Shares of the processors are dealt out anew by the agent itself; no guest notices. What is not there is not harmed.
+    if (cause.kind === 'unknown' && method !== 'reshape' && this.vmsOf(machine).includes(vm))
       this.break('onlyByCommand', `${machine.name} calls ${method} of ${vm} without a command`)
     if (cause.kind === 'command') this.#requireOwn(machine, method, vm, cause)
   }

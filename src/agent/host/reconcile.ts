@@ -34,9 +34,11 @@ export async function reconcile(
   const queue = [...off]
   const work = async () => {
     for (let record = queue.shift(); record !== undefined; record = queue.shift()) {
+      const { name } = record.specification
       const error = await startOne(host, record, wait)
-      if (error === undefined) started.push(record.specification.name)
-      else failed.push({ vm: record.specification.name, error })
+      if (error === 'other by now') continue
+      if (error === undefined) started.push(name)
+      else failed.push({ vm: name, error })
     }
   }
   await Promise.all(Array.from({ length: startsAtOnceMax }, work))
@@ -52,13 +54,15 @@ function shouldStart({ wanted, state }: VmRecord): boolean {
   return wanted === 'running' && (state === 'stopped' || state === 'crashed')
 }
 
+/** Starting all VMs of a host takes a while, and commands go on: one that was stopped or removed meanwhile stays so. */
 async function startOne(
-  { vms, log }: Pick<Host, 'vms' | 'log'>,
-  record: VmRecord,
+  { hypervisor, vms, log }: Pick<Host, 'hypervisor' | 'vms' | 'log'>,
+  { specification: { name: vm, uuid } }: VmRecord,
   wait: Wait
-): Promise<ErrorReport | undefined> {
-  const vm = record.specification.name
+): Promise<ErrorReport | 'other by now' | undefined> {
   try {
+    const record = await hypervisor.findVm(vm, wait)
+    if (record?.specification.uuid !== uuid || !shouldStart(record)) return 'other by now'
     await vms.start(record, wait)
     log.info({ vm }, 'VM started after host boot')
     return undefined

@@ -20,6 +20,30 @@ describe('reconcile', () => {
     assert.equal(await stateOf(bench, 'web-2'), 'stopped')
   })
 
+  it('leaves a VM off that a command stopped while others were being started', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { hypervisor } = bench
+    // Both are started at once: the one whose turn comes second is stopped just then.
+    const start = bench.host.vms.start.bind(bench.host.vms)
+    const findVm = hypervisor.findVm.bind(hypervisor)
+    let looks = 0
+    const slow = {
+      ...bootedHost(bench, 'boot-2'),
+      hypervisor: Object.assign(Object.create(hypervisor), {
+        listVms: hypervisor.listVms,
+        findVm: async (name: string, signals: { signal: AbortSignal }) => {
+          if (looks++ === 0) await hypervisor.annotate('web-2', { wanted: 'stopped' }, signals)
+          return findVm(name, signals)
+        }
+      }),
+      vms: Object.assign(Object.create(bench.host.vms), { start })
+    }
+    const result = await reconcile(slow, wait())
+    assert.deepEqual(result, { afterBoot: true, started: ['web-1'], failed: [] })
+    assert.equal(await stateOf(bench, 'web-2'), 'stopped')
+  })
+
   it('leaves a VM off whose guest powered itself off since the boot', async () => {
     await using bench = await withTwo()
     await reconcile(bench.host, wait())
