@@ -24,6 +24,7 @@ import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import type { Journal } from './operations/journal.ts'
+import { Turns } from './operations/turns.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
@@ -79,11 +80,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     outbox.post(message)
     keeper.seen(message.vms)
   })
+  const turns = new Turns()
   const keeper = new HostKeeper({
     host,
     clock,
     log,
     journal: prunedTogether(journal, records),
+    hold: (vm, signal) => turns.hold(vm, signal),
     onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
       shares.ready()
@@ -99,6 +102,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   }
   const dispatcher = createDispatcher(parts, {
     readiness: keeper,
+    turns,
     outbox,
     onChanged: () => {
       host.keys.watch.look()
@@ -259,6 +263,7 @@ function urlsOf({ config, identity }: Parts): readonly string[] {
 }
 
 interface DispatcherPeers {
+  readonly turns: Turns
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
@@ -271,7 +276,7 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
-  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { readiness, turns, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -281,6 +286,7 @@ function createDispatcher(
     log,
     random,
     readiness,
+    turns,
     onChanged,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)

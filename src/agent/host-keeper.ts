@@ -7,7 +7,7 @@ import type { Logger } from '../lib/log.ts'
 import type { VmSummary } from '../protocol/vm.ts'
 import type { Host } from './host/host.ts'
 import type { HypervisorStatus } from './host/hypervisor.ts'
-import { type Reconciliation, reconcile } from './host/reconcile.ts'
+import { type HoldVm, type Reconciliation, reconcile } from './host/reconcile.ts'
 import { agentStops, type HostReadiness } from './operations/engine.ts'
 import type { Journal } from './operations/journal.ts'
 
@@ -20,6 +20,8 @@ export interface HostKeeperOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly journal: Pick<Journal, 'prune'>
+  /** While a VM is started after a host boot, no operation of it runs. */
+  readonly hold?: HoldVm
   /** VMs that should run after a host boot and could not be started, with the reasons. */
   onReconciled?(failed: Reconciliation['failed']): void
   /** The hypervisor is there (again), and what should run has been started. */
@@ -104,12 +106,12 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   }
 
   async #reconcile(): Promise<void> {
-    const { host, clock, log, onReady, onReconciled } = this.#options
+    const { host, clock, log, hold, onReady, onReconciled } = this.#options
     const { signal: outer } = this.#stopping
     if (outer.aborted) return
     using deadline = startDeadline({ clock, ms: reconcileDeadlineMs, what: 'starting VMs', signal: outer })
     try {
-      const { failed } = await reconcile(host, { signal: deadline.signal })
+      const { failed } = await reconcile(host, { signal: deadline.signal }, hold)
       onReconciled?.(failed)
     } catch (error) {
       if (!outer.aborted) log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')

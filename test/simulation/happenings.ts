@@ -1,6 +1,7 @@
 // What happens to a world, by the name that its plan has for it.
 
 import { createHash } from 'node:crypto'
+import { HostletError } from '../../src/errors.ts'
 import type { HostMachine } from './host-machine.ts'
 import { commandId } from './network.ts'
 import type { EventKind } from './plan.ts'
@@ -233,19 +234,33 @@ function idLike(id: string, random: Random): string {
 /** The operator revokes the host, and its machine joins again under another id. */
 function enrollAnew(world: World, random: Random, { losesState }: { losesState: boolean }): void {
   const machine = random.pick(world.machines)
-  if (!machine.canEnroll || !world.scheduler.isRunning || world.enrolling.has(machine)) return
+  if (!machine.canEnroll || world.enrolling.has(machine)) return
   world.enrolling.add(machine)
   world.trace.fault(machine.name, losesState ? 'state directory lost' : 'host revoked and enrolled anew')
-  const before = machine.hostId
   if (losesState) machine.killAgent()
-  world.own(async () => {
-    await world.scheduler.ask('DELETE /v1/hosts/{id}', { params: { id: before } })
-    await world.scheduler.enroll(`${machine.nextHostId}`, epochMs + world.time.elapsed)
-    world.later(random.between(500, 10_000), () => {
+  let joined = false
+  const join = () => {
+    if (joined) return
+    // Until it has worked: the scheduler may be killed in the middle of it.
+    world.later(3_000, join)
+    if (!world.scheduler.isRunning) return
+    world.own(async () => {
+      await answered(world.scheduler.ask('DELETE /v1/hosts/{id}', { params: { id: machine.hostId } }))
+      await answered(world.scheduler.enroll(machine.nextHostId, epochMs + world.time.elapsed))
+      if (joined) return
+      joined = true
       machine.killAgent()
       machine.enrollAnew({ losesState })
       world.enrolling.delete(machine)
-      return machine.startAgent()
+      world.restartAgent(machine, 5_000)
     })
+  }
+  join()
+}
+
+/** What was done before is refused with a code. */
+async function answered(work: Promise<unknown>): Promise<void> {
+  await work.catch((error) => {
+    if (!(error instanceof HostletError) || error.code === 'E_INTERNAL') throw error
   })
 }

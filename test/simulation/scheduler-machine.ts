@@ -96,7 +96,14 @@ export class SchedulerMachine {
     }
     const { expireAfterMs, abandonAfterMs } = config.commands
     const commands = new Commands({ store, signer, delivery: hub, expireAfterMs, clock, log })
-    new Housekeeping({ store, clock, log, abandonAfterMs, renewCertificate: async () => undefined })
+    const seldom = {
+      now: () => clock.now(),
+      timer: (ms: number, work: () => void) => clock.timer(housekeepingMs(ms), work)
+    }
+    new Housekeeping({
+      ...{ store, log, abandonAfterMs, clock: seldom as MachineClock },
+      renewCertificate: async () => undefined
+    })
     real.commands.onChange((id) => promises.commandChanged(id))
     const services = {
       ...{ config, store, commands, clock, log, agents: hub, version: '0.1.0', startedAt: clock.now() },
@@ -198,6 +205,11 @@ export class SchedulerMachine {
     }
     return log
   }
+}
+
+/** Overdue commands are looked for less often than in life: nobody here waits for it, and each look takes time. */
+function housekeepingMs(ms: number): number {
+  return Math.max(ms, 5_000)
 }
 
 interface HubOptions {

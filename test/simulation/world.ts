@@ -187,7 +187,7 @@ export class World {
       await this.#advance(this.time.elapsed + lookMs)
       if (this.#broken !== undefined) return
       const { store } = scheduler
-      if (store === undefined) continue
+      if (store === undefined || this.enrolling.size > 0) continue
       const rest = { promises, store, machines: this.machines }
       const why = await unrest(rest)
       if (why === undefined) {

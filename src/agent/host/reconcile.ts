@@ -15,6 +15,9 @@ const recordName = 'vms-started'
 const startsAtOnceMax = 2
 const wentAway: ReadonlySet<ErrorCode> = new Set(['E_UNAVAILABLE', 'E_INTERRUPTED', 'E_TIMEOUT'])
 
+/** Waits until no operation works on a VM, and keeps others from it until disposed of. */
+export type HoldVm = (vm: string, signal: AbortSignal) => Promise<AsyncDisposable | undefined>
+
 /**
  * The rule: `wanted` is changed by commands only, never by what a guest does. At the first connect after a host boot every
  * VM with `wanted: running` that is off is started, whoever switched it off before: at a host's shutdown guests are shut
@@ -24,7 +27,8 @@ const wentAway: ReadonlySet<ErrorCode> = new Set(['E_UNAVAILABLE', 'E_INTERRUPTE
  */
 export async function reconcile(
   host: Pick<Host, 'hypervisor' | 'vms' | 'bootRecord' | 'log'>,
-  wait: Wait
+  wait: Wait,
+  hold: HoldVm = () => Promise.resolve(undefined)
 ): Promise<Reconciliation> {
   const { hypervisor, bootRecord, log } = host
   if ((await bootRecord.read(recordName)) === true) return { afterBoot: false, started: [], failed: [] }
@@ -35,7 +39,7 @@ export async function reconcile(
   const work = async () => {
     for (let record = queue.shift(); record !== undefined; record = queue.shift()) {
       const { name } = record.specification
-      const error = await startOne(host, record, wait)
+      const error = await startOne(host, record, { ...wait, hold })
       if (error === 'other by now') continue
       if (error === undefined) started.push(name)
       else failed.push({ vm: name, error })
@@ -58,9 +62,10 @@ function shouldStart({ wanted, state }: VmRecord): boolean {
 async function startOne(
   { hypervisor, vms, log }: Pick<Host, 'hypervisor' | 'vms' | 'log'>,
   { specification: { name: vm, uuid } }: VmRecord,
-  wait: Wait
+  { hold, ...wait }: Wait & { hold: HoldVm }
 ): Promise<ErrorReport | 'other by now' | undefined> {
   try {
+    await using _held = await hold(vm, wait.signal)
     const record = await hypervisor.findVm(vm, wait)
     if (record?.specification.uuid !== uuid || !shouldStart(record)) return 'other by now'
     await vms.start(record, wait)

@@ -54,6 +54,8 @@ export interface DispatcherOptions<Host> {
   readonly transfersMax?: number
   readonly waitingMax: number
   readonly random?: () => number
+  /** Where something besides operations needs VMs to itself. */
+  readonly turns?: Turns
 }
 
 interface Work<Host> extends PreparedCommand<Host> {
@@ -69,7 +71,7 @@ export class Dispatcher<Host> {
   readonly #admission: Admission<Host>
   readonly #gate: CommandGate
   readonly #trail: CommandTrail
-  readonly #turns = new Turns()
+  readonly #turns: Turns
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Readonly<Record<Lane, Limiter>>
   readonly #local = new LocalOperations()
@@ -83,6 +85,7 @@ export class Dispatcher<Host> {
     this.#verbs = new VerbTable(options.verbs)
     this.#gate = options.gate ?? openGate
     this.#trail = options.trail ?? noTrail
+    this.#turns = options.turns ?? new Turns()
     const others = { cancel: (id: string, signal: AbortSignal) => this.cancel(id, signal) }
     this.#engine = new Engine({ ...options, others })
     this.#lanes = {
@@ -111,10 +114,7 @@ export class Dispatcher<Host> {
     return this.#leftovers
   }
 
-  /**
-   * Answers one command, with the signatures of others that came along: `ack` once it is on disk (or was before), or
-   * `refusal`. Never throws.
-   */
+  /** Answers a command and what others signed of it: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
   async receive(jws: string, approvals: readonly string[] = []): Promise<void> {
     if (this.#received >= receivingMax)
       return await this.#refuse(

@@ -53,6 +53,11 @@ export class Turns {
     return stack.move()
   }
 
+  /** A VM to oneself, for what is no operation. Rejects with the signal's reason when aborted. */
+  hold(vm: string, signal: AbortSignal): Promise<AsyncDisposable> {
+    return this.#locks.acquire(`vm:${vm}`, signal)
+  }
+
   /** No effect on one that has ended. */
   abort(id: string, reason: unknown): void {
     this.#entered.get(id)?.controller.abort(reason)

@@ -186,7 +186,7 @@ export class CommandTable implements CommandStore {
       startedAt: result.startedAt,
       at: result.finishedAt,
       consequence,
-      told: { ...told, host, at, finishedAt: result.finishedAt }
+      told: { ...told, host, at, startedAt: result.startedAt }
     })
   }
 

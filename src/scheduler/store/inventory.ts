@@ -30,17 +30,17 @@ export function mergeInventory(sqlite: Sqlite, merge: Merge): InventoryOutcome {
 }
 
 /**
- * A result tells what the next inventory would. One that comes late, after a lost connection, tells less than the inventory
- * that came first; both times are of the host's clock.
+ * A result tells what the next inventory would. One that comes late, after a lost connection or a slow look, tells less than
+ * the inventory that came first: when it looked is somewhere between its start and its end. All times are of the host's clock.
  */
 export function reportResult(
   sqlite: Sqlite,
-  { host, vm, facts, at, finishedAt }: Told & { host: string; at: number; finishedAt: number }
+  { host, vm, facts, at, startedAt }: Told & { host: string; at: number; startedAt: number }
 ): void {
   const newest = sqlite.get<{ looked_at: number }>('SELECT looked_at FROM host_reports WHERE host = :host', {
     host
   })
-  if (newest === undefined || finishedAt < newest.looked_at) return
+  if (newest === undefined || startedAt < newest.looked_at) return
   if (vm !== undefined) reportVm(sqlite, { host, summary: vm, at })
   if (facts !== undefined)
     sqlite.run('UPDATE host_reports SET facts = :facts WHERE host = :host', {
