@@ -1,61 +1,48 @@
 // The program: runs worlds by their seeds, says what it met, and for a broken promise how to see it again.
 //
-//   node test/simulation/run.ts --seeds 10000 [--from N] [--minutes M]
+//   node test/simulation/run.ts --seeds 10000 [--from N] [--minutes M] [--twice]
 //   node test/simulation/run.ts --seed N --trace
 
+import { writeSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { installDeterminism } from './determinism.ts'
-import { makeFixtures } from './fixtures.ts'
-import { planOf } from './plan.ts'
-import { World } from './world.ts'
+import { campaign } from './campaign.ts'
 
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '100' },
     from: { type: 'string', default: '1' },
+    /** One world, and all of it where `trace` is given. */
     seed: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    /** Stops after so long, with what was run by then. */
     minutes: { type: 'string' },
+    /** Runs each world twice, and compares. */
     twice: { type: 'boolean', default: false },
-    trace: { type: 'boolean', default: false }
+    /** One of mutations.ts. */
+    mutation: { type: 'string' },
+    /** One line of JSON at the end instead of a report, for those that run several of these at once. */
+    json: { type: 'boolean', default: false }
   }
 })
-using fixtures = await makeFixtures()
-await installDeterminism()
-const from = Number(values.seed ?? values.from)
-const count = values.seed === undefined ? Number(values.seeds) : 1
-const started = process.cpuUsage()
-let steps = 0
-let virtualMs = 0
-let failed = 0
-const counts = new Map<string, number>()
-for (let seed = from; seed < from + count; seed++) {
-  const result = await new World({
-    fixtures,
-    plan: planOf(seed),
-    keepTrace: values.trace || values.twice
-  }).run()
-  if (values.twice) {
-    const again = await new World({ fixtures, plan: planOf(seed), keepTrace: true }).run()
-    if (again.hash !== result.hash) {
-      const at = again.lines.findIndex((line, index) => line !== result.lines[index])
-      console.log(
-        `seed ${seed} differs at line ${at}:\n  ${result.lines.slice(at - 3, at + 2).join('\n  ')}\n  ${again.lines[at]}`
-      )
-    }
-  }
-  steps += result.steps
-  virtualMs += result.virtualMs
-  for (const [kind, times] of result.counts) counts.set(kind, (counts.get(kind) ?? 0) + times)
-  if (values.trace) console.log(result.lines.join('\n'))
-  if (values.seed !== undefined) console.log(result.hash, result.steps, result.virtualMs)
-  if (result.broken) {
-    failed++
-    console.log(`seed ${seed}: ${result.broken.message}`)
-  }
+const print = (text: string) => writeSync(1, `${text}\n`)
+const summary = await campaign({
+  from: Number(values.seed ?? values.from),
+  seeds: values.seed === undefined ? Number(values.seeds) : 1,
+  minutes: Number(values.minutes ?? Number.POSITIVE_INFINITY),
+  twice: values.twice,
+  keepTrace: values.trace,
+  mutation: values.mutation,
+  onBroken: values.json ? () => undefined : print,
+  onTrace: print
+})
+if (values.json) print(JSON.stringify(summary))
+else {
+  const { seeds, broken, cpuMs, steps, commands, counts } = summary
+  for (const [kind, times] of Object.entries(counts)) print(`  ${kind}: ${times}`)
+  print(
+    `${seeds} seeds, ${broken.length} with a broken promise; ${commands} commands signed, ${steps} steps,`
+  )
+  print(`${(cpuMs / seeds).toFixed(1)} ms of processor time a seed`)
 }
-const { user, system } = process.cpuUsage(started)
-const ms = (user + system) / 1e3
-console.log(
-  `${count} seeds, ${failed} failed, ${(ms / count).toFixed(1)} ms and ${Math.round(steps / count)} steps and ${Math.round(virtualMs / count / 1000)} s each`
-)
-for (const [kind, times] of [...counts].sort()) console.log(`  ${kind}: ${times}`)
+// What sleeps in dead processes of worlds keeps nothing alive; timers of libraries might.
+process.exitCode = summary.broken.length === 0 ? 0 : 1

@@ -1,6 +1,7 @@
 // The scheduler of the world: the product's own store, commands, connections, delivery and housekeeping, with its routes called
 // as the server calls them. Its directory outlives it.
 
+import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import { HostletError } from '../../src/errors.ts'
 import type { LogFields, Logger } from '../../src/lib/log.ts'
@@ -142,9 +143,10 @@ export class SchedulerMachine {
   /** A host joins, with a token of its own. */
   async enroll(hostId: string, now: number): Promise<void> {
     const store = this.#running?.store
-    const hash = Buffer.from(hostId.padEnd(32))
+    const id = randomUUID()
+    const hash = Buffer.from(id.slice(0, 32))
     const times = { createdAt: now, expiresAt: now + 60_000 }
-    await store?.tokens.add({ id: `token-${hostId}`, hash, note: '', ...times })
+    await store?.tokens.add({ id, hash, note: '', ...times })
     const certificateExpiresAt = now + 10 * 365 * 86_400_000
     await store?.tokens.enroll(hash, { id: hostId, hostname: hostId, enrolledAt: now, certificateExpiresAt })
   }

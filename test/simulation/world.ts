@@ -39,6 +39,8 @@ export interface WorldResult {
   readonly lines: readonly string[]
   readonly counts: ReadonlyMap<string, number>
   readonly steps: number
+  /** Commands that the scheduler signed. */
+  readonly commands: number
   readonly virtualMs: number
 }
 
@@ -122,6 +124,7 @@ export class World {
       lines: trace.lines,
       counts: trace.counts,
       steps: this.#steps,
+      commands: this.promises.commands,
       virtualMs: time.elapsed
     }
   }

@@ -1,6 +1,6 @@
 // vm.reboot: asks the guest to reboot, or resets the machine.
 
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import { Type } from '../../lib/schema.ts'
 import { strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
@@ -49,8 +49,12 @@ export const vmReboot = defineVerb<Host>()({
         const { state } = await requireVm(vm, host, operation)
         if (state !== 'running') throw notRunning(vm, state)
         const { signal } = operation
-        if (force === true) await host.hypervisor.reset(vm, { signal })
-        else await host.vms.reboot(vm, { signal, graceMs: Math.min(host.config.stop.graceMs, graceMsMax) })
+        const graceMs = Math.min(host.config.stop.graceMs, graceMsMax)
+        const rebooting =
+          force === true ? host.hypervisor.reset(vm, { signal }) : host.vms.reboot(vm, { signal, graceMs })
+        await rebooting.catch((error) => {
+          throw onlyOnce(vm, error)
+        })
       }
     }
   ],
@@ -60,6 +64,14 @@ export const vmReboot = defineVerb<Host>()({
     return { vm: host.vms.summary(record), forced: force === true }
   }
 })
+
+/** A step that libvirt interrupts by going away is tried again; this one may have been done. */
+function onlyOnce(vm: string, thrown: unknown): HostletError {
+  const cause = asHostletError(thrown)
+  if (cause.code !== 'E_INTERRUPTED') return cause
+  const text = `libvirt went away in the middle of the reboot of VM ${vm}: look whether it has rebooted, then ask anew.`
+  return new HostletError('E_TIMEOUT', text, { cause, details: { vm } })
+}
 
 function notRunning(vm: string, state: string): HostletError {
   return new HostletError(
@@ -78,7 +90,7 @@ export const document: VerbDocument = {
       "the VM is not running, or the name belongs to another VM or to a domain that is not hostlet's",
     E_STALE: 'the VM has carried out a newer command',
     E_TIMEOUT:
-      'the guest did not reboot within the time of the configuration (stop.graceMs); it may still do so',
+      'the guest did not reboot within the time of the configuration (stop.graceMs), and may still do so; or libvirt went away in the middle of it: look whether the VM has rebooted',
     E_INTERRUPTED: 'the agent was stopped meanwhile: look whether the VM has rebooted',
     E_UNAVAILABLE: 'libvirt is away'
   },

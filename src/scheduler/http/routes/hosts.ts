@@ -51,11 +51,12 @@ export const hostRoutes = [
     reply: Removed,
     handle: async ({ params: { id } }, { store, clock, commands, agents, log }) => {
       await findHost(store, id)
-      if (!(await store.hosts.revoke(id, clock.now())))
-        throw new HostletError('E_CONFLICT', `host ${id} is revoked already`)
-      log.info({ host: id }, 'host revoked')
+      const isNew = await store.hosts.revoke(id, clock.now())
+      if (isNew) log.info({ host: id }, 'host revoked')
       agents.disconnect(id, 'the host was revoked')
+      // Also for one that is revoked already: a scheduler that was killed in between left this undone.
       await commands.endAllOf(id)
+      if (!isNew) throw new HostletError('E_CONFLICT', `host ${id} is revoked already`)
       return { removed: true as const }
     }
   }),
