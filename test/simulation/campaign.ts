@@ -62,7 +62,7 @@ export async function campaign(options: CampaignOptions): Promise<Summary> {
     if (options.twice && (await new World(world).run()).hash !== result.hash)
       broken.push({ seed, promise: 'sameCourse', text: 'two runs of the seed went different ways' })
     if (result.broken === undefined) continue
-    const text = await told(result, fixtures)
+    const text = options.untilBroken ? result.broken.message : await told(result, fixtures)
     broken.push({ seed, promise: result.broken.promise, text })
     options.onBroken?.(text)
     if (options.untilBroken) break

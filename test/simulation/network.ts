@@ -413,7 +413,7 @@ class ServerSocket extends EventEmitter {
   }
 
   send(text: string, done: (error?: Error) => void): void {
-    if (this.readyState !== 1) return queueMicrotask(() => done(new Error('not open')))
+    if (this.readyState !== 1) return void queueMicrotask(() => done(new Error('not open')))
     this.#options.onText(text)
     queueMicrotask(() => done())
   }

@@ -128,7 +128,10 @@ export class Promises {
     const issued = this.issued.get(id)
     const { hostId } = machine
     if (issued === undefined || issued.digest !== digest)
-      return this.break('onlyTheSignedIsObeyed', `${hostId} took ${id}, which the scheduler never signed`)
+      return void this.break(
+        'onlyTheSignedIsObeyed',
+        `${hostId} took ${id}, which the scheduler never signed`
+      )
     const { audience, issuedAt, expiresAt } = issued.claims
     if (audience !== hostId)
       this.break('onlyTheSignedIsObeyed', `${hostId} took ${id}, which is for ${audience}`)
@@ -176,9 +179,9 @@ export class Promises {
   /** Something happened to a machine. */
   effect(machine: HostMachine, { kind, name, uuid, detail }: DomainEvent, cause: Cause): void {
     this.#touched.add(machine)
-    if (cause.kind === 'guest' || cause.kind === 'boot') return this.disturb(name)
+    if (cause.kind === 'guest' || cause.kind === 'boot') return void this.disturb(name)
     if (cause.kind === 'unknown' || cause.command === undefined)
-      return this.break('onlyByCommand', `${machine.name}: ${name} was ${kind} and nobody asked for it`)
+      return void this.break('onlyByCommand', `${machine.name}: ${name} was ${kind} and nobody asked for it`)
     if (kind === 'defined' && detail === 'updated') return
     const { command, verb = '', generation = 0 } = cause
     if (effectsOf[verb]?.includes(kind) !== true)
@@ -289,7 +292,10 @@ export class Promises {
   #acknowledges(machine: HostMachine, id: string): void {
     const issued = this.issued.get(id)
     if (issued === undefined)
-      return this.break('onlyTheSignedIsObeyed', `${machine.hostId} acknowledges ${id}, which nobody signed`)
+      return void this.break(
+        'onlyTheSignedIsObeyed',
+        `${machine.hostId} acknowledges ${id}, which nobody signed`
+      )
     // What only looks is not recorded: it is asked for again.
     if (issued.claims.subject === undefined) return
     if (machine.journal?.find(id) === undefined)

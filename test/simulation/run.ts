@@ -32,6 +32,7 @@ const summary = await campaign({
   twice: values.twice,
   keepTrace: values.trace,
   mutation: values.mutation,
+  untilBroken: values.mutation !== undefined,
   onBroken: values.json ? () => undefined : print,
   onTrace: print
 })
