@@ -36,13 +36,25 @@ export async function unrest({ store, machines }: Rest): Promise<string | undefi
   return undefined
 }
 
+/** For so long a look at libvirt that hung before all was quiet may keep the next one waiting. */
+export const viewsMsMax = 120_000
+
+export async function viewsAgree(rest: Rest): Promise<boolean> {
+  for (const machine of rest.machines) {
+    await rest.promises.look(machine)
+    if ((await viewFault(machine, rest)) !== undefined) return false
+  }
+  return true
+}
+
 export async function checkAtRest(rest: Rest): Promise<void> {
   const { promises, store, machines } = rest
   const { items } = await store.commands.list({}, listMax)
   for (const machine of machines) {
     await promises.look(machine)
     await checkLeaks(machine, promises, items)
-    await checkViews(machine, rest)
+    const fault = await viewFault(machine, rest)
+    if (fault !== undefined) promises.break('viewsAgree', fault)
   }
   checkResults(items, rest)
   checkDone(items, rest)
@@ -147,20 +159,18 @@ function excuse({ vm, error, value }: CommandRecord): string[] {
   return told && vm !== undefined ? [vm] : []
 }
 
-async function checkViews(machine: HostMachine, { promises, store }: Rest): Promise<void> {
+/** What the scheduler shows of a host otherwise than it is. */
+async function viewFault(machine: HostMachine, { promises, store }: Rest): Promise<string | undefined> {
   const { items } = await store.vms.list({ host: machine.hostId }, listMax)
   const actual = promises.recordsOf(machine)
   for (const { specification, state } of actual) {
     const shown = items.find(({ uuid }) => uuid === specification.uuid)
-    if (shown === undefined)
-      promises.break('viewsAgree', `the scheduler does not know ${specification.name} of ${machine.hostId}`)
-    else if (shown.report?.state !== state || !shown.report.present)
-      promises.break(
-        'viewsAgree',
-        `the scheduler shows ${specification.name} as ${shown.report?.state} (${shown.report?.present}), it is ${state}`
-      )
+    if (shown === undefined) return `the scheduler does not know ${specification.name} of ${machine.hostId}`
+    if (shown.report?.state !== state || !shown.report.present)
+      return `the scheduler shows ${specification.name} as ${shown.report?.state} (${shown.report?.present}), it is ${state}`
   }
   for (const { uuid, name, report } of items)
     if (report?.present === true && !actual.some(({ specification }) => specification.uuid === uuid))
-      promises.break('viewsAgree', `the scheduler shows ${name}, which ${machine.hostId} does not have`)
+      return `the scheduler shows ${name}, which ${machine.hostId} does not have`
+  return undefined
 }

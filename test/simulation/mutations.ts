@@ -21,8 +21,8 @@ type Open = any
 
 export const mutations: Readonly<Record<string, Mutation>> = {
   'ack-before-durable': {
-    fault: 'commands are acknowledged two seconds before the disk has them',
-    world: { unsyncedMs: 2_000 },
+    fault: 'commands are acknowledged seconds before the disk has them',
+    world: { unsyncedMs: 10_000 },
     apply: () => undefined
   },
   'signature-unchecked': {

@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { HostletError } from '../../src/errors.ts'
 import { enterWorld } from './determinism.ts'
-import { checkAtRest, unrest } from './final-checks.ts'
+import { checkAtRest, unrest, viewsAgree, viewsMsMax } from './final-checks.ts'
 import type { Fixtures } from './fixtures.ts'
 import { happenings } from './happenings.ts'
 import { HostMachine } from './host-machine.ts'
@@ -186,6 +186,7 @@ export class World {
   async #rest(): Promise<void> {
     const { promises, scheduler } = this
     const until = this.time.elapsed + restMsMax
+    let quietSince: number | undefined
     for (;;) {
       await this.#advance(this.time.elapsed + lookMs)
       if (this.#broken !== undefined) return
@@ -193,12 +194,14 @@ export class World {
       if (store === undefined || this.enrolling.size > 0) continue
       const rest = { promises, store, machines: this.machines }
       const why = await unrest(rest)
-      if (why === undefined) {
+      quietSince = why === undefined ? (quietSince ?? this.time.elapsed) : undefined
+      const isLate = quietSince !== undefined && this.time.elapsed - quietSince > viewsMsMax
+      if (quietSince !== undefined && (isLate || (await viewsAgree(rest)))) {
         await this.#advance(this.time.elapsed + lingerMs)
         this.trace.note('world', 'rests')
         return await checkAtRest(rest)
       }
-      if (this.time.elapsed > until) return promises.break('comesToRest', why)
+      if (why !== undefined && this.time.elapsed > until) return promises.break('comesToRest', why)
     }
   }
 
