@@ -12,8 +12,11 @@ import { createHost } from '../../src/agent/host/host.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { baseVolumeName } from '../../src/agent/host/names.ts'
 import { loadIdentity, saveIdentity } from '../../src/agent/identity/identity.ts'
+import { KnownVms } from '../../src/agent/inventory/known-vms.ts'
+import { ledgerOf } from '../../src/agent/inventory/ledger.ts'
 import { EscrowRecords } from '../../src/agent/keys/escrow-records.ts'
 import { Journal } from '../../src/agent/operations/journal.ts'
+import { Trail } from '../../src/agent/trail/trail.ts'
 import { HostletError } from '../../src/errors.ts'
 import type { LogFields } from '../../src/lib/log.ts'
 import type { OutputLogger } from '../../src/lib/log-output.ts'
@@ -182,7 +185,19 @@ export class HostMachine {
     }
     const hypervisor = this.libvirtd.door(life, (when) => this.#burn('call', when))
     stack.defer(() => hypervisor.close())
+    const { keepBytes } = config.audit
+    const trail = stack.use(
+      await Trail.open({
+        stateDirectory: this.statePath,
+        keepBytes,
+        identity: () => identity.value,
+        clock,
+        log
+      })
+    )
+    if (!life.isAlive) return
     const records = new BackupRecords({ database: journal.database, clock })
+    const known = new KnownVms({ database: journal.database, clock })
     const host = createHost({
       ...{ config, hypervisor, hostId, agentVersion: '0.1.0', clock, log, nft: this.#nft },
       bootRecord: new BootRecord({ directory: this.runtimePath, bootId: `boot-${this.#boots}` }),
@@ -200,7 +215,8 @@ export class HostMachine {
         identity: () => identity.value,
         credentialsDirectory: undefined
       },
-      escrow: new EscrowRecords({ database: journal.database })
+      escrow: new EscrowRecords({ database: journal.database }),
+      ledger: ledgerOf(journal, known)
     })
     stack.defer(() => host.close())
     await host.prepare()
@@ -208,7 +224,8 @@ export class HostMachine {
     const facts = { read: async () => factsOf(hostId) }
     const work = assemble(
       {
-        ...{ config, clock, log, identity, journal, hypervisor, records },
+        ...{ config, clock, log, identity, journal, trail, hypervisor, records, known },
+        machine: undefined,
         random: random.next,
         host: { ...host, facts: facts as never },
         connect: (_url, handlers) => {

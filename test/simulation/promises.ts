@@ -244,6 +244,10 @@ export class Promises {
     )
   }
 
+  takenForTwo(host: string): void {
+    this.break('noBug', `${host} is one machine, and the scheduler takes it for two`)
+  }
+
   schedulerError(message: string, error: unknown): void {
     this.break('noBug', `the scheduler logs "${message}": ${error instanceof Error ? error.stack : error}`)
   }

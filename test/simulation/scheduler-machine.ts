@@ -6,11 +6,13 @@ import type { WebSocket } from 'ws'
 import { HostletError } from '../../src/errors.ts'
 import type { LogFields, Logger } from '../../src/lib/log.ts'
 import type { CommandClaims } from '../../src/protocol/command.ts'
+import { Audit, type Witness } from '../../src/scheduler/audit.ts'
 import { Commands } from '../../src/scheduler/commands.ts'
 import { Housekeeping } from '../../src/scheduler/housekeeping.ts'
 import type { Services } from '../../src/scheduler/http/route.ts'
 import { routes } from '../../src/scheduler/http/routes.ts'
 import { AgentConnection } from '../../src/scheduler/hub/connection.ts'
+import type { TrustSource } from '../../src/scheduler/hub/trust-link.ts'
 import { SqliteStore } from '../../src/scheduler/store/sqlite-store.ts'
 import type { Repeatable, Store } from '../../src/scheduler/store/store.ts'
 import type { Fixtures } from './fixtures.ts'
@@ -50,12 +52,16 @@ const tables = [
   'hosts',
   'vms',
   'commands',
+  'approvals',
   'metrics',
   'events',
   'backups',
   'erasures',
   'diskKeys',
-  'keys'
+  'keys',
+  'audit',
+  'trails',
+  'trust'
 ]
 
 export class SchedulerMachine {
@@ -87,7 +93,19 @@ export class SchedulerMachine {
     const real = new SqliteStore(directory, config)
     const store = this.#guarded(real, life)
     const log = this.#log(life)
-    const hub = new SimulatedHub({ store, clock, log, life, fixtures })
+    const audit = new Audit({
+      ...{ store: store.audit, clock, log, reads: false },
+      signReceipt: (claims) => fixtures.signer.signReceipt(claims)
+    })
+    const hub = new SimulatedHub({
+      store,
+      clock,
+      log,
+      life,
+      fixtures,
+      witness: audit,
+      onCloned: (host) => promises.takenForTwo(host)
+    })
     const signer = {
       sign: async (claims: CommandClaims) => {
         const jws = await fixtures.signer.sign(claims)
@@ -107,8 +125,8 @@ export class SchedulerMachine {
     })
     real.commands.onChange((id) => promises.commandChanged(id))
     const services = {
-      ...{ config, store, commands, clock, log, agents: hub, version: '0.1.0', startedAt: clock.now() },
-      commandKeys: [fixtures.signer.publicKey]
+      ...{ config, store, commands, clock, log, audit, agents: hub, version: '0.1.0' },
+      startedAt: clock.now()
     } as unknown as Services
     this.#running = { life, store, real, services, hub }
     network.listener = hub
@@ -214,12 +232,25 @@ function housekeepingMs(ms: number): number {
   return Math.max(ms, 5_000)
 }
 
+/** Keys are not rotated here. */
+function trustOf({ authority }: Fixtures): TrustSource {
+  return {
+    serial: 0,
+    bundle: authority,
+    authorities: [authority],
+    statements: async () => [],
+    adopted: async () => undefined
+  }
+}
+
 interface HubOptions {
   readonly store: Store
   readonly clock: MachineClock
   readonly log: Logger
   readonly life: Life
   readonly fixtures: Fixtures
+  readonly witness: Witness
+  onCloned(host: string): void
 }
 
 /** The hub without TLS and HTTP: who may connect is what the store says, of two connections of a host the newer one counts. */
@@ -249,11 +280,11 @@ class SimulatedHub implements Listener {
   }
 
   accept(host: string, socket: WebSocket): void {
-    const { store, clock, log, fixtures } = this.#options
+    const { store, clock, log, fixtures, witness } = this.#options
     const { agents, trustDomain } = fixtures.schedulerConfig
     const connection = new AgentConnection({
-      ...{ store, clock, log, host, socket, schedulerVersion: '0.1.0', ...agents },
-      trust: { authorities: [fixtures.authority], trustDomain },
+      ...{ store, clock, log, witness, host, socket, schedulerVersion: '0.1.0', ...agents, trustDomain },
+      trust: trustOf(fixtures),
       onReady: (ready) => {
         this.#ready.get(host)?.replace()
         this.#ready.set(host, ready)
@@ -261,7 +292,9 @@ class SimulatedHub implements Listener {
       onClosed: (closed) => {
         this.#all.delete(closed)
         if (this.#ready.get(host) === closed) this.#ready.delete(host)
-      }
+      },
+      // There are no copies here: whoever takes one of ours for one is wrong.
+      onCloned: () => this.#options.onCloned(host)
     })
     this.#all.add(connection)
   }
