@@ -52,7 +52,7 @@ export async function campaign(options: CampaignOptions): Promise<Summary> {
     const minutes = Number(process.hrtime.bigint() - startedAt) / 60e9
     if (minutes > (options.minutes ?? Number.POSITIVE_INFINITY)) break
     const plan = planOf(seed)
-    const world = { fixtures, plan, keepTrace: options.keepTrace === true, ...mutation?.world }
+    const world = { fixtures, plan, keepTrace: options.keepTrace === true }
     const result = await new World(world).run()
     seeds++
     steps += result.steps

@@ -2,9 +2,11 @@
 // done where they are asked for. Only for processes that do nothing but simulate.
 
 import crypto, { KeyObject, type webcrypto } from 'node:crypto'
+import { EventEmitter } from 'node:events'
 import fs from 'node:fs'
 import fsPromises from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
+import workerThreads from 'node:worker_threads'
 import { Random } from './random.ts'
 
 /** What the world that runs now uses. */
@@ -12,8 +14,17 @@ interface Current {
   readonly random: Random
   now(): number
   after(ms: number, callback: () => void): unknown
+  /** A file by its handle. */
+  open(path: string, flags: string, mode?: number): unknown
 }
-let current: Current = { random: new Random(0), now: () => 0, after: () => undefined }
+let current: Current = {
+  random: new Random(0),
+  now: () => 0,
+  after: () => undefined,
+  open: (path) => {
+    throw new Error(`there is no world that has ${path}`)
+  }
+}
 
 /** From now on what the code draws by itself comes from this world. */
 export function enterWorld(world: Current): void {
@@ -71,8 +82,24 @@ export async function installDeterminism(): Promise<void> {
   const synchronous = fs as unknown as Record<string, (...values: unknown[]) => unknown>
   for (const name of direct)
     promised[name] = async (...values: unknown[]) => synchronous[`${name}Sync`]?.(...values)
+  promised.open = async (path: string, flags = 'r', mode?: number) => current.open(path, flags, mode)
+  synchronous.watch = () => Object.assign(new EventEmitter(), { close: () => undefined })
+  const threads = workerThreads as unknown as Changeable
+  threads.Worker = NoThread
   syncBuiltinESMExports()
   signAtOnce()
+}
+
+/** In place of the thread that makes the journal's log shorter: here it may grow, worlds are short. */
+class NoThread extends EventEmitter {
+  constructor(program: URL) {
+    super()
+    if (!program.pathname.endsWith('checkpoint-worker.ts')) throw new Error(`no thread for ${program}`)
+    queueMicrotask(() => {
+      this.emit('message', { isComplete: true })
+      this.emit('exit', 0)
+    })
+  }
 }
 
 /** A UUID, as the world of this seed would have it. */

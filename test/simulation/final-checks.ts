@@ -2,6 +2,8 @@
 
 import type { VmRecord } from '../../src/agent/host/hypervisor.ts'
 import { diskOwner, shortId } from '../../src/agent/host/names.ts'
+import { checkChain } from '../../src/agent/trail/check-chain.ts'
+import { listTrail, readSegment, trailDirectory } from '../../src/agent/trail/segments.ts'
 import { operationStatesEnded } from '../../src/protocol/api.ts'
 import type { CommandRecord, Store } from '../../src/scheduler/store/store.ts'
 import type { HostMachine } from './host-machine.ts'
@@ -57,6 +59,7 @@ export async function checkAtRest(rest: Rest): Promise<void> {
     if (fault !== undefined) promises.break('viewsAgree', fault)
   }
   checkResults(items, rest)
+  for (const machine of machines) await checkTrail(machine, rest)
   checkDone(items, rest)
 }
 
@@ -83,6 +86,26 @@ function checkResults(records: readonly CommandRecord[], { promises, machines }:
     if (effects.length > 0 && isUntaken(state, error))
       promises.break('refusedHasNone', `${verb} ${id} had an effect (${effects[0]?.kind}): ${error?.message}`)
   }
+}
+
+/** What each host wrote down of its commands, and what the scheduler thinks of it. */
+async function checkTrail(machine: HostMachine, { promises, store }: Rest): Promise<void> {
+  const noted = new Set<unknown>()
+  const { fault } = checkChain(listTrail(trailDirectory(machine.statePath)).segments, {
+    read: readSegment,
+    onEntry: ({ kind, command }) => {
+      if (command !== undefined) noted.add(`${kind} ${command}`)
+      return undefined
+    }
+  })
+  const refused = fault ?? (await store.trails.fault(machine.hostId))
+  if (refused !== undefined)
+    promises.break('accountedFor', `the audit trail of ${machine.hostId} is not whole: ${refused.message}`)
+  for (const [id, taken] of promises.acknowledged)
+    if (taken.machine === machine && (machine.lostStateAt ?? -1) < taken.at)
+      for (const kind of ['command.accepted', 'operation.ended'])
+        if (!noted.has(`${kind} ${id}`))
+          promises.break('accountedFor', `the audit trail of ${machine.hostId} has no ${kind} of ${id}`)
 }
 
 /** The scheduler says that nothing was done. */

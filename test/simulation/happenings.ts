@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { HostletError } from '../../src/errors.ts'
-import type { HostMachine } from './host-machine.ts'
+import type { Fuse, HostMachine } from './host-machine.ts'
 import { commandId } from './network.ts'
 import type { EventKind } from './plan.ts'
 import type { Random } from './random.ts'
@@ -55,24 +55,10 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
     machine.killAgent()
     world.restartAgent(machine)
   },
-  'kill agent at a write': (world, random) => {
-    const machine = running(world, random)
-    if (machine !== undefined)
-      machine.fuse = {
-        what: 'journal',
-        when: random.pick(['before', 'after'] as const),
-        left: random.between(1, 12)
-      }
-  },
-  'kill agent at a call': (world, random) => {
-    const machine = running(world, random)
-    if (machine !== undefined)
-      machine.fuse = {
-        what: 'call',
-        when: random.pick(['before', 'after'] as const),
-        left: random.between(1, 25)
-      }
-  },
+  'kill agent at a write': (world, random) =>
+    light(world, random, { what: 'journal', ends: 'agent', within: 12 }),
+  'kill agent at a call': (world, random) =>
+    light(world, random, { what: 'call', ends: 'agent', within: 25 }),
   'stop agent': (world, random) => {
     const machine = running(world, random)
     if (machine === undefined) return
@@ -84,11 +70,10 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
     const machine = random.pick(world.machines)
     world.trace.fault(machine.name, 'power cut')
     machine.cutPower()
-    world.later(random.between(1_000, 20_000), () => {
-      machine.libvirtd.start()
-      return machine.startAgent()
-    })
+    world.restorePower(machine)
   },
+  'cut power at a write': (world, random) =>
+    light(world, random, { what: 'journal', ends: 'power', within: 30 }),
   'restart libvirtd': (world, random) => {
     const machine = random.pick(world.machines)
     world.trace.fault(machine.name, 'libvirtd restarted')
@@ -177,9 +162,9 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'fill the disk': (world, random) => {
     const machine = random.pick(world.machines)
     world.trace.fault(machine.name, 'disk full')
-    machine.diskFull = true
+    machine.disk.isFull = true
     world.later(random.between(2_000, 30_000), () => {
-      machine.diskFull = false
+      machine.disk.isFull = false
     })
   },
   'revoke and enroll anew': (world, random) => enrollAnew(world, random, { losesState: false }),
@@ -189,6 +174,16 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
 function step(world: World, machine: HostMachine, ms: number): void {
   machine.skew.ms = ms
   machine.steppedAt = world.time.elapsed
+}
+
+function light(
+  world: World,
+  random: Random,
+  { what, ends, within }: Pick<Fuse, 'what' | 'ends'> & { within: number }
+): void {
+  const machine = running(world, random)
+  const when = random.pick(['before', 'after'] as const)
+  if (machine !== undefined) machine.fuse = { what, ends, when, left: random.between(1, within) }
 }
 
 function running(world: World, random: Random): HostMachine | undefined {

@@ -1,7 +1,7 @@
 // A hypervisor host of the world: what outlives its agent (libvirt and its machines, files, the kernel's rules), and the
 // agent, which is the product's own from the journal to the session, and can be killed anywhere.
 
-import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { assemble } from '../../src/agent/assembly.ts'
@@ -21,6 +21,7 @@ import { HostletError } from '../../src/errors.ts'
 import type { LogFields } from '../../src/lib/log.ts'
 import type { OutputLogger } from '../../src/lib/log-output.ts'
 import type { AgentMessage } from '../../src/protocol/messages.ts'
+import { Disk } from './disk.ts'
 import { enrollmentsMax, type Fixtures, hostIdOf } from './fixtures.ts'
 import { type Cause, Libvirtd } from './libvirtd.ts'
 import type { Network } from './network.ts'
@@ -40,14 +41,17 @@ export interface HostMachineOptions {
   readonly promises: Promises
   /** The agent died of its fuse. */
   onDied(): void
-  /** Writes of the journal are on disk this long after they return; 0 is at once, as the product promises. */
-  readonly unsyncedMs?: number
+  /** Its power went by its fuse. */
+  onPowerLost(): void
+  /** How long its disk takes for a sync, at most. */
+  readonly syncMsMax: number
 }
 
-/** Where the agent is to be killed: so many writes of the journal, or calls of libvirt, from now on. */
+/** Where the agent is to be killed, or its host to lose power: so many writes of the journal, or calls of libvirt, from now on. */
 export interface Fuse {
   readonly what: 'journal' | 'call'
   readonly when: 'before' | 'after'
+  readonly ends: 'agent' | 'power'
   left: number
 }
 
@@ -67,8 +71,7 @@ export class HostMachine {
   readonly skew: Skew = { ms: 0 }
   /** Since when its wall clock says what it says. */
   steppedAt = Number.NEGATIVE_INFINITY
-  /** Its journal refuses to write for now. */
-  diskFull = false
+  readonly disk: Disk
   fuse: Fuse | undefined
   /** Its state directory was lost, and what it had acknowledged with it. */
   lostStateAt: number | undefined
@@ -85,6 +88,8 @@ export class HostMachine {
     this.name = name
     this.#options = options
     mkdirSync(directory)
+    const { syncMsMax } = options
+    this.disk = new Disk({ directory, statePath: this.statePath, time, random, syncMsMax })
     this.hypervisor = new MemoryHypervisor({
       clock: { now: () => epochMs + time.elapsed + this.skew.ms },
       poolBytes: gibibyte
@@ -164,7 +169,8 @@ export class HostMachine {
     const life: Life = { isAlive: true }
     const clock = new MachineClock({ time, life, skew: this.skew })
     const log = this.#log(life)
-    const journal = new Journal(join(this.statePath, 'agent.db'), { clock })
+    this.disk.begin(life)
+    const journal = new Journal(join(this.statePath, 'agent.db'), { clock, sync: this.disk.sync })
     this.#watchJournal(journal, life)
     const incarnation: Incarnation = {
       life,
@@ -246,7 +252,7 @@ export class HostMachine {
     if (agent === undefined) return
     this.#options.trace.note(this.name, 'agent is killed')
     for (const connection of this.#options.network.connectionsOf(this.name)) connection.agentDied()
-    close(agent.journal)
+    this.disk.end(() => close(agent.journal))
   }
 
   /** As systemd stops it. */
@@ -263,8 +269,9 @@ export class HostMachine {
     this.libvirtd.stop()
     const agent = this.#end()
     for (const connection of this.#options.network.connectionsOf(this.name)) connection.agentVanished()
-    if (agent !== undefined) close(agent.journal)
-    this.#restoreDisk()
+    if (agent !== undefined) this.disk.end(() => close(agent.journal))
+    const lost = this.disk.losePower()
+    if (lost > 0) this.#options.trace.fault(this.name, 'written and not synced', `${lost} bytes`)
     this.#boots++
     this.libvirtd.happen({ kind: 'boot' }, () => this.hypervisor.bootHost())
     this.#untouchedSinceBoot = new Set(this.#options.promises.vmsOf(this))
@@ -278,6 +285,7 @@ export class HostMachine {
     if (losesState) {
       this.lostStateAt = this.#options.time.elapsed
       rmSync(this.statePath, { recursive: true })
+      this.disk.forget()
       this.#provideState()
     } else saveIdentity(this.statePath, fixtures.identity(this.hostId))
   }
@@ -285,7 +293,6 @@ export class HostMachine {
   #provideState(): void {
     const { fixtures } = this.#options
     fixtures.makeState(this.statePath, this.hostId)
-    this.#saveDisk()
   }
 
   #end(): Incarnation | undefined {
@@ -323,10 +330,17 @@ export class HostMachine {
   #burn(what: Fuse['what'], when: Fuse['when']): void {
     const { fuse } = this
     if (fuse === undefined || fuse.what !== what || fuse.when !== when || --fuse.left > 0) return
-    this.#options.trace.fault(this.name, `agent killed ${when} a ${what}`)
     this.fuse = undefined
-    this.killAgent()
-    this.#options.onDied()
+    const { trace, onDied, onPowerLost } = this.#options
+    if (fuse.ends === 'power') {
+      trace.fault(this.name, `power cut ${when} a ${what}`)
+      this.cutPower()
+      onPowerLost()
+    } else {
+      trace.fault(this.name, `agent killed ${when} a ${what}`)
+      this.killAgent()
+      onDied()
+    }
   }
 
   /** Each write of the journal may be the last thing that the agent does, or be refused by a full disk. */
@@ -343,7 +357,7 @@ export class HostMachine {
     database.run = (sql, ...values) => {
       this.#burn('journal', 'before')
       if (!life.isAlive) throw dead()
-      if (this.diskFull) throw new HostletError('E_CAPACITY', 'the disk of the journal is full')
+      if (this.disk.isFull) throw new HostletError('E_CAPACITY', 'the disk of the journal is full')
       const changes = run(sql, ...values)
       trace.note(this.name, `journal ${sql.slice(0, 40).replaceAll(/\s+/g, ' ')}`)
       if (sql.startsWith('INSERT INTO commands')) entered = [[String(values[0]), String(values[1])]]
@@ -351,24 +365,6 @@ export class HostMachine {
       if (!life.isAlive) throw dead()
       return changes
     }
-  }
-
-  #saveDisk(): void {
-    const { unsyncedMs, time } = this.#options
-    if (unsyncedMs === undefined) return
-    const kept = join(this.#options.directory, 'kept')
-    mkdirSync(kept, { recursive: true })
-    for (const name of ['agent.db', 'agent.db-wal']) {
-      rmSync(join(kept, name), { force: true })
-      if (existsSync(join(this.statePath, name))) copyFileSync(join(this.statePath, name), join(kept, name))
-    }
-    time.after(unsyncedMs, () => this.#saveDisk())
-  }
-
-  #restoreDisk(): void {
-    if (this.#options.unsyncedMs === undefined) return
-    for (const name of ['agent.db', 'agent.db-wal']) rmSync(join(this.statePath, name), { force: true })
-    cpSync(join(this.#options.directory, 'kept'), this.statePath, { recursive: true })
   }
 
   #log(life: Life): OutputLogger {

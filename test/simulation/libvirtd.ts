@@ -47,10 +47,11 @@ const changing: ReadonlySet<string> = new Set([
   'reshape',
   'growDisk',
   'ejectSeed',
+  'clearAutostart',
   'undefine'
 ])
 
-const looking = /^(list|find|read|facts|counters|inspect)/
+const looking = /^(list|find|read|facts|counters|inspect|domainUses|examine|survey)/
 
 export interface LibvirtdOptions {
   readonly host: string
@@ -178,7 +179,7 @@ export class Libvirtd {
   }): Promise<unknown> {
     const { name, values, life, watch } = call
     const { time, trace, host } = this.#options
-    const { signal } = values.at(-1) as Wait
+    const { signal } = waitOf(values)
     if (!life.isAlive) return await never()
     signal.throwIfAborted()
     if (!this.isUp || !call.isOpen()) throw new HostletError('E_UNAVAILABLE', 'libvirt is away')
@@ -248,12 +249,12 @@ export class Libvirtd {
         : new HostletError('E_UNAVAILABLE', `${name}: libvirt has no room for the call`)
     }
     const work = () =>
-      (hypervisor as unknown as Record<string, Method>)[name]?.(...values.slice(0, -1), {
-        ...Object(values.at(-1)),
-        signal: neverAborted
-      })
+      (hypervisor as unknown as Record<string, Method>)[name]?.(
+        ...values.map((value) => (isWait(value) ? { ...value, signal: neverAborted } : value))
+      )
     const value = await this.#causes.run(cause, async () => await work())
-    if (!looking.test(name)) trace.note(host, `${name} ${vm ?? JSON.stringify(values.slice(0, -1))}`)
+    if (!looking.test(name))
+      trace.note(host, `${name} ${vm ?? JSON.stringify(values.filter((value) => !isWait(value)))}`)
     // What is done is done: only the answer may take its time, and the next call of the same thing waits for it.
     if (hasHung) await this.#pass(random.between(5_000, hangMsMax))
     else if (isSlow) await this.#pass(random.between(200, 9_000))
@@ -283,6 +284,17 @@ function interrupted(): HostletError {
 }
 
 const neverAborted = new AbortController().signal
+
+function isWait(value: unknown): value is Wait {
+  return (value as Partial<Wait> | null)?.signal instanceof AbortSignal
+}
+
+/** Most calls have it last. */
+function waitOf(values: readonly unknown[]): Wait {
+  const wait = values.findLast(isWait)
+  if (wait === undefined) throw new Error('a call of libvirt without a signal')
+  return wait
+}
 
 function never(): Promise<never> {
   return new Promise(() => undefined)

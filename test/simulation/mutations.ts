@@ -1,18 +1,18 @@
 // Small faults, put into the product on purpose, to see that the worlds find each of them. One a process.
 
 import { CommandVerifier } from '../../src/agent/operations/command-verifier.ts'
+import { AgentDatabase } from '../../src/agent/operations/database.ts'
 import { Dispatcher } from '../../src/agent/operations/dispatch.ts'
 import { Journal } from '../../src/agent/operations/journal.ts'
+import { Trail } from '../../src/agent/trail/trail.ts'
 import { vmProvision } from '../../src/agent/verbs/vm-provision.ts'
 import { vmReboot } from '../../src/agent/verbs/vm-reboot.ts'
 import { KeyedLock } from '../../src/lib/keyed-lock.ts'
 import { CommandTable } from '../../src/scheduler/store/command-table.ts'
-import type { WorldOptions } from './world.ts'
 
 export interface Mutation {
   /** What is wrong, as one would write it in a bug report. */
   readonly fault: string
-  readonly world?: Partial<WorldOptions>
   apply(): void
 }
 
@@ -21,9 +21,29 @@ type Open = any
 
 export const mutations: Readonly<Record<string, Mutation>> = {
   'ack-before-durable': {
-    fault: 'commands are acknowledged seconds before the disk has them',
-    world: { unsyncedMs: 10_000 },
-    apply: () => undefined
+    fault: 'commands are acknowledged before the disk has them',
+    apply: () => {
+      AgentDatabase.prototype.durable = async () => undefined
+    }
+  },
+  'step-before-durable': {
+    fault: 'what a command does begins before the disk has the command',
+    apply: () => {
+      const durable = Journal.prototype.durable
+      Journal.prototype.durable = function () {
+        const caller = new Error().stack ?? ''
+        return caller.includes('operations/engine.ts') ? Promise.resolve() : durable.call(this)
+      }
+    }
+  },
+  'trail-behind': {
+    fault: 'commands are taken and ended before the audit trail has it on the disk',
+    apply: () => {
+      const note = Trail.prototype.note
+      Trail.prototype.note = async function (...values) {
+        note.apply(this, values).catch(() => undefined)
+      }
+    }
   },
   'signature-unchecked': {
     fault: 'any signature will do',

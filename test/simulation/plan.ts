@@ -20,6 +20,7 @@ const weights = {
   'kill agent at a call': 5,
   'stop agent': 2,
   'cut power of host': 3,
+  'cut power at a write': 4,
   'restart libvirtd': 4,
   'kill scheduler': 3,
   'kill scheduler at a call': 3,
@@ -51,6 +52,8 @@ export interface Plan {
   readonly seed: number
   readonly hosts: readonly string[]
   readonly weather: Weather
+  /** How long the disks of its hosts take for a sync, at most. */
+  readonly syncMsMax: number
   readonly events: readonly PlannedEvent[]
 }
 
@@ -70,7 +73,14 @@ export function planOf(seed: number): Plan {
     kind: index < 2 ? ('ask for a VM' as const) : random.weighted(own),
     seed: random.between(0, 2 ** 31)
   }))
-  return { seed, hosts, weather: weatherOf(random), events: events.sort((left, right) => left.at - right.at) }
+  const syncMsMax = Number(random.weighted({ 0: 5, 30: 3, 3000: 2 }))
+  return {
+    seed,
+    hosts,
+    weather: weatherOf(random),
+    syncMsMax,
+    events: events.sort((left, right) => left.at - right.at)
+  }
 }
 
 function weatherOf(random: Random): Weather {

@@ -20,6 +20,8 @@ export const sentences = {
   acknowledgedIsDurable:
     'What was acknowledged is durable: an acknowledged command is in the journal, whatever is killed.',
   acknowledgedEnds: 'An acknowledged command ends with a recorded result that reaches the scheduler.',
+  takenIsRecorded:
+    'What a command has done is done by a command that is in the journal, whatever loses power.',
   oneEffect: 'Each command takes effect once, whatever is retried or killed.',
   refusedHasNone: 'A command that was refused, or never taken, had no effect.',
   onlyTheSignedIsObeyed: 'Nothing that is unsigned, of another host, expired or repeated is obeyed.',
@@ -34,6 +36,8 @@ export const sentences = {
   nothingIsShared: 'No address, MAC, user or volume is of two VMs.',
   viewsAgree: 'What the scheduler shows is what is on the hosts, once the network has healed.',
   boundsHold: 'Queues stay within their bounds.',
+  accountedFor:
+    "Every command that was taken and how it ended is in the host's audit trail, one whole chain that the scheduler countersigns.",
   noBug: 'Nothing ends with E_INTERNAL or an error without a code.',
   comesToRest: 'Once faults stop, everything comes to rest within a bounded time.'
 } as const
@@ -161,6 +165,17 @@ export class Promises {
           'acknowledgedIsDurable',
           `${machine.hostId} acknowledged ${id} and does not know it any more`
         )
+    for (const [id, { machine: taker, at }] of this.#accepted)
+      if (taker === machine && (machine.lostStateAt ?? -1) < at && journal.find(id) === undefined) {
+        const [effect] = this.effects.get(id) ?? []
+        if (effect !== undefined)
+          this.break(
+            'takenIsRecorded',
+            `${effect.vm} was ${effect.kind} by ${id}, which ${machine.hostId} has lost`
+          )
+        // It may be offered again.
+        this.#accepted.delete(id)
+      }
   }
 
   twoAtOnce(machine: HostMachine, vm: string, ids: readonly string[]): void {

@@ -29,7 +29,6 @@ export interface WorldOptions {
   readonly plan: Plan
   /** Keeps the lines of the trace. */
   readonly keepTrace?: boolean
-  readonly unsyncedMs?: number
 }
 
 export interface WorldResult {
@@ -62,7 +61,7 @@ export class World {
   #broken: BrokenPromise | undefined
   #steps = 0
 
-  constructor({ fixtures, plan, keepTrace = false, unsyncedMs }: WorldOptions) {
+  constructor({ fixtures, plan, keepTrace = false }: WorldOptions) {
     const { time } = this
     this.plan = plan
     this.fixtures = fixtures
@@ -71,7 +70,12 @@ export class World {
     enterWorld({
       random: this.random,
       now: () => epochMs + time.elapsed,
-      after: (ms, callback) => time.after(ms, callback)
+      after: (ms, callback) => time.after(ms, callback),
+      open: (path, flags, mode) => {
+        const machine = this.machines.find(({ statePath }) => path.startsWith(statePath))
+        if (machine === undefined) throw new Error(`${path} is of no machine`)
+        return machine.disk.open(path, flags, mode)
+      }
     })
     const { random, trace } = this
     this.network = new Network({ time, random, trace })
@@ -96,8 +100,9 @@ export class World {
     this.machines = plan.hosts.map((name) => {
       const machine: HostMachine = new HostMachine({
         ...{ ...common, name, random, directory: join(this.#directory, name) },
-        ...(unsyncedMs !== undefined && { unsyncedMs }),
-        onDied: () => this.restartAgent(machine)
+        syncMsMax: plan.syncMsMax,
+        onDied: () => this.restartAgent(machine),
+        onPowerLost: () => this.restorePower(machine)
       })
       return machine
     })
@@ -148,6 +153,13 @@ export class World {
 
   restartAgent(machine: HostMachine, withinMs = 15_000): void {
     this.later(this.random.between(100, withinMs), () => machine.startAgent())
+  }
+
+  restorePower(machine: HostMachine): void {
+    this.later(this.random.between(1_000, 20_000), () => {
+      machine.libvirtd.start()
+      return machine.startAgent()
+    })
   }
 
   /** A person asks; errors that have a code are answers. */
@@ -212,7 +224,7 @@ export class World {
       machine.libvirtd.weather = { slow: 0, fails: 0, loses: 0, hangs: 0 }
       machine.libvirtd.start()
       machine.fuse = undefined
-      machine.diskFull = false
+      machine.disk.isFull = false
       machine.skew.ms = 0
       machine.steppedAt = this.time.elapsed
       this.network.heal(machine.name)

@@ -18,7 +18,7 @@ import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
-import { notCancellable, nothingHappened, unknownOperation } from './refusals.ts'
+import { notCancellable, nothingHappened, RefusedCommands, unknownOperation } from './refusals.ts'
 import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Verb } from './verb.ts'
@@ -81,6 +81,7 @@ export class Dispatcher<Host> {
   readonly #drain: Drain
   readonly #endings: Endings
   readonly #local = new LocalOperations()
+  readonly #refused = new RefusedCommands()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
   #received = 0
@@ -223,7 +224,12 @@ export class Dispatcher<Host> {
     const { id } = command.claims
     try {
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
-      if (!(await this.#repeated(command))) await this.#take(command)
+      if (await this.#repeated(command)) return
+      this.#refused.check(command)
+      await this.#take(command).catch((error) => {
+        this.#refused.note(command, nothingHappened(error))
+        throw error
+      })
     } catch (error) {
       await this.#refuse(command, nothingHappened(error))
     }
