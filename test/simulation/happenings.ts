@@ -48,6 +48,19 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
       ask(world, random, 'POST /v1/operations/{id}/cancel', { params: { id: random.pick(ids) } })
   },
 
+  'ask to clean up': (world, random) => {
+    const { hostId } = random.pick(world.machines)
+    ask(world, random, 'POST /v1/hosts/{id}/clean', { params: { id: hostId }, body: { dryRun: false } })
+  },
+  'drain a host': (world, random) => {
+    const { hostId } = random.pick(world.machines)
+    const question = { params: { id: hostId }, body: {} }
+    ask(world, random, 'POST /v1/hosts/{id}/drain', question)
+    world.later(random.between(1_000, 40_000), () =>
+      ask(world, random, 'POST /v1/hosts/{id}/resume', question)
+    )
+  },
+
   'kill agent': (world, random) => {
     const machine = running(world, random)
     if (machine === undefined) return

@@ -15,6 +15,8 @@ const weights = {
   'ask to tear down': 5,
   'ask for the state': 3,
   'ask to cancel': 3,
+  'ask to clean up': 2,
+  'drain a host': 1,
   'kill agent': 5,
   'kill agent at a write': 5,
   'kill agent at a call': 5,
@@ -58,7 +60,7 @@ export interface Plan {
 }
 
 /** Faults come within this time; then the world heals. */
-export const troubleMs = 60_000
+export const troubleMs = 45_000
 
 /** Each world has some kinds of faults and not others: rare ones meet more often so. */
 export function planOf(seed: number): Plan {
@@ -67,7 +69,9 @@ export function planOf(seed: number): Plan {
   const own = Object.fromEntries(
     eventKinds.map((kind) => [kind, kind.startsWith('ask') || random.chance(0.4) ? weights[kind] : 0])
   ) as Record<EventKind, number>
-  const events = Array.from({ length: random.between(10, 26) }, (_, index) => ({
+  // Most are small: more of them are seen in the same time.
+  const length = random.chance(0.15) ? random.between(15, 26) : random.between(6, 14)
+  const events = Array.from({ length }, (_, index) => ({
     // The first ones ask for something to be broken.
     at: index < 2 ? random.between(200, 5_000) : random.between(1_000, troubleMs),
     kind: index < 2 ? ('ask for a VM' as const) : random.weighted(own),
