@@ -71,7 +71,7 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'kill agent at a write': (world, random) =>
     light(world, random, { what: 'journal', ends: 'agent', within: 12 }),
   'kill agent at a call': (world, random) =>
-    light(world, random, { what: 'call', ends: 'agent', within: 25 }),
+    light(world, random, { what: 'call', ends: 'agent', within: 10 }),
   'stop agent': (world, random) => {
     const machine = running(world, random)
     if (machine === undefined) return
@@ -223,8 +223,17 @@ function partition(world: World, random: Random, directions: readonly ('toSchedu
   world.later(random.between(2_000, 70_000), () => world.network.heal(name))
 }
 
+/** Long after, somebody says everything once more that was ever said. */
+export function replayAll(world: World): void {
+  for (const { jws } of world.promises.issued.values())
+    for (const machine of world.machines) injectInto(world, machine, 'command replayed', jws)
+}
+
 function inject(world: World, random: Random, kind: string, jws: string): void {
-  const machine = random.pick(world.machines)
+  injectInto(world, random.pick(world.machines), kind, jws)
+}
+
+function injectInto(world: World, machine: HostMachine, kind: string, jws: string): void {
   const [connection] = world.network.connectionsOf(machine.name).filter(({ isOpen }) => isOpen)
   if (connection === undefined) return
   world.trace.fault(machine.name, kind, commandId(jws))

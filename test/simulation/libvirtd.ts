@@ -119,7 +119,7 @@ export class Libvirtd {
     for (const listener of this.#statusListeners) listener()
   }
 
-  /** What one agent sees of it. `watch` is told of each call, and may end the agent there. */
+  /** What one agent sees of it. `watch` is told of each call that does more than look, and may end the agent there. */
   door(life: Life, watch: (moment: 'before' | 'after') => void): Hypervisor {
     const { hypervisor, time } = this.#options
     const listeners = new Set<(status: HypervisorStatus) => void>()
@@ -186,21 +186,25 @@ export class Libvirtd {
     const vm = vmOf(name, values)
     const cause: Cause = vm === undefined ? { kind: 'unknown' } : this.#options.causeOf(name, vm)
     if (vm !== undefined) this.#options.onCall(name, vm, cause)
-    watch('before')
+    const isLook = looking.test(name)
+    if (!isLook) watch('before')
     if (!life.isAlive) return await never()
-    const done = this.#work({ name, values, vm, cause, isAbandoned: () => life.isAlive && signal.aborted })
+    let hasGivenUp = false
+    const isAbandoned = () => life.isAlive && (signal.aborted || hasGivenUp)
+    const done = this.#work({ name, values, vm, cause, isAbandoned })
     done.catch(() => undefined)
     const late = Promise.withResolvers<never>()
-    const timer = time.after(callDeadlineMs, () =>
+    const timer = time.after(callDeadlineMs, () => {
+      hasGivenUp = true
       late.reject(new HostletError('E_TIMEOUT', `${name} got no answer within ${callDeadlineMs} ms`))
-    )
+    })
     const abort = () => late.reject(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
     late.promise.catch(() => undefined)
     try {
       const value = await Promise.race([done, late.promise])
       if (!life.isAlive) return await never()
-      watch('after')
+      if (!isLook) watch('after')
       return life.isAlive ? value : await never()
     } catch (error) {
       if (!life.isAlive) return await never()

@@ -57,6 +57,8 @@ export interface Plan {
   /** How long the disks of its hosts take for a sync, at most. */
   readonly syncMsMax: number
   readonly events: readonly PlannedEvent[]
+  /** Whether somebody repeats all commands when they have expired. */
+  readonly isReplayed: boolean
 }
 
 /** Faults come within this time; then the world heals. */
@@ -78,13 +80,8 @@ export function planOf(seed: number): Plan {
     seed: random.between(0, 2 ** 31)
   }))
   const syncMsMax = Number(random.weighted({ 0: 5, 30: 3, 3000: 2 }))
-  return {
-    seed,
-    hosts,
-    weather: weatherOf(random),
-    syncMsMax,
-    events: events.sort((left, right) => left.at - right.at)
-  }
+  events.sort((left, right) => left.at - right.at)
+  return { seed, hosts, weather: weatherOf(random), syncMsMax, events, isReplayed: random.chance(0.2) }
 }
 
 function weatherOf(random: Random): Weather {

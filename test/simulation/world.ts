@@ -4,9 +4,9 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { HostletError } from '../../src/errors.ts'
 import { enterWorld } from './determinism.ts'
-import { checkAtRest, unrest, viewsAgree, viewsMsMax } from './final-checks.ts'
+import { checkAtRest, type Rest, unrest, viewsAgree, viewsMsMax } from './final-checks.ts'
 import type { Fixtures } from './fixtures.ts'
-import { happenings } from './happenings.ts'
+import { happenings, replayAll } from './happenings.ts'
 import { HostMachine } from './host-machine.ts'
 import { Network } from './network.ts'
 import { type Plan, troubleMs } from './plan.ts'
@@ -21,6 +21,8 @@ const restMsMax = 30 * 60_000
 const lookMs = 5_000
 /** For inventories and events that are on their way. */
 const lingerMs = 3_000
+/** After this no command may be begun, whatever the clocks. */
+const expiredMs = 150_000
 const stepsMax = 200_000
 const boundsEverySteps = 64
 
@@ -211,10 +213,23 @@ export class World {
       if (quietSince !== undefined && (isLate || (await viewsAgree(rest)))) {
         await this.#advance(this.time.elapsed + lingerMs)
         this.trace.note('world', 'rests')
-        return await checkAtRest(rest)
+        await checkAtRest(rest)
+        if (this.plan.isReplayed && this.#broken === undefined) await this.#replay(rest)
+        return
       }
       if (why !== undefined && this.time.elapsed > until) return promises.break('comesToRest', why)
     }
+  }
+
+  /** By now every command has expired: whether it was taken or refused, it does nothing more. */
+  async #replay(rest: Rest): Promise<void> {
+    await this.#advance(this.time.elapsed + expiredMs)
+    replayAll(this)
+    await this.#advance(this.time.elapsed + lingerMs)
+    if (this.#broken !== undefined) return
+    const why = await unrest(rest)
+    if (why !== undefined) this.promises.break('comesToRest', why)
+    else await checkAtRest(rest)
   }
 
   #heal(): void {
