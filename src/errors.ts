@@ -74,13 +74,15 @@ export function isErrorCode(value: unknown): value is ErrorCode {
 }
 
 /**
- * Any thrown value as a HostletError: a full disk becomes E_CAPACITY, whoever met it; what else is not one E_INTERNAL. The
- * original is its cause.
+ * Any thrown value as a HostletError: a full disk becomes E_CAPACITY, whoever met it, the end of a signal's time E_TIMEOUT;
+ * what else is not one E_INTERNAL. The original is its cause.
  */
 export function asHostletError(thrown: unknown): HostletError {
   if (thrown instanceof HostletError) return thrown
   const text = thrown instanceof Error ? thrown.message : String(thrown)
-  const { code } = (thrown ?? {}) as { code?: unknown }
+  const { code, name } = (thrown ?? {}) as { code?: unknown; name?: unknown }
+  if (name === 'TimeoutError')
+    return new HostletError('E_TIMEOUT', `no answer came in time: ${text}`, { cause: thrown })
   if (code === 'ENOSPC' || code === 'EDQUOT')
     return new HostletError(
       'E_CAPACITY',

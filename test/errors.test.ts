@@ -34,6 +34,8 @@ describe('HostletError', () => {
     })
     assert.equal(asHostletError(full).code, 'E_CAPACITY')
     assert.match(asHostletError(full).message, /\/run\/x.*free some/)
+    const late = new DOMException('The operation was aborted due to timeout', 'TimeoutError')
+    assert.equal(asHostletError(late).code, 'E_TIMEOUT')
   })
 
   it('has an exit code above zero and an HTTP error status for each code', () => {

@@ -65,7 +65,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       keeper.seen(message.vms)
       noteVms(known, message.vms, log)
     },
-    (uuid) => drift.of(uuid)
+    { isReady: () => keeper.isReady(), driftOf: (uuid) => drift.of(uuid) }
   )
   const keeper = new HostKeeper({
     host,
@@ -248,14 +248,14 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
 function createInventory(
   { clock, log, hypervisor, host }: HostParts,
   post: (message: AgentMessageOf<'inventory'>) => void,
-  driftOf: (uuid: string) => readonly DriftItem[] | undefined
+  of: { isReady(): boolean; driftOf(uuid: string): readonly DriftItem[] | undefined }
 ): InventoryReporter {
   const sources: InventorySources = {
     facts: (wait) => host.facts.read(wait),
-    vms: async (wait) => (await host.vms.list(wait)).map((vm) => withDrift(vm, driftOf(vm.uuid))),
+    vms: async (wait) => (await host.vms.list(wait)).map((vm) => withDrift(vm, of.driftOf(vm.uuid))),
     foreign: (wait) => hypervisor.listForeign(wait)
   }
-  return new InventoryReporter({ clock, log, sources, post })
+  return new InventoryReporter({ clock, log, sources, post, isReady: of.isReady })
 }
 
 function createGate({ config, clock, log, identity, hypervisor, trail }: HostParts): HostGate {

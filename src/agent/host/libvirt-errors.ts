@@ -80,6 +80,13 @@ function fromConnection(failure: ConnectionError, doing: string): HostletError {
   const reason = failure.cause
   // The caller's own deadline or stop says more than that the call was given up.
   if (failure.code === 'E_CANCELLED' && reason instanceof HostletError) return reason
+  if (failure.code === 'E_CANCELLED' && isTimeout(reason))
+    return new HostletError('E_TIMEOUT', `${doing}: no answer came in time`, { cause: failure })
   const code = failure.code === 'E_BAD_REQUEST' ? 'E_INTERNAL' : failure.code
   return new HostletError(code, `${doing}: ${failure.message}`, { cause: failure })
+}
+
+/** As AbortSignal.timeout ends a wait. */
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === 'TimeoutError'
 }

@@ -23,7 +23,9 @@ export type HoldVm = (vm: string, signal: AbortSignal) => Promise<AsyncDisposabl
  * VM with `wanted: running` that is off is started, whoever switched it off before: at a host's shutdown guests are shut
  * down in the same way as they shut themselves down, and the two cannot be told apart. At a later connect, such as
  * after a restart of the agent or of libvirtd, nothing is started: a VM that went off during this boot did so by itself.
- * A VM that is being provisioned is `stopped` until its start step, so that it is left to its operation.
+ * A VM that is being provisioned is `stopped` until its start step, so that it is left to its operation. What remains to be
+ * started is kept on the way: where libvirt goes away or the agent is killed in between, those that were started are no longer
+ * among it.
  */
 export async function reconcile(
   host: Pick<Host, 'hypervisor' | 'vms' | 'bootRecord' | 'log'>,
@@ -31,20 +33,28 @@ export async function reconcile(
   hold: HoldVm = () => Promise.resolve(undefined)
 ): Promise<Reconciliation> {
   const { hypervisor, bootRecord, log } = host
-  if ((await bootRecord.read(recordName)) === true) return { afterBoot: false, started: [], failed: [] }
-  const off = (await hypervisor.listVms(wait)).filter(shouldStart)
+  const before = await bootRecord.read(recordName)
+  if (before === true) return { afterBoot: false, started: [], failed: [] }
+  const isLeft = (uuid: string) => !Array.isArray(before) || before.includes(uuid)
+  const off = (await hypervisor.listVms(wait)).filter(
+    (record) => shouldStart(record) && isLeft(record.specification.uuid)
+  )
+  const left = new Left(off, (uuids) => bootRecord.write(recordName, uuids))
   const started: string[] = []
   const failed: { vm: string; error: ErrorReport }[] = []
   const queue = [...off]
   const work = async () => {
     for (let record = queue.shift(); record !== undefined; record = queue.shift()) {
-      const { name } = record.specification
+      const { name, uuid } = record.specification
       const error = await startOne(host, record, { ...wait, hold })
+      if (error === undefined || error === 'other by now' || !wentAway.has(error.code))
+        await left.without(uuid)
       if (error === 'other by now') continue
       if (error === undefined) started.push(name)
       else failed.push({ vm: name, error })
     }
   }
+  await left.keep()
   await Promise.all(Array.from({ length: startsAtOnceMax }, work))
   wait.signal.throwIfAborted()
   // One that cannot start is told and left, unless libvirt went away meanwhile: then the next connect goes on.
@@ -52,6 +62,29 @@ export async function reconcile(
   if (off.length > 0)
     log.info({ started: started.length, failed: failed.length }, 'VMs started after host boot')
   return { afterBoot: true, started, failed }
+}
+
+/** What remains to be started, written down one version after the other. */
+class Left {
+  readonly #uuids: Set<string>
+  readonly #write: (uuids: readonly string[]) => Promise<void>
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(records: readonly VmRecord[], write: (uuids: readonly string[]) => Promise<void>) {
+    this.#uuids = new Set(records.map(({ specification }) => specification.uuid))
+    this.#write = write
+  }
+
+  without(uuid: string): Promise<void> {
+    this.#uuids.delete(uuid)
+    return this.keep()
+  }
+
+  /** A note that cannot be written keeps no VM from being started: one may be started once more. */
+  keep(): Promise<void> {
+    this.#writing = this.#writing.then(() => this.#write([...this.#uuids])).catch(() => undefined)
+    return this.#writing
+  }
 }
 
 function shouldStart({ wanted, state }: VmRecord): boolean {

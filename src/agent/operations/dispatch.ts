@@ -19,7 +19,7 @@ import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
-import { notCancellable, nothingHappened, unknownOperation } from './refusals.ts'
+import { notCancellable, nothingHappened, RefusedCommands, unknownOperation } from './refusals.ts'
 import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Verb } from './verb.ts'
@@ -83,6 +83,7 @@ export class Dispatcher<Host> {
   readonly #drain: Drain
   readonly #endings: Endings
   readonly #local = new LocalOperations()
+  readonly #refused = new RefusedCommands()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
   #received = 0
@@ -229,7 +230,12 @@ export class Dispatcher<Host> {
     try {
       await using turn = await entered
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
-      if (!(await this.#repeated(command))) await this.#take(command, turn)
+      if (await this.#repeated(command)) return
+      this.#refused.check(command)
+      await this.#take(command, turn).catch((error) => {
+        this.#refused.note(command, nothingHappened(error))
+        throw error
+      })
     } catch (error) {
       await this.#refuse(command, nothingHappened(error))
     }

@@ -8,6 +8,8 @@ import type { ForeignDomain, HostFacts, VmSummary } from '../../protocol/vm.ts'
 import type { Wait } from '../host/hypervisor.ts'
 
 export const inventoryDeadlineMs = 30_000
+/** After a look that failed. */
+export const inventoryRetryMs = 10_000
 const domainsMax = 16_384
 
 /** What is looked at. */
@@ -21,6 +23,8 @@ export interface InventoryOptions {
   readonly sources: InventorySources
   readonly clock: Clock
   readonly log: Logger
+  /** Whether there is something to look at: while libvirt is away there is not, and its return brings a look. */
+  isReady(): boolean
   post(inventory: AgentMessageOf<'inventory'>): void
 }
 
@@ -29,12 +33,13 @@ export class InventoryReporter implements AsyncDisposable {
   readonly #stopping = new AbortController()
   #look: Promise<void> | undefined
   #again = false
+  #retry: Disposable | undefined
 
   constructor(options: InventoryOptions) {
     this.#options = options
   }
 
-  /** Looks and posts; a look that is asked for while one is under way follows it. A failed one is logged: the next connect looks again. */
+  /** Looks and posts; a look that is asked for while one is under way follows it. One that failed is logged and repeated soon: what the scheduler shows would stay wrong. */
   refresh(): Promise<void> {
     if (this.#look !== undefined) this.#again = true
     else this.#look = this.#run()
@@ -43,18 +48,26 @@ export class InventoryReporter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new Error('the agent stops'))
+    this.#retry?.[Symbol.dispose]()
     await this.#look
   }
 
   async #run(): Promise<void> {
+    const { clock, isReady } = this.#options
+    this.#retry?.[Symbol.dispose]()
+    let isTold = false
     do {
       this.#again = false
-      await this.#once()
+      isTold = await this.#once()
     } while (this.#again && !this.#stopping.signal.aborted)
     this.#look = undefined
+    if (isTold || this.#stopping.signal.aborted) return
+    this.#retry = clock.timer(inventoryRetryMs, () => {
+      if (isReady()) void this.refresh()
+    })
   }
 
-  async #once(): Promise<void> {
+  async #once(): Promise<boolean> {
     const { clock, log, post, sources } = this.#options
     const { signal: outer } = this.#stopping
     using deadline = startDeadline({ clock, ms: inventoryDeadlineMs, what: 'the inventory', signal: outer })
@@ -72,8 +85,10 @@ export class InventoryReporter implements AsyncDisposable {
         vms: vms.slice(0, domainsMax),
         foreign: foreign.slice(0, domainsMax)
       })
+      return true
     } catch (error) {
       if (!outer.aborted) log.warn({ error }, 'inventory could not be taken')
+      return false
     }
   }
 }

@@ -30,6 +30,16 @@ describe('states and events', () => {
   })
 })
 
+describe('the end of a wait', () => {
+  it("is E_TIMEOUT by its own time, and the caller's error by the caller", () => {
+    const ended = (cause: unknown) =>
+      fromLibvirt(new ConnectionError('E_CANCELLED', 'was cancelled', { cause }), 'look')
+    assert.equal(ended(new DOMException('late', 'TimeoutError')).code, 'E_TIMEOUT')
+    assert.equal(ended(new HostletError('E_INTERRUPTED', 'the agent stops')).code, 'E_INTERRUPTED')
+    assert.equal(ended(new DOMException('enough', 'AbortError')).code, 'E_CANCELLED')
+  })
+})
+
 describe('counters', () => {
   it("are summed over disks and cards, without the seed's drive, in bytes", () => {
     const values = {

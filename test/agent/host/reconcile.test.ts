@@ -77,6 +77,18 @@ describe('reconcile', () => {
     assert.equal(await stateOf(bench, 'web-1'), 'running')
     assert.equal(await stateOf(bench, 'web-2'), 'running')
   })
+
+  it('starts no VM a second time whose guest powered itself off while libvirt was away', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    bench.hypervisor.failNext('start', new HostletError('E_UNAVAILABLE', 'libvirt is away'))
+    const host = bootedHost(bench, 'boot-2')
+    const { started } = await reconcile(host, wait())
+    const [first = '', second = ''] = started.includes('web-1') ? ['web-1', 'web-2'] : ['web-2', 'web-1']
+    bench.hypervisor.shutDownGuest(first)
+    assert.deepEqual((await reconcile(host, wait())).started, [second])
+    assert.equal(await stateOf(bench, first), 'stopped')
+  })
 })
 
 async function withTwo(): Promise<Bench> {

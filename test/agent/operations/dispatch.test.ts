@@ -249,8 +249,41 @@ describe('a command that is refused', () => {
     assert.equal(fixture.refusalCode(), 'E_NOT_FOUND')
     assert.equal(fixture.journal.find(claims.id), undefined)
     fixture.host.check = async () => undefined
-    await fixture.receive(claims)
+    await fixture.receive(fixture.claims())
     assert.equal(fixture.sentOf('ack').length, 1)
+  })
+
+  it('for good stays refused when it comes once more, whatever has changed meanwhile', async () => {
+    await using fixture = await Fixture.create()
+    const jws = await fixture.signer.sign(fixture.claims())
+    fixture.host.check = async () => {
+      throw new HostletError('E_CONFLICT', 'the VM is stopped')
+    }
+    // As over a connection that is gone, and over the next one.
+    const both = [fixture.dispatcher.receive(jws), fixture.dispatcher.receive(jws)]
+    await both[0]
+    fixture.host.check = async () => undefined
+    await both[1]
+    await settle()
+    assert.deepEqual(
+      fixture.sent.map((message) => message.type === 'refusal' && message.error.message),
+      ['the VM is stopped', 'the VM is stopped']
+    )
+    assert.deepEqual(fixture.host.done, [])
+  })
+
+  it('for now is taken when it comes once more', async () => {
+    await using fixture = await Fixture.create()
+    const jws = await fixture.signer.sign(fixture.claims())
+    fixture.host.check = async () => {
+      throw new HostletError('E_CAPACITY', 'the pool is full')
+    }
+    await fixture.dispatcher.receive(jws)
+    fixture.host.check = async () => undefined
+    await fixture.dispatcher.receive(jws)
+    await settle()
+    assert.equal(fixture.refusalCode(), 'E_CAPACITY')
+    assert.deepEqual(fixture.host.done, ['one', 'two'])
   })
 
   it('beyond what may run and wait: E_BUSY, until there is room', async () => {

@@ -2,7 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { InventoryReporter, inventoryDeadlineMs } from '../../../src/agent/session/inventory.ts'
+import {
+  InventoryReporter,
+  inventoryDeadlineMs,
+  inventoryRetryMs
+} from '../../../src/agent/session/inventory.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { AgentMessageOf } from '../../../src/protocol/messages.ts'
@@ -13,9 +17,11 @@ function setUp(vms: (signal: AbortSignal) => Promise<[]>) {
   const clock = new FakeClock()
   const posted: AgentMessageOf<'inventory'>[] = []
   let looks = 0
+  const libvirt = { isThere: true }
   const reporter = new InventoryReporter({
     clock,
     log: silentLogger,
+    isReady: () => libvirt.isThere,
     sources: {
       facts: async () => ({}) as HostFacts,
       vms: ({ signal }) => {
@@ -26,7 +32,7 @@ function setUp(vms: (signal: AbortSignal) => Promise<[]>) {
     },
     post: (message) => posted.push(message)
   })
-  return { clock, posted, reporter, looks: () => looks }
+  return { clock, posted, reporter, libvirt, looks: () => looks }
 }
 const untilAborted = (signal: AbortSignal) =>
   new Promise<[]>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
@@ -57,6 +63,26 @@ describe('the inventory', () => {
     const { reporter, posted } = setUp(() => Promise.reject(new HostletError('E_UNAVAILABLE', 'away')))
     await reporter.refresh()
     assert.deepEqual(posted, [])
+  })
+
+  it('looks again soon after a look that failed, unless libvirt is away', async () => {
+    let fails = true
+    const { reporter, posted, clock, looks, libvirt } = setUp(() =>
+      fails ? Promise.reject(new HostletError('E_TIMEOUT', 'listVms got no answer')) : Promise.resolve([])
+    )
+    await reporter.refresh()
+    await clock.advance(inventoryRetryMs)
+    assert.deepEqual([looks(), posted.length], [2, 0])
+    libvirt.isThere = false
+    await clock.advance(10 * inventoryRetryMs)
+    assert.equal(looks(), 2)
+    libvirt.isThere = true
+    await reporter.refresh()
+    fails = false
+    await clock.advance(inventoryRetryMs)
+    assert.equal(posted.length, 1)
+    await clock.advance(10 * inventoryRetryMs)
+    assert.equal(posted.length, 1)
   })
 
   it('ends with the agent', async () => {
