@@ -253,8 +253,9 @@ export class Dispatcher<Host> {
     checkSubject(verb, claims, params)
     this.#drain.check(verb)
     const looks = !verb.changes && verb.lock === 'none'
-    await passing(await this.#gate.check(command, params), async () => {
-      await this.#trail.note({ kind: 'accepted', command })
+    const pass = await this.#gate.check(command, params)
+    await passing(pass, async () => {
+      await this.#trail.note({ kind: 'accepted', command, approvers: pass?.approvers ?? [] })
       if (looks) return this.#reads.begin({ claims, digest, verb, params })
       await this.#record(claims, digest, prepared)
     })
