@@ -229,7 +229,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   )
   return {
     begin: () => {
-      dispatcher.resume()
+      // A copy of this host's state on another machine knows nothing of what has become of its operations.
+      if (isOwnMachine(parts)) dispatcher.resume()
       schedules.begin()
       retention.begin()
       drift.begin()

@@ -23,7 +23,7 @@ export type HoldVm = (vm: string, signal: AbortSignal) => Promise<AsyncDisposabl
  * VM with `wanted: running` that is off is started, whoever switched it off before: at a host's shutdown guests are shut
  * down in the same way as they shut themselves down, and the two cannot be told apart. At a later connect, such as
  * after a restart of the agent or of libvirtd, nothing is started: a VM that went off during this boot did so by itself.
- * A VM that is being provisioned is `stopped` until its start step, so that it is left to its operation.
+ * A VM that is being provisioned is `stopped` until it is ready, so that it is left to its operation.
  */
 export async function reconcile(
   host: Pick<Host, 'hypervisor' | 'vms' | 'bootRecord' | 'log'>,
