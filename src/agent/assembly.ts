@@ -72,7 +72,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     journal: prunedTogether(journal, records),
-    hold: (vm, signal) => turns.hold(vm, signal),
+    turns,
     onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
       shares.ready()
