@@ -111,7 +111,6 @@ export class Dispatcher<Host> {
       others,
       trail: this.#trail,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
-      urgent: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal
     })
   }
@@ -254,7 +253,7 @@ export class Dispatcher<Host> {
     this.#drain.check(verb)
     await passing(await this.#gate.check(command, params), async () => {
       await this.#trail.note({ kind: 'accepted', command })
-      if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
+      if (verb.looks) return this.#reads.begin({ claims, digest, verb, params })
       await this.#record(claims, digest, prepared)
       await this.#options.journal.durable()
       this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
