@@ -3,7 +3,7 @@
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
-import { Limiter, retryAfterMsMin, type Ticket } from '../../lib/limiter.ts'
+import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
@@ -13,6 +13,7 @@ import { Drain } from './drain.ts'
 import { Endings } from './endings.ts'
 import { agentStops, cancelled, Engine, type HostReadiness, neverBegun } from './engine.ts'
 import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedCommand } from './gate.ts'
+import { Intake, receivingMax } from './intake.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
@@ -24,8 +25,6 @@ import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Verb } from './verb.ts'
 import { checkSubject, type PreparedCommand, VerbTable } from './verb-table.ts'
 
-/** Commands that are being looked at and neither refused nor recorded yet. */
-export const receivingMax = 64
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
@@ -76,6 +75,7 @@ export class Dispatcher<Host> {
   readonly #gate: CommandGate
   readonly #trail: CommandTrail
   readonly #turns: Turns
+  readonly #intake = new Intake()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Lanes
   readonly #drain: Drain
@@ -83,7 +83,6 @@ export class Dispatcher<Host> {
   readonly #local = new LocalOperations()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
-  #received = 0
   #leftovers = 0
 
   constructor(options: DispatcherOptions<Host>) {
@@ -135,20 +134,12 @@ export class Dispatcher<Host> {
 
   /** Answers a command and what others signed of it: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
   async receive(jws: string, approvals: readonly string[] = []): Promise<void> {
-    if (this.#received >= receivingMax)
-      return await this.#refuse(
-        undefined,
-        new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', {
-          details: { retryAfterMs: retryAfterMsMin }
-        })
-      )
-    this.#received++
     try {
-      await this.#answer({ ...(await this.#options.verifier.verify(jws)), approvals })
+      await this.#intake.take(jws, async () => {
+        await this.#answer({ ...(await this.#options.verifier.verify(jws)), approvals })
+      })
     } catch (error) {
       await this.#refuse(undefined, error)
-    } finally {
-      this.#received--
     }
   }
 
