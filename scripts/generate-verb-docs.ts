@@ -95,7 +95,7 @@ function overview(): string {
       documentedVerbs.map(({ verb, document }) => [
         `\`${verb.name}\``,
         verb.lock,
-        isLook(verb) ? 'looks' : verb.lock === 'host' ? 'host' : (verb.priority ?? verb.lane ?? 'work'),
+        lane(verb),
         whileDrained(verb),
         cancellation(verb),
         deadlineOf(verb, document),
@@ -111,17 +111,28 @@ const priorities = {
   urgent: 'urgent: it does not wait behind work that is not'
 } as const
 
-function isLook({ changes, lock }: Described): boolean {
-  return !changes && lock === 'none'
+function isLook({ looks }: Described): boolean {
+  return looks === true
+}
+
+function isControl({ lock, priority }: Described): boolean {
+  return lock === 'none' && priority === 'urgent'
 }
 
 function places(verb: Described): string {
-  if (isLook(verb)) return verb.priority === 'urgent' ? 'of urgent looks' : 'of looks'
+  if (isLook(verb)) return 'of looks'
+  if (isControl(verb)) return 'of what cancels and resumes'
   if (verb.lock === 'host') return 'of its own'
   if (verb.priority === 'urgent') return 'of what is urgent'
   return verb.lane === 'transfer'
     ? 'of transfers (backup.concurrencyMax)'
     : 'of work (operations.concurrencyMax)'
+}
+
+function lane(verb: Described): string {
+  if (isLook(verb)) return 'looks'
+  if (isControl(verb)) return 'control'
+  return verb.lock === 'host' ? 'host' : (verb.priority ?? verb.lane ?? 'work')
 }
 
 function whileDrained(verb: Described): string {
@@ -155,9 +166,10 @@ function whenKilledIn(verb: Described, hasUndo: boolean): string {
   return `${hasUndo ? 'undoes it' : 'has nothing of it to undo'}, then the steps before it, and reports E_INTERRUPTED`
 }
 
-function cancellation({ cancellable, changes, lock }: Described): string {
+function cancellation(verb: Described): string {
+  const { cancellable } = verb
   if (cancellable === true) return 'also while it runs: it is undone'
-  return !changes && lock === 'none' ? 'no' : 'before it has begun'
+  return isLook(verb) ? 'no' : 'before it has begun'
 }
 
 /** The steps as they are for the example; a step that has nothing to do in a case says so itself. */

@@ -72,7 +72,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     journal: prunedTogether(journal, records),
-    hold: (vm, signal) => turns.hold(vm, signal),
+    turns,
     onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
     onReady: () => {
       shares.ready()
@@ -229,7 +229,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   )
   return {
     begin: () => {
-      dispatcher.resume()
+      // A copy of this host's state on another machine knows nothing of what has become of its operations.
+      if (isOwnMachine(parts)) dispatcher.resume()
       schedules.begin()
       retention.begin()
       drift.begin()

@@ -5,9 +5,10 @@ import type { Clock } from '../lib/clock.ts'
 import { startDeadline } from '../lib/deadline.ts'
 import type { Logger } from '../lib/log.ts'
 import type { VmSummary } from '../protocol/vm.ts'
+import { HeldStarts } from './host/held-starts.ts'
 import type { Host } from './host/host.ts'
 import type { HypervisorStatus } from './host/hypervisor.ts'
-import { type HoldVm, type Reconciliation, reconcile } from './host/reconcile.ts'
+import { type Reconciliation, reconcile, type VmTurns } from './host/reconcile.ts'
 import { agentStops, type HostReadiness } from './operations/engine.ts'
 import type { Journal } from './operations/journal.ts'
 
@@ -21,7 +22,7 @@ export interface HostKeeperOptions {
   readonly log: Logger
   readonly journal: Pick<Journal, 'prune'>
   /** While a VM is started after a host boot, no operation of it runs. */
-  readonly hold?: HoldVm
+  readonly turns: VmTurns
   /** VMs that should run after a host boot and could not be started, with the reasons. */
   onReconciled?(failed: Reconciliation['failed']): void
   /** The hypervisor is there (again), and what should run has been started. */
@@ -32,6 +33,8 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   readonly #options: HostKeeperOptions
   readonly #stopping = new AbortController()
   readonly #waiting = new Set<() => void>()
+  readonly #held: HeldStarts
+  #failed: Reconciliation['failed'] = []
   #state: HypervisorStatus['state'] | undefined
   #listener: Disposable | undefined
   #reconciling: Promise<void> = Promise.resolve()
@@ -40,6 +43,8 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
 
   constructor(options: HostKeeperOptions) {
     this.#options = options
+    const onLooked = () => this.#tellFailed()
+    this.#held = new HeldStarts({ ...options, stop: this.#stopping.signal, onLooked })
   }
 
   /** VMs of ours, as last seen. */
@@ -95,6 +100,7 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
     this.#listener?.[Symbol.dispose]()
     this.#stopping.abort(agentStops)
     await this.#reconciling
+    await this.#held.ended()
   }
 
   #take({ state }: HypervisorStatus): void {
@@ -106,16 +112,22 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   }
 
   async #reconcile(): Promise<void> {
-    const { host, clock, log, hold, onReady, onReconciled } = this.#options
+    const { host, clock, log, onReady } = this.#options
     const { signal: outer } = this.#stopping
     if (outer.aborted) return
     using deadline = startDeadline({ clock, ms: reconcileDeadlineMs, what: 'starting VMs', signal: outer })
     try {
-      const { failed } = await reconcile(host, { signal: deadline.signal }, hold)
-      onReconciled?.(failed)
+      await this.#held.resume()
+      const { failed } = await reconcile(host, { signal: deadline.signal }, this.#held)
+      this.#failed = failed
+      this.#tellFailed()
     } catch (error) {
       if (!outer.aborted) log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')
     }
     if (!outer.aborted) onReady()
+  }
+
+  #tellFailed(): void {
+    this.#options.onReconciled?.([...this.#failed, ...this.#held.failed])
   }
 }

@@ -5,11 +5,13 @@ import { describe, it } from 'node:test'
 import type { Host } from '../../src/agent/host/host.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { HostKeeper, pruneIntervalMs } from '../../src/agent/host-keeper.ts'
+import { Turns } from '../../src/agent/operations/turns.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { VmSummary } from '../../src/protocol/vm.ts'
 import { FakeClock, settle } from '../support/fake-clock.ts'
 
 function setUp() {
+  const turns = new Turns()
   const clock = new FakeClock()
   const hypervisor = new MemoryHypervisor({ clock })
   const record = new Map<string, unknown>()
@@ -23,12 +25,28 @@ function setUp() {
     host: { hypervisor, bootRecord, vms: {}, log: silentLogger } as unknown as Host,
     clock,
     log: silentLogger,
+    turns,
     journal: { prune: (living) => pruned.push(living) },
     onReady: () => ready++
   })
   keeper.begin()
-  return { clock, hypervisor, keeper, pruned, ready: () => ready }
+  return { clock, hypervisor, keeper, pruned, ready: () => ready, turns, record }
 }
+
+const definition = {
+  specification: {
+    ...{ name: 'web-1', uuid: '0b54e6f2-6b53-4a3e-9d1c-0123456789ab', profile: 'starter' },
+    ...{ cpus: 1, memoryBytes: 64 * 1024 ** 2, rootDiskBytes: 1024 ** 2 },
+    image: { url: 'file:///image', sha256: '0'.repeat(64), format: 'raw' }
+  },
+  placement: {
+    ...{ uid: 1_900_000_000, network: 'hl-net', macAddress: '52:54:00:00:00:01', address: '10.90.0.2' },
+    ...{ rootVolume: 'web-1-root.qcow2', dataVolume: null }
+  },
+  generation: 1,
+  wanted: 'running',
+  seedPath: null
+} as const
 
 describe('the host keeper', () => {
   it('looks at each return of libvirt, once', async () => {
@@ -37,6 +55,17 @@ describe('the host keeper', () => {
     for (const state of states) hypervisor.setStatus(state)
     await settle()
     assert.equal(ready(), 2)
+    await keeper[Symbol.asyncDispose]()
+  })
+
+  it('is not kept from being ready by an operation that has a VM', async () => {
+    const { hypervisor, keeper, ready, turns, record } = setUp()
+    hypervisor.open()
+    await hypervisor.define(definition, { signal: AbortSignal.timeout(10_000) })
+    await turns.hold('web-1', new AbortController().signal)
+    hypervisor.setStatus('connected')
+    await settle()
+    assert.deepEqual([ready(), record.get('vms-started')], [1, true])
     await keeper[Symbol.asyncDispose]()
   })
 

@@ -4,6 +4,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { asHostletError, HostletError } from '../../errors.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { Host } from '../host/host.ts'
+import { Making } from '../host/making.ts'
 import type { Operation, Step } from '../operations/verb.ts'
 import type { SnapshotQuery } from './catalog.ts'
 import { claimStep, disksStep, type MadeVm, specificationOf, startStep } from './restore-new.ts'
@@ -17,10 +18,12 @@ const generation = 1
 
 /** Steps after which `bootFault` says why the snapshot does not boot, or is undefined. Nothing of the machine is left. */
 export function bootSteps(query: Omit<SnapshotQuery, 'snapshot'>, host: Host): readonly Step[] {
+  const making = new Making(host.hypervisor)
   const made = (plan: RestorePlan): MadeVm => ({
     ...query,
     plan,
     host,
+    making,
     trial: true,
     generationOf: () => generation
   })

@@ -5,6 +5,7 @@ import type { VmRestoreParams } from '../../protocol/backup.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord, Wait } from '../host/hypervisor.ts'
+import { isMade, isPastItsDisks, Making, mayUndo } from '../host/making.ts'
 import { macAddressOf } from '../host/names.ts'
 import { releaseAddress, unclaim } from '../host/own-network.ts'
 import { isClaimOf } from '../host/placement.ts'
@@ -14,7 +15,8 @@ import type { VolumeToRestore } from './restorer.ts'
 
 export function newVmSteps(params: VmRestoreParams, host: Host): readonly Step[] {
   const generationOf = ({ subject }: Operation) => subject?.generation ?? 0
-  const made = (plan: RestorePlan): MadeVm => ({ ...params, plan, host, generationOf })
+  const making = new Making(host.hypervisor)
+  const made = (plan: RestorePlan): MadeVm => ({ ...params, plan, host, generationOf, making })
   return [
     {
       name: 'look the snapshot up',
@@ -53,6 +55,7 @@ export interface MadeVm {
   readonly source: string
   readonly plan: RestorePlan
   readonly host: Host
+  readonly making: Making
   /** See Placement. */
   readonly trial?: true
   generationOf(operation: Operation): number
@@ -98,7 +101,7 @@ export function claimStep({ source, plan, host, trial, generationOf }: MadeVm): 
       )
     },
     undo: async (operation) => {
-      const record = await own({ plan, host, generationOf }, operation)
+      const record = await undoable({ plan, host, generationOf }, operation)
       if (record !== undefined) await unclaim(record, host, operation)
     }
   }
@@ -116,7 +119,7 @@ function reserveStep(made: MadeVm): Step {
       await host.hypervisor.addReservation(network, { macAddress, address, vm }, operation)
     },
     undo: async (operation) => {
-      const record = await own(made, operation)
+      const record = await undoable(made, operation)
       if (record !== undefined) await releaseAddress(record, host, operation)
     }
   }
@@ -128,7 +131,9 @@ export function disksStep(made: MadeVm): Step {
   return {
     name: 'disks',
     apply: async (operation) => {
-      const { placement } = await requireOwn(made, operation)
+      const record = await requireOwn(made, operation)
+      if (isPastItsDisks(record)) return { restoredBytes: bytesOf(disks) }
+      const { placement } = record
       // Those of an attempt that a crash cut short.
       await host.storage.removeDisks(specification, operation)
       await requireRoom(disks, host, operation)
@@ -146,7 +151,7 @@ export function disksStep(made: MadeVm): Step {
       return restored
     },
     undo: async (operation) => {
-      if (await own(made, operation)) await host.storage.removeDisks(specification, operation)
+      if (await undoable(made, operation)) await host.storage.removeDisks(specification, operation)
     }
   }
 }
@@ -159,22 +164,30 @@ export function startStep(made: MadeVm): Step {
     apply: async (operation) => {
       const record = await requireOwn(made, operation)
       if (trial) return await host.hypervisor.start(name, operation)
-      await host.vms.start(record, operation)
-      await host.hypervisor.annotate(name, { wanted: 'running' }, operation)
+      if (!isMade(record)) await host.vms.start(record, operation)
     },
     undo: async (operation) => {
-      if (await own(made, operation)) await host.hypervisor.cutPower(name, operation)
+      const record = await own(made, operation)
+      if (record !== undefined && !isMade(record)) await host.hypervisor.cutPower(name, operation)
     }
   }
 }
 
 function readyStep(made: MadeVm): Step {
-  const { plan, host } = made
+  const { plan, host, making } = made
+  const { specification } = plan
   return {
     name: 'ready',
     apply: async (operation) => {
-      const { placement } = await requireOwn(made, operation)
-      await host.vms.awaitReady({ specification: plan.specification, placement }, operation)
+      const record = await requireOwn(made, operation)
+      if (isMade(record)) return
+      // A boot of the host may have switched it off since.
+      await host.vms.start(record, operation)
+      await host.vms.awaitReady({ specification, placement: record.placement }, operation)
+      await making.announce(specification.name, operation)
+    },
+    undo: async (operation) => {
+      if (await own(made, operation)) await making.takeBack(specification.name, operation)
     }
   }
 }
@@ -188,6 +201,19 @@ async function own(
   const record = await host.hypervisor.findVm(specification.name, operation)
   const claim = { specification, generation: generationOf(operation) }
   return record && isClaimOf(record, claim) ? record : undefined
+}
+
+/** The same, as long as it may be undone. */
+async function undoable(
+  made: Pick<MadeVm, 'plan' | 'host' | 'generationOf'>,
+  operation: Operation
+): Promise<VmRecord | undefined> {
+  const record = await own(made, operation)
+  return record !== undefined && mayUndo(record) ? record : undefined
+}
+
+function bytesOf(disks: RestorePlan['disks']): number {
+  return disks.reduce((sum, { allocatedBytes }) => sum + allocatedBytes, 0)
 }
 
 async function requireOwn(made: MadeVm, operation: Operation): Promise<VmRecord> {

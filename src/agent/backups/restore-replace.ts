@@ -22,7 +22,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
       name: 'look the snapshot up',
       apply: async (operation) => {
         const { backedUp: _not, ...found } = await lookUp(params, host, operation)
-        const record = await swap.require(operation)
+        const record = await swap.requireBefore(operation)
         // For either disk: the backup may hold one that the VM has not.
         const keys = host.placements.diskKeys({ ...record.specification, dataDiskBytes: 0 })
         const made = swapOf(record, found.disks, { id: operation.id, keys })
@@ -33,6 +33,7 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
     {
       name: 'restore the disks beside the old ones',
       apply: async (operation) => {
+        await swap.requireBefore(operation)
         const { disks, placement, snapshot, specification } = swapIn(operation) as RestoreSwap
         await requireRoom(disks, host, operation)
         const volumes = disks.map(({ role }) => ({ role, ...volumeOf(placement, role) }))

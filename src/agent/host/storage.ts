@@ -4,6 +4,7 @@ import { HostletError } from '../../errors.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import type { SealedDisks } from '../keys/sealed-disks.ts'
 import type { Hypervisor, Placement, Wait } from './hypervisor.ts'
+import { isOff } from './making.ts'
 import { baseVolumeName, shortId } from './names.ts'
 
 export interface StorageOptions {
@@ -60,9 +61,10 @@ export class Storage {
 
   /**
    * Removes all disks of a VM, by name and UUID: also those of one whose definition is gone. Their keys go first, so that
-   * what is left of a disk is unreadable whatever becomes of it. Returns what there was.
+   * what is left of a disk is unreadable whatever becomes of it. Returns what there was. Throws E_CONFLICT for one that is on.
    */
   async removeDisks(vm: { name: string; uuid: string }, wait: Wait): Promise<string[]> {
+    await this.#requireOff(vm, wait)
     const keys = await this.#options.sealed.destroyKeysOf(vm, wait)
     const prefix = `${shortId(vm)}.`
     const volumes = await this.#options.hypervisor.listVolumes(wait)
@@ -71,10 +73,16 @@ export class Storage {
     return [...keys.map((id) => `key ${id}`), ...disks]
   }
 
+  async #requireOff({ name, uuid }: { name: string; uuid: string }, wait: Wait): Promise<void> {
+    const record = await this.#options.hypervisor.findVm(name, wait)
+    if (record === undefined || record.specification.uuid !== uuid || isOff(record)) return
+    throw new HostletError('E_CONFLICT', `VM ${name} is ${record.state}: its disks cannot be removed`)
+  }
+
   /** A disk in use is never replaced, whatever led here. */
   async #requireFree(name: string, volume: string, wait: Wait): Promise<void> {
     const record = await this.#options.hypervisor.findVm(name, wait)
-    if (record === undefined || record.state === 'stopped' || record.state === 'crashed') return
+    if (record === undefined || isOff(record)) return
     const { rootVolume, dataVolume } = record.placement
     if (volume !== rootVolume && volume !== dataVolume) return
     throw new HostletError('E_CONFLICT', `VM ${name} is ${record.state}: its disks cannot be replaced`)

@@ -1,9 +1,11 @@
 // The steps that give a VM other disks: it keeps its old ones until it is ready with the new ones, and has them back if it is not.
 
+import { HostletError } from '../../errors.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import { clearWhenFree } from '../backups/clear.ts'
 import type { Host } from '../host/host.ts'
 import type { Placement, VmRecord, Wait } from '../host/hypervisor.ts'
+import { isMade, Making } from '../host/making.ts'
 import { refuseRetained } from '../host/retained.ts'
 import type { Operation, Step } from '../operations/verb.ts'
 
@@ -26,9 +28,11 @@ export interface SwapOptions {
 
 export class DiskSwap {
   readonly #options: SwapOptions
+  readonly #making: Making
 
   constructor(options: SwapOptions) {
     this.#options = options
+    this.#making = new Making(options.host.hypervisor)
   }
 
   /** Throws E_NOT_FOUND, and E_CONFLICT for another VM of the name or one that is only kept to be erased. */
@@ -37,12 +41,30 @@ export class DiskSwap {
     return refuseRetained(await host.vms.require(vm, { signal, uuid }))
   }
 
+  /** Before the VM is touched. Throws E_CONFLICT when it was already, which an older copy of the journal does not know. */
+  async requireBefore(operation: Operation): Promise<VmRecord> {
+    const record = await this.require(operation)
+    if (operation.subject === undefined || record.generation < operation.subject.generation) return record
+    const { vm } = this.#options
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${vm} has carried out this command already, as its own metadata say: the agent's records are older. It was left as it is; look at it, and ask anew where something is missing.`,
+      { details: { vm } }
+    )
+  }
+
+  /** It was ready with its new disks: from then on the old ones may be gone. */
+  isSettled(record: VmRecord, swap: Swap): boolean {
+    return sameDisks(record, swap) && !sameDisks(record, swap.before) && isMade(record)
+  }
+
   switchOff(): Step {
     const { vm, host } = this.#options
     return {
       name: 'switch it off',
       apply: async (operation) => {
-        await this.require(operation)
+        const swap = swapIn(operation)
+        if (sameDisks(await this.require(operation), swap) && !sameDisks(swap, swap.before)) return
         const generation = operation.subject?.generation
         const change = { wanted: 'stopped', ...(generation !== undefined && { generation }) } as const
         await host.hypervisor.annotate(vm, change, operation)
@@ -50,8 +72,12 @@ export class DiskSwap {
         const { graceMs } = host.config.stop
         await host.vms.stop(vm, { signal: operation.signal, progress, graceMs })
       },
-      undo: onceLookedUp(async (operation, { before, ran }) => {
+      undo: onceLookedUp(async (operation, swap) => {
+        const { before, ran } = swap
         const record = await this.require(operation)
+        if (this.isSettled(record, swap)) return
+        // It keeps the new disks, see `putIn`.
+        if (!sameDisks(record, before) && (await this.#goneOf(before, operation)).length > 0) return
         if (ran) await host.vms.start(record, operation)
         await host.hypervisor.annotate(vm, { wanted: before.wanted }, operation)
       })
@@ -63,15 +89,19 @@ export class DiskSwap {
     return {
       name: 'put the disks in',
       apply: async (operation) => {
-        const { specification, placement } = swapIn(operation)
+        const swap = swapIn(operation)
+        const { specification, placement } = swap
+        if (this.isSettled(await this.require(operation), swap)) return
         // Checkpoints are of the old disks: the next backup finds them to be of no use, unless these come back.
         await clearWhenFree(host, vm, operation)
         await redefine(await this.require(operation), { specification, placement }, host, operation)
         return { leaseBefore: await leaseOf(placement, host, operation) }
       },
-      undo: onceLookedUp(async (operation, { before }) => {
+      undo: onceLookedUp(async (operation, swap) => {
+        const { before } = swap
         const record = await this.require(operation)
-        if (sameDisks(record, before)) return
+        if (sameDisks(record, before) || this.isSettled(record, swap)) return
+        await this.#requireOld(before, operation)
         await host.hypervisor.cutPower(vm, operation)
         await redefine(record, before, host, operation)
       })
@@ -85,16 +115,22 @@ export class DiskSwap {
       name: start ? 'start and wait until it is ready' : 'leave it off',
       apply: async (operation) => {
         if (!start) return
-        await host.vms.start(await this.require(operation), operation)
         const swap = swapIn(operation)
+        const record = await this.require(operation)
+        if (this.isSettled(record, swap)) return
+        await host.vms.start(record, operation)
         const { leaseBefore } = swap
         const { signal } = operation
         const progress = operation.progress.bind(operation)
         await host.vms.awaitReady(swap, { signal, progress, readyWithinMs, leaseBefore })
-        await host.hypervisor.annotate(vm, { wanted: 'running' }, operation)
+        await this.#making.announce(vm, operation)
       },
       final: true,
-      undo: onceLookedUp((operation) => host.hypervisor.cutPower(vm, operation))
+      undo: onceLookedUp(async (operation, swap) => {
+        await this.#making.takeBack(vm, operation)
+        if (!this.isSettled(await this.require(operation), swap))
+          await host.hypervisor.cutPower(vm, operation)
+      })
     }
   }
 
@@ -103,14 +139,43 @@ export class DiskSwap {
       name: 'remove the old disks',
       apply: async (operation) => {
         const { before, placement } = swapIn(operation)
-        for (const disk of disksOnlyIn(before.placement, placement)) await this.#drop(disk, operation)
+        const unused = await this.#unused(disksOnlyIn(before.placement, placement), operation)
+        for (const disk of unused) await this.#drop(disk, operation)
       }
     }
   }
 
   /** Removes what was made for the new disks. */
   async removeNew(operation: Operation, { before, placement }: Swap): Promise<void> {
-    for (const disk of disksOnlyIn(placement, before.placement)) await this.#remove(disk, operation)
+    const unused = await this.#unused(disksOnlyIn(placement, before.placement), operation)
+    for (const disk of unused) await this.#remove(disk, operation)
+  }
+
+  /** Those that the VM does not have now, whatever the journal says. */
+  async #unused(disks: readonly Disk[], wait: Wait): Promise<readonly Disk[]> {
+    const { vm, host } = this.#options
+    const placement = (await host.hypervisor.findVm(vm, wait))?.placement
+    return disks.filter(({ volume }) => volume !== placement?.rootVolume && volume !== placement?.dataVolume)
+  }
+
+  /** Disks that are not there any more. */
+  async #goneOf({ placement }: Pick<VmRecord, 'placement'>, wait: Wait): Promise<string[]> {
+    const volumes = await this.#options.host.hypervisor.listVolumes(wait)
+    const there = new Set(volumes.map(({ name }) => name))
+    const names = [placement.rootVolume, placement.dataVolume]
+    return names.filter((name) => name !== null).filter((name) => !there.has(name))
+  }
+
+  /** Throws E_CONFLICT when there is nothing to go back to. */
+  async #requireOld(before: Pick<VmRecord, 'placement'>, wait: Wait): Promise<void> {
+    const { vm } = this.#options
+    const gone = await this.#goneOf(before, wait)
+    if (gone.length === 0) return
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${vm} keeps its new disks: of the old ones ${gone.join(', ')} ${gone.length === 1 ? 'is' : 'are'} gone`,
+      { details: { vm } }
+    )
   }
 
   /** The swap is done by then: a disk that stays is told, and goes with its VM. */

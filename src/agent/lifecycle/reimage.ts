@@ -17,11 +17,14 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
   return [
     {
       name: 'look at the VM',
-      apply: async (operation) => ({ ...swapOf(await swap.require(operation), params, { host, operation }) })
+      apply: async (operation) => ({
+        ...swapOf(await swap.requireBefore(operation), params, { host, operation })
+      })
     },
     {
       name: 'fetch the image',
       apply: async (operation) => {
+        await swap.requireBefore(operation)
         const { virtualSizeBytes } = await host.images.ensure(image, operation)
         requireRoomFor(virtualSizeBytes, swapIn(operation).specification)
       }
@@ -29,6 +32,7 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
     {
       name: 'make the new root disk beside the old one',
       apply: async (operation) => {
+        await swap.requireBefore(operation)
         const { specification, placement } = swapIn(operation)
         await host.storage.createRootDisk(specification, placement, operation)
       },
@@ -40,6 +44,7 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
       apply: async (operation) => {
         const { specification, placement } = swapIn(operation)
         if (specification.seed === undefined) return
+        if (swap.isSettled(await swap.require(operation), swapIn(operation))) return
         const seeded = { ...specification, seed: { ...specification.seed, ...params.seed } }
         await host.seeds.write(seeded, placement, await seedContentOf(seeded, host), operation)
       },

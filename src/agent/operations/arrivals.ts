@@ -1,7 +1,12 @@
 // The order of commands: checked side by side, let in as they came, and those of one VM one after the other until each is recorded.
 
+import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
+import { retryAfterMsMin } from '../../lib/limiter.ts'
 import type { CommandClaims } from '../../protocol/command.ts'
+
+/** Commands that are being looked at and neither refused nor recorded yet. */
+export const receivingMax = 64
 
 interface Arrival {
   readonly claims: Pick<CommandClaims, 'id' | 'subject'>
@@ -14,12 +19,18 @@ export interface Entered<Command> {
 }
 
 export class Arrivals {
-  readonly #vms: KeyedLock
+  readonly #vms = new KeyedLock({ waitersMax: receivingMax })
   #last: Promise<unknown> = Promise.resolve()
+  #received = 0
 
-  /** `waitersMax` bounds those that wait for one VM; the turn of more is rejected with E_BUSY. */
-  constructor({ waitersMax }: { waitersMax: number }) {
-    this.#vms = new KeyedLock({ waitersMax })
+  /** A place among those that are looked at, given back when disposed of. Throws E_BUSY. */
+  place(): Disposable {
+    if (this.#received >= receivingMax)
+      throw new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', {
+        details: { retryAfterMs: retryAfterMsMin }
+      })
+    this.#received++
+    return { [Symbol.dispose]: () => void this.#received-- }
   }
 
   /**

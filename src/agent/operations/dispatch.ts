@@ -3,12 +3,12 @@
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
-import { Limiter, retryAfterMsMin, type Ticket } from '../../lib/limiter.ts'
+import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import { Admission, passing } from './admission.ts'
-import { Arrivals } from './arrivals.ts'
+import { Arrivals, receivingMax } from './arrivals.ts'
 import type { CommandVerifier } from './command-verifier.ts'
 import { Drain } from './drain.ts'
 import { Endings } from './endings.ts'
@@ -25,8 +25,6 @@ import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Verb } from './verb.ts'
 import { checkSubject, type PreparedCommand, VerbTable } from './verb-table.ts'
 
-/** Commands that are being looked at and neither refused nor recorded yet. */
-export const receivingMax = 64
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
@@ -77,7 +75,7 @@ export class Dispatcher<Host> {
   readonly #gate: CommandGate
   readonly #trail: CommandTrail
   readonly #turns: Turns
-  readonly #arrivals = new Arrivals({ waitersMax: receivingMax })
+  readonly #arrivals = new Arrivals()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Lanes
   readonly #drain: Drain
@@ -86,7 +84,6 @@ export class Dispatcher<Host> {
   readonly #refused = new RefusedCommands()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
-  #received = 0
   #leftovers = 0
 
   constructor(options: DispatcherOptions<Host>) {
@@ -114,7 +111,6 @@ export class Dispatcher<Host> {
       others,
       trail: this.#trail,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
-      urgent: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal
     })
   }
@@ -139,22 +135,13 @@ export class Dispatcher<Host> {
 
   /** Answers a command and what others signed of it: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
   async receive(jws: string, approvals: readonly string[] = []): Promise<void> {
-    if (this.#received >= receivingMax)
-      return await this.#refuse(
-        undefined,
-        new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', {
-          details: { retryAfterMs: retryAfterMsMin }
-        })
-      )
-    this.#received++
     try {
+      using _place = this.#arrivals.place()
       const verified = this.#options.verifier.verify(jws)
       const { command, turn } = await this.#arrivals.enter(verified, this.#stopping.signal)
       await this.#answer({ ...command, approvals }, turn)
     } catch (error) {
       await this.#refuse(undefined, error)
-    } finally {
-      this.#received--
     }
   }
 
@@ -264,15 +251,14 @@ export class Dispatcher<Host> {
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
     this.#drain.check(verb)
-    const looks = !verb.changes && verb.lock === 'none'
     const pass = await this.#gate.check(command, params)
     await passing(pass, async () => {
       await this.#trail.note({ kind: 'accepted', command, approvers: pass?.approvers ?? [] })
-      if (looks) return this.#reads.begin({ claims, digest, verb, params })
+      if (verb.looks) return this.#reads.begin({ claims, digest, verb, params })
       await this.#record(claims, digest, prepared)
       await turn[Symbol.asyncDispose]()
     })
-    if (looks) return
+    if (verb.looks) return
     // What is recorded by now may be carried out by the next start, whatever the disk answers: it counts.
     await this.#options.journal.durable()
     this.#options.emit({ type: 'ack', command: claims.id, repeated: false })

@@ -36,13 +36,8 @@ export class Drain implements DrainPort {
   }
 
   /** Throws E_UNAVAILABLE for work that is not taken now: anything that neither looks nor is urgent. */
-  check({
-    name,
-    changes,
-    lock,
-    priority
-  }: Pick<Verb<never>, 'name' | 'changes' | 'lock' | 'priority'>): void {
-    if (this.#since === undefined || priority === 'urgent' || (!changes && lock === 'none')) return
+  check({ name, looks, priority }: Pick<Verb<never>, 'name' | 'looks' | 'priority'>): void {
+    if (this.#since === undefined || priority === 'urgent' || looks) return
     throw new HostletError(
       'E_UNAVAILABLE',
       `this host is being drained since ${new Date(this.#since).toISOString()} and begins no ${name}; its VMs run on. Have it take work again with "hostlet host resume".`,

@@ -103,12 +103,15 @@ class Run<Host> {
   readonly #options: EngineOptions<Host>
   readonly #execution: Execution<Host>
   readonly #steps: readonly Step[]
+  readonly #readiness: HostReadiness
   #index: number
   #notes: StepNotes
 
   constructor(options: EngineOptions<Host>, execution: Execution<Host>) {
     this.#options = options
     this.#execution = execution
+    // What has no lock touches no VM.
+    this.#readiness = execution.verb.lock === 'none' ? atOnce : options.readiness
     this.#steps = execution.verb.steps(execution.params, options.host)
     this.#index = execution.entry.step
     this.#notes = { ...execution.entry.notes }
@@ -183,7 +186,8 @@ class Run<Host> {
     work: () => Promise<Value>,
     step?: Pick<Step, 'final'>
   ): Promise<Value | undefined> {
-    const { readiness, clock, random } = this.#options
+    const { clock, random } = this.#options
+    const readiness = this.#readiness
     const backoff = new Backoff({ baseMs: 500, capMs: 10_000, ...(random && { random }) })
     for (let tries = 1; ; tries++) {
       await readiness.untilReady(signal)
@@ -222,7 +226,7 @@ class Run<Host> {
 
   #hypervisorWent(error: unknown): boolean {
     const { code } = asHostletError(error)
-    return code === 'E_INTERRUPTED' || (code === 'E_UNAVAILABLE' && !this.#options.readiness.isReady())
+    return code === 'E_INTERRUPTED' || (code === 'E_UNAVAILABLE' && !this.#readiness.isReady())
   }
 
   #isCancelled(): boolean {
@@ -329,6 +333,8 @@ class Run<Host> {
     return step
   }
 }
+
+const atOnce: HostReadiness = { isReady: () => true, untilReady: () => Promise.resolve() }
 
 function noop(): undefined {
   return undefined

@@ -7,10 +7,12 @@ import type { Verb } from './verb.ts'
 export const transfersMax = 2
 /** What stops or removes a VM, at a time; it takes no place from other work, and so keeps none of it waiting. */
 export const urgentMax = 4
+/** Cancellations and the like: over at once, and behind nothing that they may be meant to end. */
+const controlMax = 4
 /** What waits for the host as a whole: a drain, which would hold another place for hours. */
 const hostMax = 2
 
-const laneNames = ['work', 'transfer', 'urgent', 'host'] as const
+const laneNames = ['work', 'transfer', 'urgent', 'control', 'host'] as const
 type LaneName = (typeof laneNames)[number]
 
 type VerbRules = Pick<Verb<never>, 'lane' | 'lock' | 'priority'>
@@ -29,6 +31,7 @@ export class Lanes {
       work: lane(options.concurrencyMax),
       transfer: lane(options.transfersMax ?? transfersMax),
       urgent: lane(urgentMax),
+      control: lane(controlMax),
       host: lane(hostMax)
     }
   }
@@ -56,5 +59,6 @@ export class Lanes {
 
 function laneOf({ lane, lock, priority }: VerbRules, local: boolean): LaneName {
   if (lock === 'host') return 'host'
+  if (lock === 'none' && priority === 'urgent') return 'control'
   return priority === 'urgent' && !local ? 'urgent' : (lane ?? 'work')
 }

@@ -32,8 +32,6 @@ export interface ReadsOptions<Host> {
   readonly clock: Clock
   readonly log: Logger
   readonly limiter: Limiter
-  /** Places for what is urgent: a cancellation does not wait behind looks. */
-  readonly urgent: Limiter
   readonly stop: AbortSignal
   readonly others?: OtherOperations
   readonly trail: CommandTrail
@@ -84,8 +82,7 @@ export class Reads<Host> {
           details: { retryAfterMs: retryAfterMsMin }
         }
       )
-    const { limiter, urgent } = this.#options
-    const ticket = (command.verb.priority === 'urgent' ? urgent : limiter).enter()
+    const ticket = this.#options.limiter.enter()
     const { claims, digest } = command
     const read: Read = { digest, expiresAt: claims.expiresAt, result: undefined }
     this.#reads.set(claims.id, read)

@@ -55,7 +55,13 @@ export class Turns {
 
   /** A VM to oneself, for what is no operation. Rejects with the signal's reason when aborted. */
   hold(vm: string, signal: AbortSignal): Promise<AsyncDisposable> {
-    return this.#locks.acquire(`vm:${vm}`, signal)
+    return this.#locks.acquire(vmKey(vm), signal)
+  }
+
+  /** The same at once; undefined when an operation has it. */
+  tryHold(vm: string): Promise<AsyncDisposable> | undefined {
+    const key = vmKey(vm)
+    return this.#locks.isHeld(key) ? undefined : this.#locks.acquire(key)
   }
 
   /** No effect on one that has ended. */
@@ -70,4 +76,8 @@ export class Turns {
     )
     return others.map(({ id }) => id)
   }
+}
+
+function vmKey(vm: string): string {
+  return `vm:${vm}`
 }

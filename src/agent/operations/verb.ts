@@ -91,15 +91,20 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly name: string
   /** One sentence for the documents and for help. */
   readonly summary: string
-  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `host` the host as a whole; `none` is for looking. */
+  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `host` the host as a whole; `none` keeps nobody waiting, and waits for nobody, not even for the hypervisor. */
   readonly lock: (typeof lockScopes)[number]
   /**
    * What becomes of backups of a VM that the verb makes, replaces or removes. None begins meanwhile; one that is under way
    * is waited for (`wait`) or cancelled (`end`). Absent: they go on beside it.
    */
   readonly backups?: (typeof backupManners)[number]
-  /** True when it changes a VM: the command must carry a subject with a newer generation, and is journaled. */
+  /** True when it changes a VM: the command must carry a subject with a newer generation. */
   readonly changes: boolean
+  /**
+   * It has no effect whatever, so that it may come again: it is not journaled, and answered while the host is drained, and
+   * under a policy that cannot be relied on. Everything else is journaled, so that it has its effect once.
+   */
+  readonly looks?: true
   readonly deadlineMs: number
   readonly afterCrash: (typeof crashPolicies)[number]
   /** `work` unless it says otherwise. */

@@ -19,7 +19,7 @@ export const rateBookName = 'command-rates.jsonl'
 /** How long libvirt may take to say which VMs there are. */
 const lookMs = 10_000
 
-type VerbFacts = Pick<Verb<never>, 'name' | 'changes' | 'lock'>
+type VerbFacts = Pick<Verb<never>, 'name' | 'looks'>
 
 export interface HostGateOptions {
   readonly policyPath: string
@@ -88,7 +88,7 @@ export class HostGate implements CommandGate {
     try {
       return this.#file.read()
     } catch (cause) {
-      if (this.#options.verbs.some((each) => each.name === verb && looksOnly(each))) return undefined
+      if (this.#options.verbs.some(({ name, looks }) => name === verb && looks)) return undefined
       throw new HostletError(
         'E_AUTH',
         `${verb} is refused, since the policy of this host cannot be relied on: ${this.#file.fault() ?? 'it has just changed'} Have an administrator mend it there; "hostlet policy check ${this.#file.path}" tells all of its faults.`,
@@ -142,9 +142,4 @@ function viewOf(hypervisor: Pick<Hypervisor, 'listVms'>): HostView {
       return vms
     }
   }
-}
-
-/** Verbs without a lock look, but for this one. */
-function looksOnly({ name, changes, lock }: VerbFacts): boolean {
-  return !changes && lock === 'none' && name !== 'host.rotate-key'
 }

@@ -9,6 +9,7 @@ export const backupList = defineVerb<Host>()({
   name: 'backup.list',
   summary: 'Lists the snapshots in a repository, of one VM or of all.',
   lock: 'none',
+  looks: true,
   changes: false,
   deadlineMs: 600_000,
   afterCrash: 'resume',

@@ -11,6 +11,7 @@ export const hostFacts = defineVerb<Host>()({
   name: 'host.facts',
   summary: 'Tells what the host is: versions, processors, memory, room for disks, accelerator.',
   lock: 'none',
+  looks: true,
   changes: false,
   deadlineMs: 60_000,
   afterCrash: 'resume',

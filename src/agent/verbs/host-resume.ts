@@ -23,7 +23,8 @@ export const hostResume = defineVerb<unknown>()({
 
 export const document: VerbDocument = {
   errors: {},
-  crash: 'On disk before it is answered. Not journaled by itself: ask again when there was no answer.',
+  crash:
+    'On disk before it is answered. Goes on after a crash; once it has ended, the same command that comes again ends no later drain.',
   remarks: [
     'A host.drain that still waits ends with `idle: false`. `resumed: false` says that the host took work anyway.',
     'Commands that were refused meanwhile come again by themselves; backups of its own that are due begin.'

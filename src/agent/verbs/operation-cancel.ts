@@ -28,7 +28,7 @@ export const document: VerbDocument = {
     E_UNSUPPORTED: 'it is under way, and its verb cannot be cut short'
   },
   crash:
-    'The wish is on disk before it is answered: an agent that was killed then undoes the operation when it is back. Not journaled by itself: ask again when there was no answer.',
+    'The wish is on disk before it is answered: an agent that was killed then undoes the operation when it is back.',
   remarks: [
     '`cancelling` says that the operation is being undone, or will never begin: its own result tells how that went, with E_CANCELLED. One that was about to end may still end as `done`.',
     '`done` and `failed` say that it had ended before; nothing happened.',

@@ -13,6 +13,7 @@ export const vmAudit = defineVerb<Host>()({
   name: 'vm.audit',
   summary: 'Looks whether what is promised about the isolation of a VM is so, item by item.',
   lock: 'none',
+  looks: true,
   changes: false,
   deadlineMs: 60_000,
   afterCrash: 'resume',

@@ -14,6 +14,7 @@ export const vmList = defineVerb<Host>()({
   name: 'vm.list',
   summary: "Lists the VMs of hostlet on the host, and the domains that are not hostlet's.",
   lock: 'none',
+  looks: true,
   changes: false,
   deadlineMs: 60_000,
   afterCrash: 'resume',

@@ -8,6 +8,7 @@ import { refuseSameNames } from '../guest/health-probes.ts'
 import { seedContentOf } from '../guest/seed-content.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
+import { isMade, isOff, isPastItsDisks, Making, mayUndo } from '../host/making.ts'
 import { releaseAddress, unclaim } from '../host/own-network.ts'
 import { isClaimOf, taken } from '../host/placement.ts'
 import { requireRoomFor } from '../lifecycle/reimage.ts'
@@ -50,11 +51,22 @@ export const vmProvision = defineVerb<Host>()({
     await host.firewall.requireAllowed(specification, await host.hypervisor.listVms(operation))
   },
 
-  steps: ({ specification }, host) => [
+  steps: ({ specification }, host) => stepsOf(specification, host, new Making(host.hypervisor)),
+
+  async outcome({ specification }, host, operation) {
+    const record = await requireVm(specification.name, host, operation)
+    return { vm: host.vms.summary(record), address: record.placement.address }
+  }
+})
+
+function stepsOf(specification: VmSpecification, host: Host, making: Making): readonly Step[] {
+  const { name: vm } = specification
+  return [
     claim(specification, host),
     {
       name: 'fetch the image',
       apply: async (operation) => {
+        if (isPastItsDisks(await own(specification, host, operation))) return
         const { virtualSizeBytes } = await host.images.ensure(specification.image, operation)
         requireRoomFor(virtualSizeBytes, specification)
       }
@@ -63,40 +75,47 @@ export const vmProvision = defineVerb<Host>()({
     seed(specification, host),
     {
       name: 'start',
-      apply: async (operation) => {
-        const record = await own(specification, host, operation)
-        // A boot of the host took what lay in memory.
-        if (specification.seed !== undefined && !(await host.seeds.has(specification.uuid)))
-          await writeSeed(specification, host, operation)
-        await host.vms.start(record, operation)
-        await host.hypervisor.annotate(specification.name, { wanted: 'running' }, operation)
-      },
+      apply: (operation) => startIt(specification, host, operation),
       undo: async (operation) => {
-        if (await isOwn(specification, host, operation))
-          await host.hypervisor.cutPower(specification.name, operation)
+        const record = await isOwn(specification, host, operation)
+        if (record !== undefined && !isMade(record)) await host.hypervisor.cutPower(vm, operation)
       }
     },
     {
       name: 'wait until it is ready',
       apply: async (operation) => {
-        await host.vms.awaitReady(await readyRecord(specification, host, operation), operation)
+        // A boot of the host may have switched it off since.
+        await startIt(specification, host, operation)
+        const { wanted, placement, state } = await own(specification, host, operation)
+        if (!isMade({ wanted, state })) await host.vms.awaitReady({ specification, placement }, operation)
       }
     },
     {
       name: 'take the seed out',
       apply: async (operation) => {
-        if (specification.seed === undefined) return
-        await host.hypervisor.ejectSeed(specification.name, operation)
-        await host.seeds.remove(specification.uuid)
+        if (isMade(await own(specification, host, operation))) return
+        if (specification.seed !== undefined) {
+          await host.hypervisor.ejectSeed(vm, operation)
+          await host.seeds.remove(specification.uuid)
+        }
+        await making.announce(vm, operation)
+      },
+      undo: async (operation) => {
+        if (await isOwn(specification, host, operation)) await making.takeBack(vm, operation)
       }
     }
-  ],
+  ]
+}
 
-  async outcome({ specification }, host, operation) {
-    const record = await requireVm(specification.name, host, operation)
-    return { vm: host.vms.summary(record), address: record.placement.address }
-  }
-})
+/** No effect on one that runs, and on one that was ready once and is off: that is its guest's business. */
+async function startIt(specification: VmSpecification, host: Host, operation: Operation): Promise<void> {
+  const record = await own(specification, host, operation)
+  if (isMade(record)) return
+  // A boot of the host took what lay in memory.
+  if (isOff(record) && specification.seed !== undefined && !(await host.seeds.has(specification.uuid)))
+    await writeSeed(specification, host, operation)
+  await host.vms.start(record, operation)
+}
 
 /**
  * The first step and the last undo: the definition claims name, user and address, and as long as it stands everything
@@ -111,7 +130,7 @@ function claim(specification: VmSpecification, host: Host): Step {
       await host.placements.claim({ specification, generation, seedPath }, operation)
     },
     undo: async (operation) => {
-      const record = await isOwn(specification, host, operation)
+      const record = await undoable(specification, host, operation)
       if (record !== undefined) await unclaim(record, host, operation)
     }
   }
@@ -121,12 +140,14 @@ function disks(specification: VmSpecification, host: Host): Step {
   return {
     name: 'make the disks',
     apply: async (operation) => {
-      const { placement } = await own(specification, host, operation)
+      const record = await own(specification, host, operation)
+      if (isPastItsDisks(record)) return
+      const { placement } = record
       await host.storage.createRootDisk(specification, placement, operation)
       await host.storage.createDataDisk(specification, placement, operation)
     },
     undo: async (operation) => {
-      if (await isOwn(specification, host, operation))
+      if (await undoable(specification, host, operation))
         await host.storage.removeDisks(specification, operation)
     }
   }
@@ -143,7 +164,7 @@ function reservation(specification: VmSpecification, host: Host): Step {
       await host.hypervisor.addReservation(network, reservation, operation)
     },
     undo: async (operation) => {
-      const record = await isOwn(specification, host, operation)
+      const record = await undoable(specification, host, operation)
       if (record === undefined) return
       await releaseAddress(record, host, operation)
     }
@@ -154,10 +175,11 @@ function seed(specification: VmSpecification, host: Host): Step {
   return {
     name: 'write the seed',
     apply: async (operation) => {
+      if (isPastItsDisks(await own(specification, host, operation))) return
       if (specification.seed !== undefined) await writeSeed(specification, host, operation)
     },
     undo: async (operation) => {
-      if (await isOwn(specification, host, operation)) await host.seeds.remove(specification.uuid)
+      if (await undoable(specification, host, operation)) await host.seeds.remove(specification.uuid)
     }
   }
 }
@@ -178,6 +200,16 @@ async function isOwn(
   return record && isClaimOf(record, { specification, generation }) ? record : undefined
 }
 
+/** The same, as long as it may be undone. */
+async function undoable(
+  specification: VmSpecification,
+  host: Host,
+  operation: Operation
+): Promise<VmRecord | undefined> {
+  const record = await isOwn(specification, host, operation)
+  return record !== undefined && mayUndo(record) ? record : undefined
+}
+
 async function own(specification: VmSpecification, host: Host, operation: Operation): Promise<VmRecord> {
   const record = await isOwn(specification, host, operation)
   if (record !== undefined) return record
@@ -186,11 +218,6 @@ async function own(specification: VmSpecification, host: Host, operation: Operat
     `VM ${specification.name} was removed or replaced while it was being made. Look at the host, then ask anew.`,
     { details: { vm: specification.name } }
   )
-}
-
-async function readyRecord(specification: VmSpecification, host: Host, operation: Operation) {
-  const { placement } = await own(specification, host, operation)
-  return { specification, placement }
 }
 
 export const document: VerbDocument = {

@@ -12,6 +12,7 @@ export const vmState = defineVerb<Host>()({
   name: 'vm.state',
   summary: 'Tells the state of one VM as libvirt sees it now.',
   lock: 'none',
+  looks: true,
   changes: false,
   deadlineMs: 30_000,
   afterCrash: 'resume',

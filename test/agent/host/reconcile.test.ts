@@ -3,8 +3,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { BootRecord } from '../../../src/agent/host/boot-record.ts'
+import { HeldStarts } from '../../../src/agent/host/held-starts.ts'
 import { reconcile } from '../../../src/agent/host/reconcile.ts'
+import { Turns } from '../../../src/agent/operations/turns.ts'
 import { HostletError } from '../../../src/errors.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import { type Bench, makeBench, succeed } from '../verbs/bench.ts'
 
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
@@ -90,6 +93,90 @@ describe('reconcile', () => {
     assert.equal(await stateOf(bench, first), 'stopped')
   })
 })
+
+describe('a VM that an operation has when the host boots', () => {
+  it('keeps no other waiting, nor the record that VMs were started, and is started once the operation ends', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { host, turns, held } = booted(bench)
+    const operation = await turns.hold('web-1', new AbortController().signal)
+    const result = await reconcile(host, wait(), held)
+    assert.deepEqual(result, { afterBoot: true, started: ['web-2'], failed: [] })
+    assert.equal((await reconcile(host, wait(), held)).afterBoot, false)
+    assert.deepEqual([await stateOf(bench, 'web-1'), await stateOf(bench, 'web-2')], ['stopped', 'running'])
+    await operation[Symbol.asyncDispose]()
+    await held.ended()
+    assert.equal(await stateOf(bench, 'web-1'), 'running')
+  })
+
+  it('is looked at as the operation leaves it, also where it was on before', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { host, turns, held } = booted(bench)
+    const operations = await Promise.all(
+      ['web-1', 'web-2'].map((vm) => turns.hold(vm, new AbortController().signal))
+    )
+    for (const name of ['web-1', 'web-2']) await bench.hypervisor.start(name, wait())
+    await reconcile(host, wait(), held)
+    for (const name of ['web-1', 'web-2']) bench.hypervisor.shutDownGuest(name)
+    await bench.hypervisor.annotate('web-2', { wanted: 'stopped' }, wait())
+    for (const operation of operations) await operation[Symbol.asyncDispose]()
+    await held.ended()
+    assert.deepEqual([await stateOf(bench, 'web-1'), await stateOf(bench, 'web-2')], ['running', 'stopped'])
+  })
+
+  it('is started by the next agent when this one ends before the operation, and then never again', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const first = booted(bench)
+    await first.turns.hold('web-1', new AbortController().signal)
+    await reconcile(first.host, wait(), first.held)
+    first.stop.abort(new Error('the agent stops'))
+    await first.held.ended()
+    const second = booted(bench)
+    await second.held.resume()
+    await second.held.ended()
+    assert.equal(await stateOf(bench, 'web-1'), 'running')
+    bench.hypervisor.shutDownGuest('web-1')
+    const third = booted(bench)
+    await third.held.resume()
+    await third.held.ended()
+    assert.equal(await stateOf(bench, 'web-1'), 'stopped')
+  })
+
+  it('is tried again at the next connect when libvirt went away meanwhile, and told until then', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { host, turns, held } = booted(bench)
+    const operation = await turns.hold('web-1', new AbortController().signal)
+    await reconcile(host, wait(), held)
+    bench.hypervisor.failNext('start', new HostletError('E_UNAVAILABLE', 'libvirt is away'))
+    await operation[Symbol.asyncDispose]()
+    await held.ended()
+    assert.deepEqual(
+      held.failed.map(({ vm, error }) => [vm, error.code]),
+      [['web-1', 'E_UNAVAILABLE']]
+    )
+    await held.resume()
+    await held.ended()
+    assert.deepEqual([held.failed, await stateOf(bench, 'web-1')], [[], 'running'])
+  })
+})
+
+/** An agent that starts after the host's second boot. */
+function booted(bench: Bench) {
+  const host = bootedHost(bench, 'boot-2')
+  const turns = new Turns()
+  const stop = new AbortController()
+  const held = new HeldStarts({
+    host,
+    turns,
+    clock: systemClock,
+    stop: stop.signal,
+    onLooked: () => undefined
+  })
+  return { host, turns, held, stop }
+}
 
 async function withTwo(): Promise<Bench> {
   const bench = await makeBench()

@@ -1,13 +1,17 @@
 // Agents whose identity needs mending, against a real scheduler: after a long time off, on another machine, beside a copy.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { moveIdentity } from '../../../src/agent/identity/enroll.ts'
 import { loadIdentity } from '../../../src/agent/identity/identity.ts'
+import { Journal } from '../../../src/agent/operations/journal.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import type { HostDetail } from '../../../src/protocol/api.ts'
 import { TestScheduler } from '../../scheduler/support/test-scheduler.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { HostAgent } from '../../support/host-agent.ts'
+import { claimsOf } from '../../support/signed-commands.ts'
 
 const dayMs = 86_400_000
 const otherMachine = 'b'.repeat(64)
@@ -89,6 +93,19 @@ describe('a state directory on another machine', { timeout: 60_000 }, () => {
     assert.match(back.log, /belongs to another machine/)
   })
 
+  it('has its operations resumed by the host that they are of, and not by a copy', async () => {
+    await using scheduler = await TestScheduler.start()
+    await using host = await HostAgent.enroll(scheduler)
+    await using copy = host.copy()
+    await recordUnfinished(copy.stateDirectory)
+    await copy.start(scheduler, { machine: otherMachine })
+    await copy.untilLogged('scheduler away, trying again')
+    assert.equal(copy.logged('operation resumed').length, 0)
+    await copy.stop()
+    await copy.start(scheduler)
+    await copy.untilLogged('operation resumed')
+  })
+
   it('that hides which machine it is on is noticed by the scheduler, which then refuses both', async () => {
     await using scheduler = await TestScheduler.start()
     await using host = await HostAgent.enroll(scheduler)
@@ -118,4 +135,12 @@ async function seen(scheduler: TestScheduler) {
 /** What no message announces is looked at again and again. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setImmediate(resolve))
+}
+
+/** A command that the agent had taken and not begun when the directory was copied. */
+async function recordUnfinished(stateDirectory: string): Promise<void> {
+  await using journal = new Journal(join(stateDirectory, 'agent.db'), { clock: systemClock })
+  const claims = claimsOf(Date.now(), { verb: 'host.drain', arguments: {} })
+  journal.accept(claims, 'digest')
+  await journal.durable()
 }

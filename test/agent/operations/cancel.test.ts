@@ -55,11 +55,25 @@ describe('cancelling an operation', () => {
     const seen: unknown[] = []
     const { push } = fixture.sent
     fixture.sent.push = (message) => {
-      if (message.type === 'ack') seen.push(fixture.journal.find(claims.id)?.cancelled)
+      if (message.type === 'result' && message.result.command !== claims.id)
+        seen.push(fixture.journal.find(claims.id)?.cancelled)
       return push.call(fixture.sent, message)
     }
     await fixture.cancel(claims.id)
     assert.deepEqual(seen, [true])
+  })
+
+  it('needs no libvirt, and waits behind nothing that is urgent', async () => {
+    await using fixture = await Fixture.create()
+    const open = gate()
+    fixture.host.steps = [{ name: 'one', apply: () => open.promise }]
+    const stops = ['a', 'b', 'c', 'd', 'e'].map((vm) => stopOf(fixture, vm))
+    for (const stop of stops) await fixture.receive(stop)
+    const away = { isReady: () => false, untilReady: () => new Promise<void>(() => undefined) }
+    Object.assign(fixture.readiness, away)
+    assert.equal(await fixture.cancel(stops.at(-1)?.id ?? ''), 'cancelling')
+    open.open()
+    await settle()
   })
 
   it('whose verb cannot be cut short is refused, and it goes on', async () => {
@@ -292,3 +306,8 @@ describe('once there is no way back', () => {
     assert.deepEqual(fixture.host.done, ['decide', 'tidy'])
   })
 })
+
+function stopOf(fixture: Fixture, vm: string) {
+  const subject = { vm, uuid: randomUUID(), generation: 1 }
+  return fixture.claims({ verb: 'test.stop', subject, arguments: { vm } })
+}

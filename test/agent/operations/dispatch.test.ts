@@ -366,6 +366,37 @@ describe('operations beside each other', () => {
     )
   })
 
+  it('are recorded in the order of arrival, however long the check of the first takes', async () => {
+    await using fixture = await Fixture.create()
+    const slow = gate()
+    let checks = 0
+    fixture.host.check = async () => (checks++ === 0 ? await slow.promise : undefined)
+    const subject = { vm: 'web-1', uuid: randomUUID(), generation: 1 }
+    const first = fixture.claims({ subject })
+    const second = fixture.claims({ subject: { ...subject, generation: 2 } })
+    const other = fixture.claims({
+      subject: { vm: 'web-2', uuid: randomUUID(), generation: 1 },
+      arguments: { vm: 'web-2' }
+    })
+    const texts = await Promise.all([first, second, other].map((claims) => fixture.signer.sign(claims)))
+    const received = texts.map((text) => fixture.dispatcher.receive(text))
+    await received[2]
+    await settle()
+    assert.deepEqual(
+      fixture.sentOf('ack').map(({ command }) => command),
+      [other.id],
+      'another VM is not kept waiting'
+    )
+    slow.open()
+    await Promise.all(received)
+    await settle()
+    assert.deepEqual(fixture.sentOf('refusal'), [])
+    assert.deepEqual(
+      fixture.sentOf('ack').map(({ command }) => command),
+      [other.id, first.id, second.id]
+    )
+  })
+
   it('run at the same time on different VMs', async () => {
     await using fixture = await Fixture.create()
     const hold = gate()

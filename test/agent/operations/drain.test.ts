@@ -104,6 +104,19 @@ describe('a host that is drained', () => {
     await settle()
   })
 
+  it('an old command to take work again ends no later drain', async () => {
+    await using fixture = await Fixture.create()
+    const resume = command(fixture, 'host.resume')
+    await fixture.receive(resume)
+    fixture.dispatcher.acknowledge(resume.id)
+    await fixture.receive(command(fixture, 'host.drain'))
+    const since = fixture.dispatcher.drainingSince
+    assert.notEqual(since, undefined)
+    await fixture.receive(resume)
+    assert.equal(fixture.dispatcher.drainingSince, since)
+    assert.deepEqual(fixture.sentOf('ack').at(-1), { type: 'ack', command: resume.id, repeated: true })
+  })
+
   it('goes on being so when the waiting is cancelled or takes too long', async () => {
     await using fixture = await Fixture.create()
     const hold = gate()

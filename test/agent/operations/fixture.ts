@@ -51,7 +51,7 @@ const define = defineVerb<FakeHost>()
 export const verbs = [
   define({ ...common, name: 'test.change', lock: 'vm', changes: true, afterCrash: 'resume' }),
   define({ ...common, name: 'test.rollback', lock: 'vm', changes: true, afterCrash: 'rollback' }),
-  define({ ...common, name: 'test.look', lock: 'none', changes: false, afterCrash: 'resume' }),
+  define({ ...common, name: 'test.look', lock: 'none', looks: true, changes: false, afterCrash: 'resume' }),
   define({
     ...common,
     name: 'test.prefetch',

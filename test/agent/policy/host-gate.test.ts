@@ -569,7 +569,9 @@ describe('the policy for commands', () => {
         for (const [verb, vm, rest] of [
           ['vm.stop', web, {}],
           ['image.prefetch', undefined, image('file:///x')],
-          ['host.rotate-key', undefined, {}]
+          ['host.rotate-key', undefined, {}],
+          ['host.resume', undefined, {}],
+          ['operation.cancel', undefined, { operation: '7d5ec2a4-4e0c-4d0f-8a9b-2f1c6e0a9b11' }]
         ] as const) {
           const refusal = await made.ask(verb, vm, rest)
           assert.equal(reasonOf(refusal), 'policy', verb)

@@ -27,6 +27,13 @@ describe('registry of verbs', () => {
     })
   }
 
+  it('journals whatever has an effect: these alone may come again', () => {
+    const looks = verbs.filter((verb) => verb.looks).map(({ name }) => name)
+    assert.deepEqual(looks.sort(), ['backup.list', 'host.facts', 'vm.audit', 'vm.list', 'vm.state'])
+    for (const verb of verbs.filter((each) => each.looks))
+      assert.deepEqual([verb.changes, verb.lock], [false, 'none'], verb.name)
+  })
+
   it('has pages that are as the declarations are: node scripts/generate-verb-docs.ts', () => {
     const pages = verbPages()
     assert.deepEqual(readdirSync(verbPagesDirectory).sort(), [...pages.keys()].sort())

@@ -1,0 +1,113 @@
+// VMs that an operation had when the host's VMs were started after its boot: each is looked at again once that has ended.
+
+import { asHostletError, type ErrorReport } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { startDeadline } from '../../lib/deadline.ts'
+import type { Host } from './host.ts'
+import { type FailedStart, type HeldVm, startOne, type VmTurns, wentAway } from './reconcile.ts'
+
+const recordName = 'vms-held'
+/** More VMs than a host runs. */
+const heldMax = 4_096
+export const heldStartMs = 15 * 60_000
+
+export interface HeldStartsOptions {
+  readonly host: Pick<Host, 'hypervisor' | 'vms' | 'bootRecord' | 'log'>
+  readonly turns: VmTurns
+  readonly clock: Clock
+  readonly stop: AbortSignal
+  /** One was looked at. */
+  onLooked(): void
+}
+
+export class HeldStarts {
+  readonly #options: HeldStartsOptions
+  /** By UUID. */
+  readonly #held = new Map<string, HeldVm>()
+  readonly #failed = new Map<string, FailedStart>()
+  readonly #following = new Map<string, Promise<void>>()
+  #writing: Promise<void> = Promise.resolve()
+  #isLoaded = false
+
+  constructor(options: HeldStartsOptions) {
+    this.#options = options
+  }
+
+  /** Those of them that could not be started. */
+  get failed(): readonly FailedStart[] {
+    return [...this.#failed.values()]
+  }
+
+  /** A VM to oneself; undefined while an operation has it. */
+  tryHold(vm: string): Promise<AsyncDisposable> | undefined {
+    return this.#options.turns.tryHold(vm)
+  }
+
+  /** Looks at them once their operations have ended, also after a restart of the agent. Resolves when that is written. */
+  async later(vms: readonly HeldVm[]): Promise<void> {
+    for (const vm of vms.slice(0, heldMax - this.#held.size)) this.#held.set(vm.uuid, vm)
+    await this.#write()
+    this.#follow()
+  }
+
+  /** Goes on with those that an agent before this one, or libvirt that went away, has left. */
+  async resume(): Promise<void> {
+    if (!this.#isLoaded) {
+      const kept = await this.#options.host.bootRecord.read(recordName)
+      this.#isLoaded = true
+      if (Array.isArray(kept))
+        for (const vm of kept.filter(isHeldVm).slice(0, heldMax)) this.#held.set(vm.uuid, vm)
+    }
+    this.#follow()
+  }
+
+  async ended(): Promise<void> {
+    await Promise.allSettled(this.#following.values())
+  }
+
+  #follow(): void {
+    for (const vm of this.#held.values()) {
+      if (this.#following.has(vm.uuid)) continue
+      const followed = this.#lookAt(vm).finally(() => this.#following.delete(vm.uuid))
+      this.#following.set(vm.uuid, followed)
+    }
+  }
+
+  /** There is no bound to the wait: operations have deadlines of their own. */
+  async #lookAt({ vm, uuid }: HeldVm): Promise<void> {
+    const { host, turns, clock, stop, onLooked } = this.#options
+    try {
+      await using _held = await turns.hold(vm, stop)
+      using deadline = startDeadline({ clock, ms: heldStartMs, what: `the start of VM ${vm}`, signal: stop })
+      const end = await startOne(host, { vm, uuid }, deadline)
+      if (stop.aborted) return
+      if (end === undefined || end === 'other by now') this.#failed.delete(uuid)
+      else this.#failed.set(uuid, { vm, error: end })
+      if (isOver(end)) {
+        this.#held.delete(uuid)
+        await this.#write()
+      }
+      onLooked()
+    } catch (error) {
+      if (!stop.aborted)
+        host.log.warn({ vm, error: asHostletError(error) }, 'VM could not be looked at again')
+    }
+  }
+
+  #write(): Promise<void> {
+    const { bootRecord } = this.#options.host
+    const written = this.#writing.then(() => bootRecord.write(recordName, [...this.#held.values()]))
+    this.#writing = written.catch(() => undefined)
+    return written
+  }
+}
+
+/** Where libvirt went away, or the keys are, the next connect goes on. */
+function isOver(end: ErrorReport | 'other by now' | undefined): boolean {
+  return end === undefined || end === 'other by now' || !wentAway.has(end.code)
+}
+
+function isHeldVm(value: unknown): value is HeldVm {
+  if (typeof value !== 'object' || value === null || !('vm' in value) || !('uuid' in value)) return false
+  return typeof value.vm === 'string' && typeof value.uuid === 'string'
+}
