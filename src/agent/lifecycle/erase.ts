@@ -43,6 +43,10 @@ interface EraseNotes {
 
 const reasonCharactersMax = 1_024
 
+/** Told before the reason where an erase fails once its keys may be gone. */
+export const eraseFailure =
+  'The erase was begun and is not undone: keys that it destroyed stay destroyed, and disks that had them cannot be read any more. Tear the VM down again for the rest. What stopped it:'
+
 export function eraseSteps(erase: Erase): readonly Step[] {
   const { vm, host } = erase
   return [
@@ -77,7 +81,9 @@ export function eraseSteps(erase: Erase): readonly Step[] {
         const { uuid } = subjectOf(operation, vm)
         const known = await host.backups.erasure.look(uuid, operation)
         return { ...(await present(erase, operation)), known }
-      }
+      },
+      // From here on keys may be gone: turning back would leave a VM that nobody can read, and no certificate.
+      final: true
     },
     { name: 'destroy the keys', apply: (operation) => destroyKeys(erase, operation) },
     {

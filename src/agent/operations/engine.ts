@@ -21,7 +21,7 @@ export const recordRetryMs = 5_000
 
 /** How long work that was aborted may take to notice. */
 export const abandonAfterMs = 10_000
-/** Time for what follows a step from which there is no way back. */
+/** Time for what follows a step from which there is no way back, unless the verb says otherwise. */
 export const restDeadlineMs = 300_000
 
 /** Why operations are aborted when the agent stops. They are left as they are and resumed by the next start. */
@@ -153,8 +153,10 @@ class Run<Host> {
   #limit(): Deadline {
     const { clock } = this.#options
     const { verb, params, stop, cancel } = this.#execution
-    if (this.#isDecided())
-      return startDeadline({ clock, ms: restDeadlineMs, what: `the rest of ${verb.name}`, signal: stop })
+    if (this.#isDecided()) {
+      const ms = verb.rest?.deadline?.(params) ?? restDeadlineMs
+      return startDeadline({ clock, ms, what: `the rest of ${verb.name}`, signal: stop })
+    }
     const ms = verb.deadline?.(params) ?? verb.deadlineMs
     const signal = cancel === undefined ? stop : AbortSignal.any([stop, cancel])
     return startDeadline({ clock, ms, what: verb.name, signal })
@@ -265,7 +267,8 @@ class Run<Host> {
 
   /** All undos run, the newest first, from the step that was under way, whatever happens to any of them. */
   async #back(failure: ErrorReport): Promise<Outcome | undefined> {
-    if (this.#isDecided()) return { outcome: 'failed', error: carriedOut(failure) }
+    const { rest } = this.#execution.verb
+    if (this.#isDecided()) return { outcome: 'failed', error: carriedOut(failure, rest?.failure) }
     const last = Math.min(this.#index, this.#steps.length - 1)
     const failed: string[] = []
     for (let index = last; index >= 0; index--) {
@@ -359,8 +362,11 @@ function mayPass(error: unknown): boolean {
   return advice === 'retry' || advice === 'look'
 }
 
-function carriedOut(failure: ErrorReport): ErrorReport {
-  const text = `What was asked for is done and stays; what follows it is not: ${failure.message}`
+function carriedOut(
+  failure: ErrorReport,
+  what = 'What was asked for is done and stays; what follows it is not:'
+): ErrorReport {
+  const text = `${what} ${failure.message}`
   return { ...failure, message: text.slice(0, 4_096) }
 }
 

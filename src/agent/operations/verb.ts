@@ -117,6 +117,11 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly result: Result
   /** Longer deadline where the arguments ask for it, e.g. a readiness time-out. */
   deadline?(params: Static<Params>): number
+  /**
+   * Of what follows a step from which there is no way back: its own deadline where it may take long, and what is told before
+   * the reason where it fails.
+   */
+  readonly rest?: { deadline?(params: Static<Params>): number; readonly failure?: string }
   /** Key within the lock scope when it is not the subject's VM: an image's digest. */
   lockKey?(params: Static<Params>): string
   /** Refuses, before anything is journaled, what can be known to be impossible. Throws HostletError. */

@@ -5,10 +5,13 @@ import { VmEraseResult, VmUndeleteParams } from '../../protocol/lifecycle.ts'
 import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import { untilText } from '../host/retained.ts'
-import { erasedResult, eraseSteps, recordOf } from '../lifecycle/erase.ts'
+import { erasedResult, eraseFailure, eraseSteps, recordOf } from '../lifecycle/erase.ts'
 import { defineVerb } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm } from './subject.ts'
+
+/** Objects of a repository go one by one. */
+const eraseMs = 6 * 3_600_000
 
 export const vmErase = defineVerb<Host>()({
   name: 'vm.erase',
@@ -17,7 +20,8 @@ export const vmErase = defineVerb<Host>()({
   backups: 'end',
   changes: true,
   priority: 'urgent',
-  deadlineMs: 6 * 3_600_000,
+  deadlineMs: eraseMs,
+  rest: { deadline: () => eraseMs, failure: eraseFailure },
   afterCrash: 'resume',
   params: VmUndeleteParams,
   result: VmEraseResult,

@@ -3,7 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import { VmTeardownParams, VmTeardownResult } from '../../protocol/lifecycle.ts'
 import type { Host } from '../host/host.ts'
-import { erasedResult, eraseSteps, recordOf } from '../lifecycle/erase.ts'
+import { erasedResult, eraseFailure, eraseSteps, recordOf } from '../lifecycle/erase.ts'
 import { retainedResult, retainSteps } from '../lifecycle/retain.ts'
 import { defineVerb } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
@@ -26,6 +26,10 @@ export const vmTeardown = defineVerb<Host>()({
   params: VmTeardownParams,
   result: VmTeardownResult,
   deadline: ({ backups }) => (backups === true ? eraseBackupsMs : eraseMs),
+  rest: {
+    deadline: ({ backups }) => (backups === true ? eraseBackupsMs : eraseMs),
+    failure: eraseFailure
+  },
 
   async check({ vm, retainDays, backups }, host, operation) {
     const { generation } = subjectOf(operation, vm)
@@ -68,7 +72,7 @@ export const document: VerbDocument = {
     E_UNAVAILABLE: 'libvirt is away, or a key could not be destroyed: then no volume was removed either'
   },
   crash:
-    'Runs on until nothing is left. What there was is noted before anything goes, so that the certificate is whole.',
+    'Runs on until nothing is left, however often it was begun. What there was is noted before anything goes, so that the certificate is whole.',
   remarks: [
     'Without `retainDays` the power is cut without asking the guest: its disks are removed anyway. Stop it first where the guest should say goodbye.',
     'Keys are destroyed before any volume is touched: what is left of an encrypted disk is unreadable from then on, whatever becomes of the rest. Succeeds when there is nothing left to remove.',

@@ -9,9 +9,10 @@ import { describe, it } from 'node:test'
 import { macAddressOf } from '../../../src/agent/host/names.ts'
 import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
 import { AgentDatabase } from '../../../src/agent/operations/database.ts'
+import { attemptsMax } from '../../../src/agent/operations/engine.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { type BackupBench, backUp, source, target, vm, wait } from '../backups/bench.ts'
-import { begin, carry, succeed } from '../verbs/bench.ts'
+import { begin, carry, MemoryJournal, succeed } from '../verbs/bench.ts'
 import { interposed } from '../verbs/interposed.ts'
 import { anywhere, certified, keepKeys, makeLifeBench, recordOf, restarted, wrappedKeys } from './bench.ts'
 
@@ -249,6 +250,36 @@ it('leaves its address to the VM that was restored of its backups, which has its
   const second = await succeed(host.host, 'vm.teardown', { vm })
   assert.deepEqual(second.removed, first.remaining)
   assert.deepEqual(await reservations(), before)
+})
+
+it('is never turned back once keys may be gone, however often it was begun, and says so where the rest fails', async () => {
+  await using host = await makeLifeBench()
+  const { rootKey, dataKey } = await keepKeys(host)
+  const killed = new AbortController()
+  const run = begin(host.host, 'vm.teardown', { vm }, { signal: killed.signal })
+  const checkpoint = run.journal.checkpoint.bind(run.journal)
+  run.journal.checkpoint = (id, step, notes) => {
+    checkpoint(id, step, notes)
+    if (wrappedKeys(host).length === 0) killed.abort(new Error('killed'))
+  }
+  assert.equal((await run.outcome).outcome, 'failed')
+  const { entry } = run.journal
+  run.journal.entry = { ...entry, attempts: attemptsMax }
+  host.bench.hypervisor.failNext('undefine', new HostletError('E_LIBVIRT', 'the domain is busy'))
+  const failed = await begin(await restarted(host), 'vm.teardown', { vm }, { from: run.journal }).outcome
+  assert.ok(failed.outcome === 'failed' && failed.error.code === 'E_LIBVIRT', JSON.stringify(failed))
+  assert.match(failed.error.message, /not undone: keys that it destroyed stay destroyed.*the domain is busy/)
+  const again = new MemoryJournal(entry.claims)
+  again.entry = { ...entry, attempts: attemptsMax }
+  const end = await begin(await restarted(host), 'vm.teardown', { vm }, { from: again }).outcome
+  assert.ok(end.outcome === 'done', JSON.stringify(end))
+  assert.deepEqual(
+    certified(host, end.value)
+      .keys.map(({ id, outcome }) => [id, outcome])
+      .sort(),
+    [rootKey, dataKey].sort().map((id) => [id, 'destroyed'])
+  )
+  assert.deepEqual(await host.bench.leftovers(), [])
 })
 
 /** A few calls, others each time, unless all are asked for. */
