@@ -117,7 +117,7 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly result: Result
   /** Longer deadline where the arguments ask for it, e.g. a readiness time-out. */
   deadline?(params: Static<Params>): number
-  /** Key within the lock scope when it is not the subject's VM: an image's digest. */
+  /** Key within the lock scope when it is not the subject's VM: an image's digest, or what of the host it is about. */
   lockKey?(params: Static<Params>): string
   /** Refuses, before anything is journaled, what can be known to be impossible. Throws HostletError. */
   check?(params: Static<Params>, host: Host, operation: Operation): Promise<void>
