@@ -80,7 +80,7 @@ export function lockKeysOf(
     verb.lock === 'none'
       ? id
       : verb.lock === 'host'
-        ? ''
+        ? (verb.lockKey?.(params) ?? '')
         : (verb.lockKey?.(params) ?? subject?.vm ?? namedBy(params).name ?? id)
   return [`${verb.lock}:${key}`, ...(verb.backups === undefined ? [] : [`backup:${key}`])]
 }

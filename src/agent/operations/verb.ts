@@ -122,7 +122,7 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
    * the reason where it fails.
    */
   readonly rest?: { deadline?(params: Static<Params>): number; readonly failure?: string }
-  /** Key within the lock scope when it is not the subject's VM: an image's digest. */
+  /** Key within the lock scope when it is not the subject's VM: an image's digest, or what of the host it is about. */
   lockKey?(params: Static<Params>): string
   /** Refuses, before anything is journaled, what can be known to be impossible. Throws HostletError. */
   check?(params: Static<Params>, host: Host, operation: Operation): Promise<void>

@@ -4,15 +4,15 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { ChainEntry, EntryFields, Link } from '../../lib/chain.ts'
-import { openLine } from '../../lib/chain.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import { writePrivateFile } from '../../lib/private-file.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
 import type { AgentMessage, SchedulerMessageOf } from '../../protocol/messages.ts'
 import type { TrailLink } from '../../protocol/trail.ts'
+import { findEntry } from './find-entry.ts'
 import { type Receipt, verifyReceipt } from './receipt.ts'
-import { linesOf, listTrail, readSegment, receiptName } from './segments.ts'
+import { receiptName } from './segments.ts'
 import type { Written } from './writer.ts'
 
 /** The head is told so often at most while a connection stands. */
@@ -39,6 +39,11 @@ export class Receipts implements Disposable {
   #told: Link | undefined
   #toldAt = Number.NEGATIVE_INFINITY
   #timer: Disposable | undefined
+  /** What the scheduler asked for last and has not been told. */
+  #question: number | undefined
+  #isAnswering = false
+  #answeredAt = Number.NEGATIVE_INFINITY
+  #answerTimer: Disposable | undefined
   /** The entry of the last receipt, as the trail has it. */
   #earlier: TrailLink | undefined
   /** The newest entry that wants a receipt, and the newest that has one. Receipts themselves want none. */
@@ -76,17 +81,18 @@ export class Receipts implements Disposable {
 
   async take(message: ReceiptAnswer): Promise<void> {
     try {
-      if (message.type === 'audit-question') this.#tell(this.#at(message.seq))
+      if (message.type === 'audit-question') await this.#asked(message.seq)
       else if (message.type === 'audit-refusal') await this.#refused(message)
       else await this.#receipt(message.jws)
     } catch (error) {
-      this.#options.log.warn({ error: asHostletError(error) }, 'receipt of the audit trail is of no use')
+      this.#isOfNoUse(error)
     }
   }
 
   [Symbol.dispose](): void {
     this.#post = undefined
     this.#timer?.[Symbol.dispose]()
+    this.#answerTimer?.[Symbol.dispose]()
   }
 
   #remember({ seq, kind }: Pick<ChainEntry, 'seq' | 'kind'>): void {
@@ -119,15 +125,37 @@ export class Receipts implements Disposable {
     this.#post({ type: 'audit-head', ...tail, ...(earlier && { earlier }) })
   }
 
+  /** The newest question only, and one every few seconds: whoever asks may be anybody who holds the scheduler's place. */
+  async #asked(seq: number): Promise<void> {
+    const { clock } = this.#options
+    this.#question = seq
+    if (this.#isAnswering || this.#answerTimer !== undefined) return
+    const waitMs = this.#answeredAt + headIntervalMs - clock.monotonic()
+    if (waitMs <= 0) return await this.#answer()
+    this.#answerTimer = clock.timer(waitMs, () => {
+      this.#answerTimer = undefined
+      void this.#answer().catch((error) => this.#isOfNoUse(error))
+    })
+  }
+
   /** From the file: memory would tell what once was there. */
-  #at(seq: number): { seq: number; hash: string | null } {
-    const segment = listTrail(this.#options.directory).segments.findLast(({ first }) => first <= seq)
-    if (segment === undefined) return { seq, hash: null }
-    for (const line of linesOf(segment.name, readSegment(segment))) {
-      const entry = openLine(line.bytes)
-      if (entry?.seq === seq) return { seq, hash: entry.hash }
+  async #answer(): Promise<void> {
+    const seq = this.#question
+    if (seq === undefined) return
+    this.#question = undefined
+    this.#isAnswering = true
+    try {
+      const found = await findEntry(this.#options.directory, seq)
+      this.#tell({ seq, hash: found?.hash ?? null })
+    } finally {
+      this.#isAnswering = false
+      this.#answeredAt = this.#options.clock.monotonic()
     }
-    return { seq, hash: null }
+    if (this.#question !== undefined) await this.#asked(this.#question)
+  }
+
+  #isOfNoUse(error: unknown): void {
+    this.#options.log.warn({ error: asHostletError(error) }, 'receipt of the audit trail is of no use')
   }
 
   async #receipt(jws: string): Promise<void> {

@@ -104,6 +104,22 @@ describe('a host that is drained', () => {
     await settle()
   })
 
+  it('is so at once, also while something else has the host', async () => {
+    await using fixture = await Fixture.create()
+    const hold = gate()
+    fixture.host.steps = [{ name: 'hold', apply: () => hold.promise }]
+    const { subject: _none, ...clean } = fixture.claims({ verb: 'test.clean' })
+    await fixture.receive(clean)
+    const drain = command(fixture, 'host.drain')
+    await fixture.receive(drain)
+    assert.notEqual(fixture.dispatcher.drainingSince, undefined)
+    assert.deepEqual(fixture.resultOf(drain.id)?.outcome, 'done')
+    assert.equal(fixture.resultOf(clean.id), undefined)
+    hold.open()
+    await settle()
+    assert.equal(fixture.resultOf(clean.id)?.outcome, 'done')
+  })
+
   it('an old command to take work again ends no later drain', async () => {
     await using fixture = await Fixture.create()
     const resume = command(fixture, 'host.resume')

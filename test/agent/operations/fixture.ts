@@ -60,6 +60,7 @@ export const verbs = [
     afterCrash: 'resume',
     lockKey: () => 'x'
   }),
+  define({ ...common, name: 'test.clean', lock: 'host', changes: false, afterCrash: 'resume' }),
   define({
     ...common,
     name: 'test.transfer',

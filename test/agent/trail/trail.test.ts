@@ -266,8 +266,26 @@ describe('the trail', () => {
       online(trail)
       await trail.takeAnswer({ type: 'audit-question', seq: 1 })
       assert.deepEqual(heads().at(-1)?.earlier, { seq: 1, hash: entries()[0]?.hash })
+      await clock.advance(headIntervalMs)
       await trail.takeAnswer({ type: 'audit-question', seq: 99 })
       assert.deepEqual(heads().at(-1)?.earlier, { seq: 99, hash: null })
+    })
+
+    it('answers one question every few seconds, the newest, however many are asked', async () => {
+      await using trail = await open()
+      await until(() => trail.tail.seq >= 2)
+      online(trail)
+      const before = heads().length
+      const ask = (seq: number) => trail.takeAnswer({ type: 'audit-question', seq })
+      await Promise.all(Array.from({ length: 100 }, (_, index) => ask(99 - index)))
+      assert.equal(heads().length, before + 1)
+      await clock.advance(headIntervalMs - 1)
+      assert.equal(heads().length, before + 1)
+      await clock.advance(1)
+      await until(() => heads().length > before + 1)
+      assert.deepEqual(heads().at(-1)?.earlier, { seq: 0, hash: null })
+      await clock.advance(10 * headIntervalMs)
+      assert.equal(heads().length, before + 2)
     })
 
     it('raises a condition when it is refused, writes it down once, and is well again with a receipt', async () => {
