@@ -55,6 +55,7 @@ export class LibvirtdHost implements AsyncDisposable {
   readonly #scheduler: TestScheduler
   readonly #signer: Signer
   readonly #owned: AsyncDisposableStack
+  #isOver = false
 
   private constructor(owned: AsyncDisposableStack, { prefix, directory, daemon, scheduler, signer }: Parts) {
     this.#owned = owned
@@ -121,7 +122,10 @@ export class LibvirtdHost implements AsyncDisposable {
       this.#scheduler.send({ type: 'command', jws: await this.#signer.sign(claims) })
       const refusal = () => this.#scheduler.of('refusal').find(({ command }) => command === id)
       await eventually(
-        () => refusal() !== undefined || this.#take(id) !== undefined,
+        () => {
+          assert.ok(!this.#isOver, 'the test is over')
+          return refusal() !== undefined || this.#take(id) !== undefined
+        },
         () => `the end of ${verb} of ${vm}:\n${this.lastWords()}`,
         patienceMs
       )
@@ -181,6 +185,11 @@ export class LibvirtdHost implements AsyncDisposable {
     return existsSync(path) ? Number(readFileSync(path, 'utf8')) || undefined : undefined
   }
 
+  /** Lines of the log that call for a report. */
+  bugs(): string[] {
+    return this.lines.map((line) => JSON.stringify(line)).filter((line) => line.includes('E_INTERNAL'))
+  }
+
   lastWords(): string {
     return this.lines
       .slice(-15)
@@ -189,6 +198,7 @@ export class LibvirtdHost implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true
     await this.#owned.disposeAsync()
   }
 

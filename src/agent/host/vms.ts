@@ -1,7 +1,7 @@
 // VMs as a whole: finding one, starting it with its network, stopping it politely and then not, waiting for it.
 
 import { freemem } from 'node:os'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { VmSpecification, VmState, VmSummary } from '../../protocol/vm.ts'
@@ -176,13 +176,16 @@ export class Vms {
     const { signal } = deadline
     try {
       let pressedAt = Number.NEGATIVE_INFINITY
+      let refused = false
       for (;;) {
         const record = await hypervisor.findVm(name, { signal })
         if (record === undefined || offStates.has(record.state) || standsForBackup(record)) return true
         if (clock.monotonic() - pressedAt >= pressAgainMs) {
           pressedAt = clock.monotonic()
           wait.progress?.({ note: 'asked to power off' })
-          await hypervisor.pressPowerButton(name, { signal })
+          const pressed = await this.#press(name, { signal, again: refused })
+          refused = !pressed
+          if (refused) pressedAt = Number.NEGATIVE_INFINITY
         }
         await this.#change(name, signal)
       }
@@ -190,6 +193,17 @@ export class Vms {
       wait.signal.throwIfAborted()
       if (signal.aborted) return false
       throw error
+    }
+  }
+
+  /** False where libvirt failed: QEMU may have died, which the next look tells. Not a second time. */
+  async #press(name: string, { signal, again }: Wait & { again: boolean }): Promise<boolean> {
+    try {
+      await this.#options.hypervisor.pressPowerButton(name, { signal })
+      return true
+    } catch (error) {
+      if (again || asHostletError(error).code !== 'E_LIBVIRT') throw error
+      return false
     }
   }
 

@@ -38,6 +38,20 @@ describe('vm.stop', () => {
     assert.equal((await bench.hypervisor.findVm(vm, wait()))?.reason, 'destroyed')
   })
 
+  it('is done when QEMU dies under the power button, and fails when libvirt goes on failing', async () => {
+    const clock = new FakeClock()
+    await using bench = await provisioned({ clock })
+    const fault = () => new HostletError('E_LIBVIRT', 'Unable to read from monitor: Connection reset by peer')
+    for (const _ of [1, 2]) bench.hypervisor.failNext('pressPowerButton', fault())
+    const failed = await whileTimePasses(clock, carry(bench.host, 'vm.stop', { vm }))
+    assert.equal(failed.outcome === 'failed' && failed.error.code, 'E_LIBVIRT')
+    bench.hypervisor.failNext('pressPowerButton', fault())
+    const stopping = carry(bench.host, 'vm.stop', { vm })
+    setImmediate(() => bench.hypervisor.shutDownGuest(vm))
+    const outcome = await whileTimePasses(clock, stopping)
+    assert.equal(outcome.outcome === 'done' && outcome.value.forced, false)
+  })
+
   it('cuts the power at once when forced, without asking', async () => {
     await using bench = await provisioned()
     const value = await succeed(bench.host, 'vm.stop', { vm, force: true })
