@@ -82,7 +82,8 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
   )
   const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
-  const hypervisor = options.hypervisor ?? createHypervisor(parts)
+  const known = new KnownVms({ database: journal.database, clock })
+  const hypervisor = options.hypervisor ?? createHypervisor(parts, known)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value
   const instance = randomUUID()
@@ -94,7 +95,6 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })
-  const known = new KnownVms({ database: journal.database, clock })
   const { nft } = options
   const host = createHost({
     config,
@@ -135,7 +135,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   return { hostId, failed: failed.promise, stop, [Symbol.asyncDispose]: stop }
 }
 
-function createHypervisor({ config, clock, log }: Parts): Hypervisor {
+function createHypervisor({ config, clock, log }: Parts, known: KnownVms): Hypervisor {
   return new LibvirtHypervisor({
     ...config.libvirt,
     accelerator: config.accelerator,
@@ -146,6 +146,7 @@ function createHypervisor({ config, clock, log }: Parts): Hypervisor {
     },
     trialUid: config.vmUids.first,
     runtimeDirectory: config.runtimeDirectory,
+    known: () => known.all().map(({ uuid }) => uuid),
     clock,
     log
   })

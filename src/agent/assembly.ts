@@ -147,6 +147,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       adopted: adoptedNames(known, clock)
     }),
     policy: () => gate.fault,
+    trust: () => trust.fault,
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -223,6 +224,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
   stack.use(host.keys.onRotated(() => trail.record('keys.rotated')))
+  stack.use(
+    host.orphans.onRemoved(({ kind: what, name }) => trail.record('leftover.removed', { what, name }))
+  )
   return {
     begin: () => {
       dispatcher.resume()
@@ -254,7 +258,7 @@ function createInventory(
   return new InventoryReporter({ clock, log, sources, post, isReady: of.isReady })
 }
 
-function createGate({ config, clock, log, identity, hypervisor }: HostParts): HostGate {
+function createGate({ config, clock, log, identity, hypervisor, trail }: HostParts): HostGate {
   return new HostGate({
     policyPath: config.backup.policy,
     stateDirectory: config.stateDirectory,
@@ -262,7 +266,8 @@ function createGate({ config, clock, log, identity, hypervisor }: HostParts): Ho
     hypervisor,
     commandKeys: () => identity.value.commandKeys,
     clock,
-    log
+    log,
+    onPolicy: (seen) => trail.record('policy', { ...seen })
   })
 }
 

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
+  fchownSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -17,11 +18,19 @@ import { HostletError } from '../errors.ts'
 export const privateFileMode = 0o600
 export const privateDirectoryMode = 0o700
 
-/** Writes beside the target, flushes, renames, and flushes the directory. Throws E_UNAVAILABLE. */
-export function writePrivateFile(path: string, content: string | Uint8Array): void {
+export interface FileOwner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/**
+ * Writes beside the target, flushes, renames, and flushes the directory. `owner` is who has it from the beginning, where
+ * that is another user: no name is followed. Throws E_UNAVAILABLE.
+ */
+export function writePrivateFile(path: string, content: string | Uint8Array, owner?: FileOwner): void {
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}`)
   try {
-    writeFlushed(temporary, content)
+    writeFlushed(temporary, content, owner)
     renameSync(temporary, path)
     flushDirectory(dirname(path))
   } catch (cause) {
@@ -44,9 +53,10 @@ export function ensurePrivateDirectory(path: string): void {
   }
 }
 
-function writeFlushed(path: string, content: string | Uint8Array): void {
+function writeFlushed(path: string, content: string | Uint8Array, owner: FileOwner | undefined): void {
   const file = openSync(path, 'wx', privateFileMode)
   try {
+    if (owner !== undefined) fchownSync(file, owner.uid, owner.gid)
     writeFileSync(file, content)
     fsyncSync(file)
   } finally {

@@ -42,7 +42,9 @@ export async function learnOfTeardown(
 ): Promise<void> {
   if (record.verb !== 'vm.teardown' || outcome !== 'done' || typeof value?.certificate !== 'string') return
   const fault = (claims: EraseCertificate) =>
-    claims.operation === record.id && claims.vm === record.vm ? undefined : 'it is of another operation'
+    claims.operation === record.id && claims.vm === record.vm && claims.uuid === record.uuid
+      ? undefined
+      : 'it is of another operation'
   await learnOfErasure(value.certificate, { ...context, fault })
 }
 
@@ -56,9 +58,10 @@ export async function learnOfErasure(
   if (erasure === undefined) return log.error({ host }, 'what a host sent as an erase certificate is none')
   const { claims, fault } = erasure
   const fields = { vm: claims.vm, uuid: claims.uuid, certificate: claims.id }
-  if (fault === undefined) await learnOfBackups(claims, context)
   if (!(await store.erasures.keep(host, erasure, now())))
     return log.error(fields, 'erase certificate about a VM of another host is left aside')
+  // Told again after a crash in between: the host has no acknowledgement yet.
+  if (fault === undefined) await learnOfBackups(claims, context)
   if (fault === undefined) log.info(fields, 'erase certificate kept')
   else log.error({ ...fields, fault }, 'erase certificate cannot be believed')
 }

@@ -144,9 +144,18 @@ export class BackupAgent implements AsyncDisposable {
   }
 
   /** From the acceptance of the next command on, the agent kills itself before its nth effect on the world. */
-  killBefore(effect: number | undefined): void {
-    if (effect === undefined) rmSync(this.#killPath, { force: true })
-    else writeFileSync(this.#killPath, String(effect))
+  killBefore(effect: number): void {
+    writeFileSync(this.#killPath, String(effect))
+  }
+
+  /** Takes that back. False when it was too late: the agent is dead or about to be. */
+  letLive(): boolean {
+    try {
+      rmSync(this.#killPath)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** Sends the command and has the agent stand still right after its backup job has begun. `goOn` lets it go on. */

@@ -134,9 +134,10 @@ describe('an agent killed before any of its effects', {
         const command = await agent.sign(verb, args, about)
         agent.killBefore(effect)
         agent.send(command)
-        wasKilled = await killedOrDone(command)
-        agent.killBefore(undefined)
+        await killedOrDone(command)
+        wasKilled = !agent.letLive()
         if (wasKilled) {
+          await agent.ended()
           await agent.spawn()
           // As a scheduler that saw no acknowledgement.
           agent.send(command)
@@ -153,19 +154,14 @@ describe('an agent killed before any of its effects', {
     throw new Error('the operation has more effects than it can have')
   }
 
-  async function killedOrDone(command: { id: string }): Promise<boolean> {
+  async function killedOrDone(command: { id: string }): Promise<void> {
     const over = new AbortController()
-    const done = (async () => {
+    const done = async () => {
       while (agent.resultOf(command) === undefined && !over.signal.aborted)
         await new Promise((resolve) => setTimeout(resolve, 20))
-      return false
-    })()
-    const killed = agent.ended().then(() => true)
-    try {
-      return await Promise.race([done, killed])
-    } finally {
-      over.abort()
     }
+    await Promise.race([done(), agent.ended()])
+    over.abort()
   }
 
   async function write(): Promise<void> {

@@ -2,7 +2,7 @@
 // a command. Effects are writes to its journal, objects that appear in a directory repository, and calls that change something at libvirt.
 // It can also be had to stand still (SIGSTOP) as soon as a backup job has begun.
 
-import { existsSync, promises, readFileSync } from 'node:fs'
+import { existsSync, promises, readFileSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { StatementSync } from 'node:sqlite'
 import { isMainThread } from 'node:worker_threads'
@@ -15,7 +15,17 @@ let left = Number.POSITIVE_INFINITY
 
 function effect(): void {
   left -= 1
-  if (left === 0) process.kill(process.pid, 'SIGKILL')
+  if (left === 0 && taken()) process.kill(process.pid, 'SIGKILL')
+}
+
+/** Whoever removes the file decides: this agent, which dies then, or the test, which has its result and wants it no more. */
+function taken(): boolean {
+  try {
+    rmSync(file)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The file is read when a command is recorded, so that one agent can recover from a kill and then be killed by the next command. */

@@ -21,7 +21,7 @@ import type { DriftItem, VmRepairResult } from '../../src/protocol/drift.ts'
 import type { HostCleanResult } from '../../src/protocol/orphans.ts'
 import { carry, succeed } from '../agent/verbs/bench.ts'
 import { definitionOf, storeBase, wait } from '../contract/hypervisor.contract.ts'
-import { cannotRun, type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
+import { cannotRun, connected, type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
 import { hypervisorOf, setupOf } from './provision-host.ts'
 
 const diskLimits = { bytesPerSecondMax: 50 * 1024 ** 2 }
@@ -214,6 +214,31 @@ describe('a host on libvirt', { skip: await cannotRun(), timeout: 300_000 }, () 
       await again.close()
       fresh[Symbol.dispose]()
       await hypervisor.undefine(other.specification.name, wait())
+    }
+  })
+
+  it('keeps the VM that it had before the agent was started anew, of two that claim the same', async () => {
+    const { hypervisor } = fixture
+    const twins = ['one', 'two'].map((suffix) => definitionOf({ ...fixture, uid: fixture.uid + 7 }, suffix))
+    const [first, second] = twins.toSorted((a, b) => (a.specification.uuid < b.specification.uuid ? -1 : 1))
+    assert.ok(first && second)
+    try {
+      for (const twin of twins) await hypervisor.define(twin, wait())
+      const lookedAtBy = async (known: readonly string[]) => {
+        await using parts = new AsyncDisposableStack()
+        const again = hypervisorOf(setupOf(fixture), known)
+        parts.defer(() => again.close())
+        await connected(again)
+        const names = new Set(twins.map(({ specification }) => specification.name))
+        const ours = (await again.listVms(wait())).map(({ specification }) => specification.name)
+        const foreign = (await again.listForeign(wait())).filter(({ reason }) => reason === 'duplicate')
+        return [ours.filter((each) => names.has(each)), foreign.map((each) => each.name)]
+      }
+      const [lower, higher] = [first.specification, second.specification]
+      assert.deepEqual(await lookedAtBy([]), [[lower.name], [higher.name]])
+      assert.deepEqual(await lookedAtBy([higher.uuid]), [[higher.name], [lower.name]])
+    } finally {
+      for (const { specification } of twins) await fixture.virsh('undefine', specification.name)
     }
   })
 

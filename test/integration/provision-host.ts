@@ -46,13 +46,17 @@ export function setupOf({ directory, network, pool, uid }: LibvirtFixture): Prov
   return { config, pool, uid }
 }
 
-export function hypervisorOf({ config, pool, uid }: ProvisionSetup): LibvirtHypervisor {
+export function hypervisorOf(
+  { config, pool, uid }: ProvisionSetup,
+  known: readonly string[] = []
+): LibvirtHypervisor {
   return new LibvirtHypervisor({
     uri: 'qemu:///system',
     accelerator: 'tcg',
     pool,
     trialUid: uid,
     runtimeDirectory: config.runtimeDirectory,
+    known: () => known,
     clock: systemClock,
     log: silentLogger
   })

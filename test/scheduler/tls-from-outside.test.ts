@@ -69,6 +69,7 @@ describe("the scheduler's port, from outside", { timeout: 60_000 }, () => {
       ['-tls1_1', '-cipher', 'DEFAULT@SECLEVEL=0'],
       /alert protocol version|no protocols available/
     ],
+    ['finite fields in the place of curves', ['-groups', 'ffdhe2048'], /alert handshake failure/],
     ['suites with a short tag', ['-ciphersuites', 'TLS_AES_128_CCM_8_SHA256'], /alert handshake failure/],
     ['another protocol inside, HTTP/2', ['-alpn', 'h2'], /alert no application protocol/]
   ]
@@ -78,6 +79,13 @@ describe("the scheduler's port, from outside", { timeout: 60_000 }, () => {
       assert.notEqual(status, 0)
       assert.match(text, alert)
       assert.doesNotMatch(text, /HTTP\/1\.1/)
+    })
+
+  for (const group of ['X25519', 'P-256', 'P-384'])
+    it(`agrees on a key over ${group}`, async () => {
+      const { status, text } = await sClient(...client(), '-groups', group)
+      assert.equal(status, 0, text)
+      assert.match(text, /HTTP\/1\.1 200 OK/)
     })
 
   it('resumes no session: whoever connects shows each time that it holds the key', async () => {

@@ -3,10 +3,12 @@
 import { HostletError } from '../../errors.ts'
 import type { VmRestoreParams } from '../../protocol/backup.ts'
 import type { Host } from '../host/host.ts'
-import type { Placement, VmRecord } from '../host/hypervisor.ts'
+import type { Placement, VmRecord, Wait } from '../host/hypervisor.ts'
 import { backupToken, restoredVolumeName } from '../host/names.ts'
 import { beforeOf, DiskSwap, onceLookedUp, type Swap, swapIn } from '../lifecycle/disk-swap.ts'
 import type { Step } from '../operations/verb.ts'
+import { requireGrowthWithinLimits } from '../policy/limits.ts'
+import { policyPath } from '../policy/paths.ts'
 import { lookUp, type RestorePlan, requireRoom, sizeOf } from './restore-plan.ts'
 
 /** What the first step leaves behind. */
@@ -23,7 +25,9 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
         const record = await swap.require(operation)
         // For either disk: the backup may hold one that the VM has not.
         const keys = host.placements.diskKeys({ ...record.specification, dataDiskBytes: 0 })
-        return { ...found, ...swapOf(record, found.disks, { id: operation.id, keys }) }
+        const made = swapOf(record, found.disks, { id: operation.id, keys })
+        await requireSizes(made, host, operation)
+        return { ...found, ...made }
       }
     },
     {
@@ -42,6 +46,13 @@ export function replaceSteps(params: VmRestoreParams, host: Host): readonly Step
     swap.settle({ start: start !== false }),
     swap.dropOld()
   ]
+}
+
+/** Only the backup tells how large the disks will be. */
+async function requireSizes({ before, specification: to }: Swap, host: Host, wait: Wait): Promise<void> {
+  const path = host.config.backup?.policy ?? policyPath
+  const from = before.specification
+  requireGrowthWithinLimits(path, { from, to }, await host.hypervisor.listVms(wait))
 }
 
 function swapOf(

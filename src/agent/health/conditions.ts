@@ -37,6 +37,8 @@ export interface HealthFacts {
   readonly inventory: InventoryHealth
   /** Why the host's policy, or its count of commands, cannot be relied on. */
   readonly policyFault?: string | undefined
+  /** Why the last trust statement that came is not in force. */
+  readonly trustFault?: string | undefined
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -191,6 +193,16 @@ export const conditionRules: readonly ConditionRule[] = [
         : {
             severity: 'critical',
             message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault}`
+          }
+  },
+  {
+    id: 'trust',
+    holds: ({ trustFault }) =>
+      trustFault === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `this host does not go by what the scheduler last said of its keys: ${trustFault} Look at "hostlet rotate ca status" and "hostlet rotate command-key status" there; a host that missed a whole rotation is enrolled anew.`
           }
   },
   ...keyRules,

@@ -30,6 +30,8 @@ export interface HealthMonitorOptions {
   trail?(): string | undefined
   inventory?(): InventoryHealth
   policy?(): string | undefined
+  /** Why the last trust statement that came is not in force. */
+  trust?(): string | undefined
   identity(): Identity
   /** Stands for this machine. */
   readonly machine?: string | undefined
@@ -102,6 +104,7 @@ export class HealthMonitor {
       trailFault: this.#options.trail?.(),
       inventory: this.#options.inventory?.() ?? healthyInventory,
       policyFault: this.#options.policy?.(),
+      trustFault: this.#options.trust?.(),
       ...this.#identityFacts()
     }
   }

@@ -24,6 +24,8 @@ export interface DomainLooksOptions {
   readonly connection: (role: ConnectionRole) => Connection
   /** Name of our pool: VMs of another pool are another agent's, and as foreign as any. */
   readonly pool: string
+  /** UUIDs of the VMs that this host had when the agent started: of two that claim one, the known one stays. */
+  readonly known?: () => Iterable<string>
 }
 
 export interface LookedAt {
@@ -39,6 +41,7 @@ export class DomainLooks {
   readonly #options: DomainLooksOptions
   /** Domains of ours by UUID, to tell whose an event is after the domain is gone. */
   readonly #ours = new Set<string>()
+  #before: ReadonlySet<string> | undefined
   /** Known to be no VM beside the others, though each looks like one by itself. */
   #quarantined: ReadonlyMap<string, Look> = new Map()
 
@@ -131,7 +134,9 @@ export class DomainLooks {
   }
 
   #judge(seen: readonly SeenDomain[]): ReadonlyMap<string, Look> {
-    const looks = judge(seen, { pool: this.#options.pool, known: this.#ours })
+    this.#before ??= new Set(this.#options.known?.())
+    const known = new Set([...this.#before, ...this.#ours])
+    const looks = judge(seen, { pool: this.#options.pool, known })
     this.#quarantined = new Map([...looks].filter(([, { kind }]) => kind === 'foreign'))
     for (const [uuid, { kind }] of looks) {
       if (kind === 'ours') this.#ours.add(uuid)

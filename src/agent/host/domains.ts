@@ -57,6 +57,8 @@ export interface DomainsOptions {
   /** Name of our pool. */
   readonly pool: string
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
+  /** See `DomainLooks`. */
+  readonly known?: () => Iterable<string>
   /** Asked before each start of a domain that is off. */
   readonly gate: StartGate
   /** What a machine that has just started must have on it. One that cannot is switched off again. */

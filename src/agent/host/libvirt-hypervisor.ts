@@ -58,6 +58,8 @@ export interface LibvirtHypervisorOptions {
   readonly scratch?: ScratchSettings
   /** Where libvirt keeps the directories of running domains. */
   readonly qemuDirectory?: string
+  /** UUIDs of the VMs that this host had before. */
+  readonly known?: () => Iterable<string>
 }
 
 export interface ScratchSettings {
@@ -109,6 +111,7 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#domains = new Domains({
       connection,
       pool: options.pool.name,
+      ...(options.known && { known: options.known }),
       environment: (wait) => this.#environment(wait),
       gate: this.#gates.pass,
       contain: (domain, metadata, wait) => this.#tuning.contain(domain, metadata, wait)

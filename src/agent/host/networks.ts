@@ -113,44 +113,42 @@ export class Networks {
   }
 
   async listReservations(name: string, wait: Wait): Promise<readonly Lease[]> {
-    return (await this.#reservations(await this.#require(name, wait), wait)).map(
-      ({ macAddress, address }) => ({
-        macAddress,
-        address
-      })
-    )
+    const { config, live } = await this.#reservations(await this.#require(name, wait), wait)
+    return [...config, ...live.filter((lease) => !config.some((other) => isSame(lease, other)))]
   }
 
   async addReservation(name: string, reservation: Lease & { vm: string }, wait: Wait): Promise<void> {
     await using _held = await this.#changes.acquire(name, wait.signal)
     const network = await this.#require(name, wait)
     const { macAddress, address } = reservation
-    const taken = (await this.#reservations(network, wait)).filter(
-      (other) => other.macAddress === macAddress || other.address === address
+    const { config, live, isActive } = await this.#reservations(network, wait)
+    const other = [...config, ...live].find(
+      (lease) => !isSame(lease, reservation) && (lease.macAddress === macAddress || lease.address === address)
     )
-    if (taken.some((other) => other.macAddress === macAddress && other.address === address)) return
-    const [other] = taken
     if (other !== undefined) {
       throw new HostletError(
         'E_CONFLICT',
         `network ${name} has a reservation of ${other.address} for ${other.macAddress} already`
       )
     }
-    await this.#change(
-      network,
-      { command: networkUpdateCommand.addLast, xml: reservationXml(reservation) },
-      wait
-    )
+    const lacks = (leases: readonly Lease[]) => !leases.some((lease) => isSame(lease, reservation))
+    const flags = flagsOf({ config: lacks(config), live: isActive && lacks(live) })
+    const xml = reservationXml(reservation)
+    await this.#change(network, { command: networkUpdateCommand.addLast, xml, flags }, wait)
   }
 
   async removeReservation(name: string, macAddress: string, wait: Wait): Promise<void> {
     await using _held = await this.#changes.acquire(name, wait.signal)
     const network = await this.#lookup(name, wait)
     if (network === undefined) return
-    const found = (await this.#reservations(network, wait)).find((other) => other.macAddress === macAddress)
-    if (found === undefined) return
-    const xml = reservationXml({ macAddress, address: found.address })
-    await this.#change(network, { command: networkUpdateCommand.delete, xml }, wait)
+    const { config, live } = await this.#reservations(network, wait)
+    const found = [...config, ...live].filter((lease) => lease.macAddress === macAddress)
+    for (const address of new Set(found.map((lease) => lease.address))) {
+      const has = (leases: readonly Lease[]) => leases.some((lease) => isSame(lease, { macAddress, address }))
+      const flags = flagsOf({ config: has(config), live: has(live) })
+      const xml = reservationXml({ macAddress, address })
+      await this.#change(network, { command: networkUpdateCommand.delete, xml, flags }, wait)
+    }
   }
 
   async listLeases(name: string, wait: Wait): Promise<readonly GrantedLease[]> {
@@ -194,24 +192,32 @@ export class Networks {
       })
   }
 
-  /** In the definition, so that it outlives a host boot, and in the running network, if it runs. */
   async #change(
     network: Network,
-    { command, xml }: { command: number; xml: string },
+    { command, xml, flags }: { command: number; xml: string; flags: number },
     wait: Wait
   ): Promise<void> {
-    const doing = `change the reservations of network ${network.name}`
-    await attempt(doing, async () => {
-      const { active } = await this.#control.call(networkIsActive, { network }, quick(wait))
-      const flags = networkUpdateFlag.config | (active ? networkUpdateFlag.live : 0)
-      const section = networkUpdateSection.ipDhcpHost
-      const args = { network, command, section, parentIndex: anyParent, xml, flags }
-      await this.#connection('jobs').call(networkUpdate, args, { ...wait, deadlineMs: startMs })
-    })
+    if (flags === 0) return
+    const section = networkUpdateSection.ipDhcpHost
+    const args = { network, command, section, parentIndex: anyParent, xml, flags }
+    await attempt(`change the reservations of network ${network.name}`, () =>
+      this.#connection('jobs').call(networkUpdate, args, { ...wait, deadlineMs: startMs })
+    )
   }
 
-  async #reservations(network: Network, wait: Wait): Promise<readonly Lease[]> {
-    return reservationsIn(await this.#xml(network, wait))
+  /**
+   * In the definition, so that they outlive a host boot, and in the network that runs. A libvirtd that was killed in between
+   * has changed one of the two, and refuses to change both alike after that.
+   */
+  async #reservations(network: Network, wait: Wait): Promise<Reservations> {
+    const config = reservationsIn(await this.#xml(network, wait)).map(leaseOf)
+    const doing = `look at network ${network.name}`
+    return await attempt(doing, async () => {
+      const { active } = await this.#control.call(networkIsActive, { network }, quick(wait))
+      if (!active) return { config, live: [], isActive: false }
+      const { xml } = await this.#control.call(networkGetXmlDesc, { network, flags: 0 }, quick(wait))
+      return { config, live: reservationsIn(xml).map(leaseOf), isActive: true }
+    })
   }
 
   async #xml(network: Network, wait: Wait): Promise<string> {
@@ -233,6 +239,25 @@ export class Networks {
     )
     return found?.network
   }
+}
+
+interface Reservations {
+  readonly config: readonly Lease[]
+  /** None while the network does not run. */
+  readonly live: readonly Lease[]
+  readonly isActive: boolean
+}
+
+function leaseOf({ macAddress, address }: Lease): Lease {
+  return { macAddress, address }
+}
+
+function isSame(one: Lease, other: Lease): boolean {
+  return one.macAddress === other.macAddress && one.address === other.address
+}
+
+function flagsOf({ config, live }: { config: boolean; live: boolean }): number {
+  return (config ? networkUpdateFlag.config : 0) | (live ? networkUpdateFlag.live : 0)
 }
 
 function quick(wait: Wait): Wait & { deadlineMs: number } {

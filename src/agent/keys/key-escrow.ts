@@ -80,8 +80,9 @@ export class KeyEscrow implements KeyCustody, Disposable {
     return known
   }
 
-  /** The scheduler is there (again): it is told all that it has not acknowledged. */
+  /** The scheduler is there (again): it is asked and told anew all that it has not answered. */
   async online(): Promise<void> {
+    this.#requests.online()
     await this.#review()
     this.tell({ again: true })
     this.#arm()
@@ -186,11 +187,16 @@ export class KeyEscrow implements KeyCustody, Disposable {
       const { revision } = entry
       const before = this.#sent.get(entry.id)
       const isOut = before?.revision === revision
-      // Somebody waits for this very one, or it was sent already.
-      if (isOut && (before.settled !== undefined || !again)) continue
+      if (isOut && !again) continue
       const wrapped = await this.#wrappedOrNoted(entry)
       if (wrapped === undefined) continue
-      this.#sent.set(entry.id, { revision, recipients: wrapped.recipients })
+      // Somebody may wait for this very one, which went with the connection.
+      const settled = this.#sent.get(entry.id)?.settled
+      this.#sent.set(entry.id, {
+        revision,
+        recipients: wrapped.recipients,
+        ...(isOut && settled && { settled })
+      })
       keys.push({ ...wrapped.key, revision })
     }
     await records.durable()

@@ -23,7 +23,7 @@ export const keysAway = 'keys-away'
 export class KeyRequests {
   readonly #line: SchedulerLine
   readonly #clock: Clock
-  readonly #open = new Map<string, (grant: DiskKeysGrant) => void>()
+  readonly #open = new Map<string, { id: string; answer: (grant: DiskKeysGrant) => void }>()
 
   constructor({ line, clock }: { readonly line: SchedulerLine; readonly clock: Clock }) {
     this.#line = line
@@ -35,7 +35,7 @@ export class KeyRequests {
     if (!this.#line.isOnline()) throw away('which is away')
     const request = randomUUID()
     const answer = Promise.withResolvers<DiskKeysGrant>()
-    this.#open.set(request, answer.resolve)
+    this.#open.set(request, { id, answer: answer.resolve })
     try {
       using deadline = startDeadline({
         clock: this.#clock,
@@ -43,7 +43,7 @@ export class KeyRequests {
         what: 'asking the scheduler for a key',
         ...(wait && { signal: wait.signal })
       })
-      this.#line.post({ type: 'disk-keys-request', request, ids: [id] })
+      this.#post(request, id)
       return granted(id, await untilAborted(answer.promise, deadline.signal))
     } catch (error) {
       if (error instanceof HostletError && error.code === 'E_TIMEOUT' && wait?.signal.aborted !== true)
@@ -54,9 +54,18 @@ export class KeyRequests {
     }
   }
 
+  /** The scheduler is there again: what was asked before, or its answer, may have gone with the connection. */
+  online(): void {
+    for (const [request, { id }] of this.#open) this.#post(request, id)
+  }
+
   /** An answer that nobody waits for any more is dropped. */
   take(grant: DiskKeysGrant): void {
-    this.#open.get(grant.request)?.(grant)
+    this.#open.get(grant.request)?.answer(grant)
+  }
+
+  #post(request: string, id: string): void {
+    this.#line.post({ type: 'disk-keys-request', request, ids: [id] })
   }
 }
 

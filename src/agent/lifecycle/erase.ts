@@ -132,16 +132,38 @@ export function erasedResult(vm: string, operation: Operation) {
   }
 }
 
-/** The VM of the operation; undefined when it is gone. Throws E_CONFLICT when the name belongs to another VM of ours. */
+/** The VM of the operation; undefined when it is gone. Throws E_CONFLICT when its name or its UUID is that of another VM. */
 export async function recordOf(vm: string, host: Host, operation: Operation): Promise<VmRecord | undefined> {
   const { uuid } = subjectOf(operation, vm)
   const record = await host.hypervisor.findVm(vm, operation)
-  if (record === undefined) return await refuseQuarantined({ vm, uuid }, host, operation)
+  if (record === undefined) {
+    await refuseUuidOfOther({ vm, uuid }, host, operation)
+    return await refuseQuarantined({ vm, uuid }, host, operation)
+  }
   if (record.specification.uuid === uuid) return record
   throw new HostletError(
     'E_CONFLICT',
     `the VM ${vm} on this host is ${record.specification.uuid}, the command is about ${uuid}. Nothing was removed.`,
     { details: { vm, uuid: record.specification.uuid } }
+  )
+}
+
+/** Keys, seed, address and backups go by UUID: under a wrong name they would be those of a VM that stands. */
+async function refuseUuidOfOther(
+  { vm, uuid }: { vm: string; uuid: string },
+  host: Host,
+  operation: Operation
+): Promise<void> {
+  const other = (await host.hypervisor.listVms(operation)).find(
+    ({ specification }) => specification.uuid === uuid
+  )
+  // Between the two looks the VM itself may have been defined.
+  if (other === undefined || other.specification.name === vm) return
+  const { name } = other.specification
+  throw new HostletError(
+    'E_CONFLICT',
+    `there is no VM ${vm} on this host, and ${uuid} is VM ${name}. Nothing was removed. Ask for ${name} if that is the one to go.`,
+    { details: { vm, uuid, name } }
   )
 }
 
@@ -222,6 +244,9 @@ async function destroyKeys({ vm, host }: Erase, operation: Operation): Promise<S
   const { uuid } = subjectOf(operation, vm)
   const { keys = [] } = notesOf(operation)
   const late = host.keys.disks.listOf(uuid).map(({ id }) => id)
+  // By the VM first: of keys that were lost with the state directory nobody here knows whose they are, and the scheduler
+  // may still have a copy of them.
+  await host.keys.sealed.destroyKeysOf({ uuid }, operation)
   await host.keys.sealed.destroyKeys([...new Set([...keys.map(({ id }) => id), ...late])], operation)
   const gone = keys.filter(({ outcome }) => outcome === 'destroyed')
   return removed(
@@ -296,11 +321,16 @@ function factsOf(vm: string, operation: Operation): EraseFacts {
   }
 }
 
-/** By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. */
+/**
+ * By MAC, which follows from the UUID: also the reservation of a VM whose definition is gone. What was restored of its
+ * backups may have its MAC by now: that stays.
+ */
 async function removeReservations(vm: string, host: Host, operation: Operation): Promise<string[]> {
   const record = await recordOf(vm, host, operation)
   const { uuid } = subjectOf(operation, vm)
   const macs = new Set([...possibleMacs(uuid), ...(record ? [record.placement.macAddress] : [])])
+  const uses = await host.hypervisor.domainUses(operation)
+  for (const other of uses) if (other.uuid !== uuid) for (const mac of other.macAddresses) macs.delete(mac)
   const gone: string[] = []
   const networks = new Set([...host.placements.networkNames, ...(record ? [record.placement.network] : [])])
   for (const network of networks) {

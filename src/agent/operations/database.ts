@@ -5,11 +5,12 @@ import { dirname } from 'node:path'
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import { asHostletError, HostletError } from '../../errors.ts'
+import { CheckpointThread } from './checkpoint-thread.ts'
 import { GroupSync } from './group-sync.ts'
 import { migrate } from './journal-schema.ts'
 import { guarded } from './sqlite-errors.ts'
 import { lockState, lockWaitMs } from './state-lock.ts'
-import { carryOverInThread, WalCheckpoints } from './wal-checkpoints.ts'
+import { passesMax, WalCheckpoints } from './wal-checkpoints.ts'
 
 export type Row = Record<string, SQLOutputValue>
 type Value = string | number | null
@@ -36,6 +37,7 @@ export class AgentDatabase implements Disposable, AsyncDisposable {
   readonly #log: number
   readonly #group: GroupSync
   readonly #checkpoints: WalCheckpoints
+  readonly #thread: CheckpointThread
   readonly #statements = new Map<string, StatementSync>()
   readonly #pages: StatementSync
 
@@ -56,9 +58,10 @@ export class AgentDatabase implements Disposable, AsyncDisposable {
       sync: () => sync(this.#log).then(() => this.#checkpoints.look()),
       onFault: (error) => onFault?.(error)
     })
+    this.#thread = new CheckpointThread({ path, passesMax })
     this.#checkpoints = new WalCheckpoints({
       pages: () => this.#logPages(),
-      carryOver: () => carryOverInThread(path),
+      carryOver: () => this.#thread.carryOver(),
       onSyncFault: (error) => this.#group.fail(error),
       onTrouble: (error) => onTrouble?.(error)
     })
@@ -124,6 +127,7 @@ export class AgentDatabase implements Disposable, AsyncDisposable {
 
   [Symbol.dispose](): void {
     if (!this.#database.isOpen) return
+    this.#thread[Symbol.dispose]()
     this.#database.close()
     this.#lock[Symbol.dispose]()
     // A sync that still runs must not meet another file under its descriptor.

@@ -8,6 +8,7 @@ import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import { Admission, passing } from './admission.ts'
+import { Arrivals } from './arrivals.ts'
 import type { CommandVerifier } from './command-verifier.ts'
 import { Drain } from './drain.ts'
 import { Endings } from './endings.ts'
@@ -76,6 +77,7 @@ export class Dispatcher<Host> {
   readonly #gate: CommandGate
   readonly #trail: CommandTrail
   readonly #turns: Turns
+  readonly #arrivals = new Arrivals({ waitersMax: receivingMax })
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
   readonly #lanes: Lanes
   readonly #drain: Drain
@@ -110,6 +112,7 @@ export class Dispatcher<Host> {
     this.#reads = new Reads({
       ...options,
       others,
+      trail: this.#trail,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       urgent: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal
@@ -145,7 +148,9 @@ export class Dispatcher<Host> {
       )
     this.#received++
     try {
-      await this.#answer({ ...(await this.#options.verifier.verify(jws)), approvals })
+      const verified = this.#options.verifier.verify(jws)
+      const { command, turn } = await this.#arrivals.enter(verified, this.#stopping.signal)
+      await this.#answer({ ...command, approvals }, turn)
     } catch (error) {
       await this.#refuse(undefined, error)
     } finally {
@@ -220,13 +225,14 @@ export class Dispatcher<Host> {
   }
 
   /** One command id at a time, so that a command that is sent twice at once is taken once. */
-  async #answer(command: SignedCommand): Promise<void> {
+  async #answer(command: SignedCommand, entered: Promise<AsyncDisposable>): Promise<void> {
     const { id } = command.claims
     try {
+      await using turn = await entered
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
       if (await this.#repeated(command)) return
       this.#refused.check(command)
-      await this.#take(command).catch((error) => {
+      await this.#take(command, turn).catch((error) => {
         this.#refused.note(command, nothingHappened(error))
         throw error
       })
@@ -250,7 +256,8 @@ export class Dispatcher<Host> {
     return true
   }
 
-  async #take(command: SignedCommand): Promise<void> {
+  /** What is recorded ends the turn: commands of one VM wait for the disk together. */
+  async #take(command: SignedCommand, turn: AsyncDisposable): Promise<void> {
     const { claims, digest } = command
     this.#options.verifier.checkTime(claims)
     const prepared = this.#verbs.prepare(claims)
@@ -261,6 +268,7 @@ export class Dispatcher<Host> {
       await this.#trail.note({ kind: 'accepted', command })
       if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
       await this.#record(claims, digest, prepared)
+      await turn[Symbol.asyncDispose]()
       await this.#options.journal.durable()
       this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
     })

@@ -7,6 +7,7 @@ import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
 import { Engine, type HostReadiness } from './engine.ts'
+import type { CommandTrail } from './gate.ts'
 import type { JournalEntry } from './journal.ts'
 import { resultOf } from './result.ts'
 import type { OtherOperations, Outcome } from './verb.ts'
@@ -35,6 +36,7 @@ export interface ReadsOptions<Host> {
   readonly urgent: Limiter
   readonly stop: AbortSignal
   readonly others?: OtherOperations
+  readonly trail: CommandTrail
   emit(message: AgentMessage): void
 }
 
@@ -101,9 +103,22 @@ export class Reads<Host> {
     const startedAt = this.#options.clock.now()
     const outcome = await this.#look(command, ticket)
     if (outcome === undefined) return void this.#reads.delete(id)
-    read.result = resultOf({ id, startedAt }, outcome, this.#options.clock.now())
+    const result = resultOf({ id, startedAt }, outcome, this.#options.clock.now())
+    await this.#noteEnd(command.claims, result)
+    read.result = result
     this.#options.emit({ type: 'ack', command: id, repeated: false })
-    this.#options.emit({ type: 'result', result: read.result })
+    this.#options.emit({ type: 'result', result })
+  }
+
+  /** A disk that refuses keeps no answer back: nothing was changed, and that it was asked is written down. */
+  async #noteEnd(claims: CommandClaims, result: CommandResult): Promise<void> {
+    const { trail, log } = this.#options
+    await trail.note({ kind: 'ended', claims, result }).catch((error) => {
+      log.error(
+        { command: claims.id, verb: claims.verb, error },
+        'the end of a look could not be written down'
+      )
+    })
   }
 
   async #look(

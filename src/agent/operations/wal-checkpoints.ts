@@ -1,6 +1,5 @@
-// Keeps the write-ahead log short: a thread for a moment when it has grown, so that the event loop waits for no disk.
+// Keeps the write-ahead log short: a thread carries it over when it has grown, so that the event loop waits for no disk.
 
-import { Worker } from 'node:worker_threads'
 import { HostletError } from '../../errors.ts'
 
 /** From this many pages of 4 KiB on the log is carried over into the database: 4 MiB. */
@@ -10,7 +9,8 @@ export const walPages = 1_024
  * thread would let the log grow for ever. 32 MiB.
  */
 export const walPagesMax = 8_192
-const passesMax = 16
+/** Of one order to the thread. */
+export const passesMax = 16
 /** SQLite's result when a sync failed: SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC. */
 const syncFaults: ReadonlySet<number | undefined> = new Set([1_034, 1_290])
 
@@ -79,25 +79,4 @@ export class WalCheckpoints {
       this.#mustEnd = false
     }
   }
-}
-
-/** In a thread that lives as long as it takes. */
-export async function carryOverInThread(path: string): Promise<CheckpointReply> {
-  const order: CheckpointOrder = { path, passesMax }
-  const worker = new Worker(new URL('./checkpoint-worker.ts', import.meta.url), {
-    workerData: order,
-    resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1 }
-  })
-  const { promise, resolve, reject } = Promise.withResolvers<CheckpointReply>()
-  let reply: CheckpointReply | undefined
-  worker.once('message', (message: CheckpointReply) => {
-    reply = message
-  })
-  worker.once('error', reject)
-  worker.once('exit', (code) => {
-    if (reply === undefined)
-      reject(new HostletError('E_INTERNAL', `the thread ended with ${code} and no answer`))
-    else resolve(reply)
-  })
-  return await promise
 }

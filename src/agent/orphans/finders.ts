@@ -24,7 +24,7 @@ export const orphanRules: readonly OrphanRule[] = [
     kind: 'volume',
     what: 'a disk of a VM that does not exist, or one that its VM does not have any more',
     proof:
-      'its name is that of a disk; and the host remembers the VM, or holds a key for this very volume, or it stands on a base image of ours, or a sibling does; no domain and no other volume stands on it; it is older than an hour',
+      'its name is that of a disk; and the host remembers the VM, or holds a key for this very volume (a base image that it stands on proves nothing: another host may have the pool too); no domain and no other volume stands on it; it is older than an hour',
     removal: 'the volume is deleted; its key is another line',
     find: (facts) => volumes(facts, 'volume')
   },

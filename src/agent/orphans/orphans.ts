@@ -41,6 +41,7 @@ export class Orphans implements AsyncDisposable {
   #looking: Promise<void> = Promise.resolve()
   #told = ''
   #ours: readonly OrphanItem[] = []
+  readonly #removed = new Set<(item: OrphanItem) => void>()
 
   constructor(options: OrphansOptions) {
     this.#options = options
@@ -49,6 +50,12 @@ export class Orphans implements AsyncDisposable {
   /** From now on looks each time the hypervisor has come (back). */
   begin(): void {
     this.#listener ??= this.#options.hypervisor.onStatus((status) => this.#take(status))
+  }
+
+  /** Told of each that was removed. */
+  onRemoved(listener: (item: OrphanItem) => void): Disposable {
+    this.#removed.add(listener)
+    return { [Symbol.dispose]: () => this.#removed.delete(listener) }
   }
 
   /** Provably ours, when it was last looked: how many of each kind. */
@@ -83,6 +90,7 @@ export class Orphans implements AsyncDisposable {
         await this.#remove(item, wait)
         removed.push(item)
         this.#options.log.info({ kind, name, why: item.why }, 'leftover removed')
+        for (const listener of this.#removed) listener(item)
       } catch (thrown) {
         wait.signal.throwIfAborted()
         const error = asHostletError(thrown)

@@ -1,9 +1,8 @@
 // Volumes of the pool that no VM has.
 
-import { posix } from 'node:path'
 import type { OrphanItem } from '../../protocol/orphans.ts'
 import type { VolumeSurvey } from '../host/inventory-port.ts'
-import { digestOfBase, diskOwner, shortId } from '../host/names.ts'
+import { diskOwner, shortId } from '../host/names.ts'
 import type { KnownVm } from '../inventory/known-vms.ts'
 import type { OrphanFacts } from './facts.ts'
 import { judged, workOn } from './proof.ts'
@@ -28,22 +27,12 @@ function isInUse({ name, path }: VolumeSurvey, owner: string, facts: OrphanFacts
   return name === vm.placement.rootVolume || name === vm.placement.dataVolume
 }
 
-function proofOf({ name, backing }: VolumeSurvey, owner: string, facts: OrphanFacts): string | undefined {
+/** A base image of ours is none: another host that has the pool too may have made the disk. */
+function proofOf({ name }: VolumeSurvey, owner: string, facts: OrphanFacts): string | undefined {
   const known = knownOwner(owner, [...facts.knownVms, ...facts.vms.map(({ specification }) => specification)])
   if (known !== undefined) return `VM ${known.name} (${known.uuid}) was on this host`
   const key = facts.keys.find(({ volume }) => volume === name)
-  if (key !== undefined) return `this host holds its key ${key.id}`
-  if (isOurBase(backing, facts)) return `it stands on our image ${posix.basename(backing ?? '')}`
-  const sibling = facts.volumes.find(
-    (other) => other.name !== name && diskOwner(other.name) === owner && isOurBase(other.backing, facts)
-  )
-  return sibling && `it belongs to ${sibling.name}, which stands on an image of ours`
-}
-
-/** In the pool, where nobody else writes images under the name of their digest. */
-function isOurBase(backing: string | undefined, { volumes: all }: OrphanFacts): boolean {
-  const base = all.find(({ path }) => path === backing)
-  return base !== undefined && digestOfBase(base.name) !== undefined
+  return key && `this host holds its key ${key.id}`
 }
 
 function doubtOf(owner: string, facts: OrphanFacts): string | undefined {

@@ -11,11 +11,12 @@ import {
 import { clockSkewMsMax } from '../../protocol/command.ts'
 import { compile } from '../../protocol/validate.ts'
 import type { SignedCommand } from '../operations/gate.ts'
-import type { Approvals, ApproverSource } from './command-sections.ts'
+import { type Approvals, type ApproverSource, approverKeyPattern } from './command-sections.ts'
 import { policyOwners } from './paths.ts'
 import { readTrustedFile } from './trusted-file.ts'
 
 const algorithm = 'EdDSA'
+const keyPattern = new RegExp(approverKeyPattern)
 const headerKeys = ['alg', 'kid', 'typ']
 const parseClaims = compile(ApprovalClaims, 'approval')
 /** Refused approvals that a message tells of. */
@@ -93,7 +94,7 @@ async function approverOf(
   const source = Object.hasOwn(approvers, name) ? approvers[name] : undefined
   if (source === undefined) throw refused(`the policy names no approver ${name}`)
   const key = keyOf(name, source, context.policyPath)
-  if (context.commandKeys.some(({ x }) => x === key))
+  if (context.commandKeys.some(({ x }) => Buffer.from(x, 'base64url').equals(Buffer.from(key, 'base64url'))))
     throw refused(`the key of ${name} is one that signs commands`)
   await verify(jws, { name, key })
   mustFit(claims, command)
@@ -142,14 +143,14 @@ function mustBeInTime({ approver, issuedAt, expiresAt }: ApprovalClaims, now: nu
     throw refused(`the one of ${approver} is valid for too long`)
 }
 
-/** The public key of an approver, as base64url. */
+/** The public key of an approver, as base64url in its one spelling. */
 export function keyOf(name: string, { file, jwk }: ApproverSource, policyPath: string): string {
   if (file === undefined) return jwk?.x ?? ''
   const what = `the key of approver ${name}`
   const text = readTrustedFile(file, { what, owners: policyOwners(policyPath) })
   try {
     const { kty, crv, x, d } = JSON.parse(text)
-    if (kty === 'OKP' && crv === 'Ed25519' && d === undefined && /^[A-Za-z0-9_-]{43}$/.test(x)) return x
+    if (kty === 'OKP' && crv === 'Ed25519' && d === undefined && keyPattern.test(x)) return x
   } catch {
     // Said below, without a parser's words: they repeat what they could not read.
   }

@@ -17,7 +17,10 @@ export interface HostView {
   vms(): Promise<readonly VmRecord[]>
 }
 
-/** VMs that a command is about. `unknown`: one is named by its UUID alone and is not here, so that it may be any. */
+/**
+ * VMs that a command is about. `unknown`: a UUID that is not here is named, whatever name stands beside it, so that it may
+ * be any VM's. The one that the command makes is nobody's yet.
+ */
 export interface AskedVms {
   readonly vms: readonly NamedVm[]
   readonly unknown: boolean
@@ -46,7 +49,11 @@ export async function vmsOf(asked: Asked, host: HostView): Promise<AskedVms> {
   const meant = here.filter((vm) =>
     named.some(({ name, uuid }) => (name !== undefined && name === vm.name) || uuid === vm.uuid)
   )
-  const unknown = named.some(({ name, uuid }) => name === undefined && !here.some((vm) => vm.uuid === uuid))
+  const made = madeBy(asked)
+  const unknown = named.some(
+    ({ name, uuid }) =>
+      uuid !== undefined && !(name !== undefined && uuid === made) && !here.some((vm) => vm.uuid === uuid)
+  )
   return { vms: [...named, ...meant], unknown }
 }
 
@@ -60,15 +67,24 @@ export function concerns(patterns: readonly string[] | undefined, { vms, unknown
   return vms.some((vm) => patterns.some((pattern) => fitsVm(pattern, vm)))
 }
 
+/** UUID of the VM that the command would make. */
+function madeBy({ verb, params }: Asked): string | undefined {
+  if (verb === 'vm.restore' && params.replace !== true) return textOf(params.uuid)
+  return specificationOf({ params })?.uuid
+}
+
 function namedBy({ subject, params }: Asked): NamedVm[] {
   const specification = specificationOf({ params })
-  const text = (value: unknown) => (typeof value === 'string' ? value : undefined)
   const named: NamedVm[] = [
     { name: subject?.vm, uuid: subject?.uuid },
-    { name: text(params.vm), uuid: text(params.uuid) },
+    { name: textOf(params.vm), uuid: textOf(params.uuid) },
     { name: specification?.name, uuid: specification?.uuid },
     // Whose backups it is about.
-    { uuid: text(params.source) }
+    { uuid: textOf(params.source) }
   ]
   return named.filter(({ name, uuid }) => name !== undefined || uuid !== undefined)
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
 }

@@ -35,13 +35,16 @@ const Sizes = {
   diskBytesMax: Type.Optional(Bytes)
 }
 
+/** 32 bytes in base64url, in the one spelling whose spare bits are zero: the same key is always the same text. */
+export const approverKeyPattern = '^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$'
+
 const ApproverKey = Type.Object(
   {
     kty: Type.Literal('OKP'),
     crv: Type.Literal('Ed25519'),
     x: Type.String({
-      pattern: '^[A-Za-z0-9_-]{43}$',
-      description: 'an Ed25519 key as 43 characters of base64url'
+      pattern: approverKeyPattern,
+      description: 'an Ed25519 key as 43 characters of base64url, spelled as tools write it'
     }),
     kid: Type.Optional(Type.String({ maxLength: 256 })),
     alg: Type.Optional(Type.String({ maxLength: 64 })),

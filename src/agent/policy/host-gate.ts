@@ -1,5 +1,6 @@
 // The gate that every command passes before it is recorded: what the host's policy says of it, read anew when it changes.
 
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
@@ -10,7 +11,7 @@ import type { Verb } from '../operations/verb.ts'
 import { approvedBy, requireApprovals } from './approvals.ts'
 import { type Asked, askedOf, type HostView } from './asked.ts'
 import type { CommandPolicy } from './command-sections.ts'
-import { type Policy, PolicyFile } from './policy.ts'
+import { type Policy, PolicyFile, type PolicyFound } from './policy.ts'
 import { RateBook } from './rate-book.ts'
 import { approvalRulesFor, rateRulesFor, refusalOf } from './rules.ts'
 
@@ -29,16 +30,27 @@ export interface HostGateOptions {
   commandKeys(): readonly { readonly x: string }[]
   readonly clock: Pick<Clock, 'now'>
   readonly log: Logger
+  /** The policy says something else than it did, or was read for the first time. */
+  onPolicy?(seen: PolicySeen): void
+}
+
+/** Which policy counts from now on. */
+export interface PolicySeen {
+  readonly path: string
+  /** SHA-256 of what it says, in hex; null where there is none, or none that can be relied on. */
+  readonly digest: string | null
+  readonly fault?: string
 }
 
 export class HostGate implements CommandGate {
   readonly #options: HostGateOptions
   readonly #file: PolicyFile
   readonly #rates: RateBook
+  #seen = ''
 
   constructor(options: HostGateOptions) {
     this.#options = options
-    this.#file = new PolicyFile(options.policyPath)
+    this.#file = new PolicyFile(options.policyPath, (found) => this.#see(found))
     this.#rates = new RateBook({ ...options, path: join(options.stateDirectory, rateBookName) })
   }
 
@@ -56,6 +68,18 @@ export class HostGate implements CommandGate {
     if (refusal !== undefined) throw this.#refused(command, refusal)
     await this.#checkApprovals(commands, { command, asked, host })
     return await this.#countIt(commands, { command, asked, host })
+  }
+
+  #see(found: PolicyFound): void {
+    const text = JSON.stringify(found)
+    if (text === this.#seen) return
+    this.#seen = text
+    const digest =
+      'policy' in found && found.policy !== undefined
+        ? createHash('sha256').update(JSON.stringify(found.policy)).digest('hex')
+        : null
+    const { policyPath: path, onPolicy } = this.#options
+    onPolicy?.({ path, digest, ...('fault' in found && { fault: found.fault }) })
   }
 
   /** A policy that cannot be believed forbids everything but looking. */

@@ -17,15 +17,25 @@ export function requireWithinLimits(
 ): void {
   const limits = believed(path)?.commands?.limits
   const others = vms.map((vm) => vm.specification)
-  const fault = limits && newVmFault(limits, specification, others)
+  refuse(specification.name, limits && newVmFault(limits, specification, others))
+}
+
+/** The same for a VM that gets disks of another size. What does not grow is never refused. */
+export function requireGrowthWithinLimits(
+  path: string,
+  { from, to }: { readonly from: VmSpecification; readonly to: VmSpecification },
+  vms: readonly { readonly specification: VmSpecification }[]
+): void {
+  const limits = believed(path)?.commands?.limits
+  const others = vms.map((vm) => vm.specification).filter(({ uuid }) => uuid !== from.uuid)
+  refuse(from.name, limits && sizesFault(limits, { from, to, others }))
+}
+
+function refuse(vm: string, fault: string | undefined): void {
   if (fault === undefined) return
-  throw new HostletError(
-    'E_AUTH',
-    `the policy of this host does not allow VM ${specification.name}: ${fault}.`,
-    {
-      details: { reason: 'limit', vm: specification.name }
-    }
-  )
+  throw new HostletError('E_AUTH', `the policy of this host does not allow VM ${vm}: ${fault}.`, {
+    details: { reason: 'limit', vm }
+  })
 }
 
 function believed(path: string): Policy | undefined {
@@ -34,7 +44,7 @@ function believed(path: string): Policy | undefined {
   } catch (cause) {
     throw new HostletError(
       'E_AUTH',
-      `no VM is made, since the policy of this host cannot be relied on: ${asHostletError(cause).message.split('\n')[0]}`,
+      `no VM is made or grows, since the policy of this host cannot be relied on: ${asHostletError(cause).message.split('\n')[0]}`,
       { cause, details: { reason: 'policy' } }
     )
   }

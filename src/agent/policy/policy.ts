@@ -61,20 +61,26 @@ export function parsePolicy(text: string, path: string): Policy {
   ])
 }
 
+/** What was in the file: a policy, none, or something that is no policy, and why. */
+export type PolicyFound = { readonly policy: Policy | undefined } | { readonly fault: string }
+
 /** The policy for what asks often: parsed anew when its file is another, and looked at each time. */
 export class PolicyFile {
   readonly path: string
+  readonly #onRead: (found: PolicyFound) => void
   #seen: { readonly mark: string | undefined; read(): Policy | undefined } | undefined
 
-  constructor(path: string) {
+  /** `onRead` is told each time that the file was parsed: what it says need not be new. */
+  constructor(path: string, onRead: (found: PolicyFound) => void = () => undefined) {
     this.path = path
+    this.#onRead = onRead
   }
 
   /** As `findPolicy`. */
   read(): Policy | undefined {
     const mark = markOf(this.path)
     if (mark === undefined || this.#seen?.mark !== mark)
-      this.#seen = { mark, read: remembered(() => findPolicy(this.path)) }
+      this.#seen = { mark, read: remembered(() => findPolicy(this.path), this.#onRead) }
     return this.#seen.read()
   }
 
@@ -106,11 +112,16 @@ function markOf(path: string): string | undefined {
   }
 }
 
-function remembered<Value>(make: () => Value): () => Value {
+function remembered(
+  make: () => Policy | undefined,
+  onRead: (found: PolicyFound) => void
+): () => Policy | undefined {
   try {
-    const value = make()
-    return () => value
+    const policy = make()
+    onRead({ policy })
+    return () => policy
   } catch (error) {
+    onRead({ fault: asHostletError(error).message })
     return () => {
       throw error
     }

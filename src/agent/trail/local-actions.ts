@@ -1,7 +1,17 @@
 // What somebody did to this host with the command line: dropped as a file by that process, taken into the trail by the agent.
 
 import { createHash, randomUUID } from 'node:crypto'
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, watch } from 'node:fs'
+import {
+  existsSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch
+} from 'node:fs'
 import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { asHostletError, HostletError } from '../../errors.ts'
@@ -88,8 +98,8 @@ function dropAction(stateDirectory: string, action: LocalAction): void {
   makeDirectories([stateDirectory, trailDirectory(stateDirectory), directory])
   const begun = join(directory, `${action.id}.begun.json`)
   const path = action.outcome === 'begun' ? begun : join(directory, `${action.id}.json`)
-  writePrivateFile(path, `${JSON.stringify(action)}\n`)
-  giveTo(statSync(stateDirectory), path)
+  const owner = isRoot() ? statSync(stateDirectory) : undefined
+  writePrivateFile(path, `${JSON.stringify(action)}\n`, owner)
   if (path !== begun) rmSync(begun, { force: true })
 }
 
@@ -97,11 +107,15 @@ function dropAction(stateDirectory: string, action: LocalAction): void {
 function makeDirectories([first = '', ...others]: readonly string[]): void {
   try {
     if (!existsSync(first)) mkdirSync(first, { recursive: true, mode: privateDirectoryMode })
-    for (const path of others)
+    for (const path of others) {
       if (!existsSync(path)) {
         mkdirSync(path, { mode: privateDirectoryMode })
-        giveTo(statSync(dirname(path)), path)
+        const { uid, gid } = statSync(dirname(path))
+        if (isRoot()) lchownSync(path, uid, gid)
       }
+      // What the agent's user put there must not lead root elsewhere.
+      if (!lstatSync(path).isDirectory()) throw Object.assign(new Error(path), { code: 'ENOTDIR' })
+    }
   } catch (cause) {
     const code = String((cause as NodeJS.ErrnoException).code ?? 'unknown error')
     throw new HostletError(
@@ -112,8 +126,8 @@ function makeDirectories([first = '', ...others]: readonly string[]): void {
   }
 }
 
-function giveTo(owner: { uid: number; gid: number }, path: string): void {
-  if (process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid)
+function isRoot(): boolean {
+  return process.getuid?.() === 0
 }
 
 function callerOf(

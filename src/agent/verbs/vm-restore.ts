@@ -69,7 +69,7 @@ export const document: VerbDocument = {
     E_NOT_FOUND:
       "the host's policy names no such repository, there is no such snapshot, or, with `replace`, no such VM",
     E_AUTH:
-      'the host has no policy of backups, the repository refuses the credentials, or no key of the host or its policy opens the backup',
+      'the host has no policy of backups, the VM would be larger than its policy allows, the repository refuses the credentials, or no key of the host or its policy opens the backup',
     E_CAPACITY: 'no room for the disks, no memory, no free address, no free user',
     E_UNAVAILABLE: 'libvirt or the repository is away, or the VM was not ready in time: all was undone',
     E_CORRUPT:

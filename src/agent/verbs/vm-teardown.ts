@@ -27,11 +27,13 @@ export const vmTeardown = defineVerb<Host>()({
   result: VmTeardownResult,
   deadline: ({ backups }) => (backups === true ? eraseBackupsMs : eraseMs),
 
-  async check({ vm, retainDays }, host, operation) {
+  async check({ vm, retainDays, backups }, host, operation) {
     const { generation } = subjectOf(operation, vm)
     const record = await recordOf(vm, host, operation)
     if (record !== undefined) return refuseStale(record, generation)
     await host.vms.refuseForeign(vm, operation)
+    // A UUID alone says nothing of whose they are: every host that shares the repository could erase those of any VM.
+    if (backups === true) throw absentWithBackups(subjectOf(operation, vm))
     if (retainDays !== undefined)
       throw new HostletError(
         'E_NOT_FOUND',
@@ -49,11 +51,19 @@ export const vmTeardown = defineVerb<Host>()({
     Promise.resolve(retainDays === undefined ? erasedResult(vm, operation) : retainedResult(vm, operation))
 })
 
+function absentWithBackups({ vm, uuid }: { vm: string; uuid: string }): HostletError {
+  return new HostletError(
+    'E_NOT_FOUND',
+    `VM ${vm} is not defined on this host, which erases the backups of its own VMs only. Tear it down without erasing backups, to remove what may be left here; then remove vms/${uuid}/ from the repositories.`,
+    { details: { vm, uuid } }
+  )
+}
+
 export const document: VerbDocument = {
   errors: {
-    E_NOT_FOUND: 'it is to be kept, and is not defined on this host',
+    E_NOT_FOUND: 'it is to be kept, or its backups are to be erased, and it is not defined on this host',
     E_CONFLICT:
-      "the name belongs to another VM or to a domain that is not hostlet's; neither is touched, nothing is removed",
+      "the name belongs to another VM or to a domain that is not hostlet's, or the UUID is that of a VM with another name; none of them is touched, nothing is removed",
     E_STALE: 'the VM has carried out a newer command',
     E_UNAVAILABLE: 'libvirt is away, or a key could not be destroyed: then no volume was removed either'
   },
@@ -67,7 +77,7 @@ export const document: VerbDocument = {
     'Also removes what a half-made VM left: keys, disks by name and UUID, the address by the MAC that follows from the UUID.',
     'With `retainDays` the guest is asked to power off, and the VM stays defined and off, with its disks, keys, name, address and backup schedule. It cannot be started. `vm.undelete` has it back; when the time is over the host erases it by itself ([vm.erase](vm.erase.md)), also while the scheduler is away. Asked again with other days, those count, from then on; asked without, it is erased at once.',
     'A backup that runs or waits is cancelled: its result says so.',
-    "Backups of the VM stay in their repositories, and it can be restored from them, unless `backups` is true: then everything of the VM is removed from each repository that the host's policy names. One that cannot be reached is told in the certificate, not waited for.",
+    "Backups of the VM stay in their repositories, and it can be restored from them, unless `backups` is true: then everything of the VM is removed from each repository that the host's policy names. One that cannot be reached is told in the certificate, not waited for. A host erases backups of the VMs that are defined on it, of no others.",
     'Base images stay: other VMs may use them. What no VM uses is removed when the room for images is needed.'
   ],
   example: { vm: 'web-1' }

@@ -1,6 +1,7 @@
 // hostlet enroll: this host joins a scheduler with a token that works once.
 
 import { readFileSync } from 'node:fs'
+import type { LocalFacts } from '../../agent/trail/local-actions.ts'
 import { HostletError } from '../../errors.ts'
 import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
@@ -44,13 +45,8 @@ export const define: Define = (command, cli) => {
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const { stateDirectory } = loadOrExit(() => loadAgentConfig(options.config))
     const { enroll } = await import('../../agent/identity/enroll.ts')
-    const { recordedAction } = await import('../../agent/trail/local-actions.ts')
-    const recorded = {
-      ...{ stateDirectory, action: 'enroll', facts: { scheduler: schedulerUrl, caHash, force } },
-      environment: cli.environment,
-      now: () => cli.clock.now()
-    }
-    const identity = await recordedAction(recorded, () =>
+    const facts = { scheduler: schedulerUrl, caHash, force }
+    const identity = await recorded(cli, { stateDirectory, facts }, () =>
       cli.interruptible((signal) => enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal }))
     )
     cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
@@ -66,10 +62,21 @@ async function move(options: Options, cli: Cli): Promise<void> {
   const { loadAgentConfig } = await import('../../agent/config.ts')
   const { stateDirectory } = loadOrExit(() => loadAgentConfig(options.config))
   const { moveIdentity } = await import('../../agent/identity/enroll.ts')
-  const { hostId } = moveIdentity(stateDirectory)
+  const { hostId } = await recorded(cli, { stateDirectory, facts: { moved: true } }, async () =>
+    moveIdentity(stateDirectory)
+  )
   cli.print(
     `This machine is host ${hostId} now. Restart the agent: systemctl restart hostlet. If the other machine still runs its agent, the scheduler refuses both.`
   )
+}
+
+async function recorded<Value>(
+  { environment, clock }: Cli,
+  where: { readonly stateDirectory: string; readonly facts: LocalFacts },
+  act: () => Promise<Value>
+): Promise<Value> {
+  const { recordedAction } = await import('../../agent/trail/local-actions.ts')
+  return await recordedAction({ ...where, action: 'enroll', environment, now: () => clock.now() }, act)
 }
 
 function tokenOf(options: Options, fromEnvironment: string | undefined): string {

@@ -25,10 +25,14 @@ const pathPartBytesMax = 256
 const connectionsMax = 12_000
 
 /**
- * TLS 1.3 only, and no session is resumed: who resumes one shows that it was there before, not that it holds the
- * certificate's key now.
+ * TLS 1.3 only, keys agreed on over elliptic curves (after X25519 with ML-KEM, where the peer has it), and no session is
+ * resumed: who resumes one shows that it was there before, not that it holds the certificate's key now.
  */
-export const tlsRules = { minVersion: 'TLSv1.3', secureOptions: constants.SSL_OP_NO_TICKET } as const
+export const tlsRules = {
+  minVersion: 'TLSv1.3',
+  ecdhCurve: 'X25519MLKEM768:X25519:P-256:P-384',
+  secureOptions: constants.SSL_OP_NO_TICKET
+} as const
 
 export interface ServerOptions {
   readonly services: Services

@@ -8,6 +8,7 @@ export interface CommandRow {
   readonly verb: string
   readonly host: string
   readonly vm: string | null
+  readonly vm_uuid: string | null
   readonly jws: string | null
   readonly state: CommandRecord['state']
   readonly step: string | null
@@ -36,6 +37,7 @@ export function toCommandRecord(row: CommandRow): CommandRecord {
     verb: row.verb,
     host: row.host,
     vm: given(row.vm),
+    uuid: given(row.vm_uuid),
     jws: given(row.jws),
     state: row.state,
     step: given(row.step),

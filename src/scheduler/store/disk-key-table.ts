@@ -44,11 +44,12 @@ export class DiskKeyTable implements DiskKeyStore {
 
   async remove(host: string, { id, uuid }: GoneKey, at: number): Promise<boolean> {
     const changes = this.#sqlite.transaction(() => {
-      if (!this.#mayTell(host, uuid)) return undefined
+      const mine = this.#mayEnd(host, uuid, id)
+      if (mine === undefined) return undefined
       const count = this.#sqlite.run(
         `UPDATE disk_keys SET recovery = NULL, wrapped = NULL, removed_at = :at
-         WHERE uuid = :uuid AND (:id IS NULL OR id = :id) AND removed_at IS NULL`,
-        { id: id ?? null, uuid, at }
+         WHERE uuid = :uuid AND (:id IS NULL OR id = :id) AND (:all OR host = :host) AND removed_at IS NULL`,
+        { id: id ?? null, uuid, at, host, all: mine === 'all' ? 1 : 0 }
       )
       this.#sqlite.run(
         `DELETE FROM disk_key_holds WHERE uuid = :uuid AND NOT EXISTS
@@ -137,6 +138,22 @@ export class DiskKeyTable implements DiskKeyStore {
         wrapped: wrapped === undefined ? null : JSON.stringify(wrapped)
       }
     )
+  }
+
+  /**
+   * Which keys of the VM the host may have destroyed: all where the VM is its own, what it told of itself where the VM is not
+   * known here. Those of a revoked host are nobody else's to end, until an inventory has moved the VM: they may be all that
+   * still opens its disks.
+   */
+  #mayEnd(host: string, uuid: string, id?: string): 'all' | 'own' | undefined {
+    const vm = this.#sqlite.get<{ host: string }>('SELECT host FROM vms WHERE uuid = :uuid', { uuid })
+    if (vm !== undefined) return vm.host === host ? 'all' : undefined
+    const { others, own } = this.#sqlite.get<{ others: number | null; own: number | null }>(
+      `SELECT sum(host != :host) AS others, sum(host = :host) AS own FROM disk_keys
+       WHERE uuid = :uuid AND (:id IS NULL OR id = :id) AND removed_at IS NULL`,
+      { host, uuid, id: id ?? null }
+    ) ?? { others: null, own: null }
+    return others && !own ? undefined : 'own'
   }
 
   /** The VM's own host; for a VM that is not known here the one that told of its keys before; in place of a revoked one any. */

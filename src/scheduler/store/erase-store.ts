@@ -18,7 +18,8 @@ export interface KeptErasure extends Omit<Erasure, 'claims'> {
 export interface EraseStore {
   /**
    * Durable when it resolves; one that is known already changes nothing. With one that is believed and says that every volume
-   * is gone, the record of a VM goes that was only kept. False, with nothing stored, where the VM is another host's.
+   * is gone, the record of a VM goes that was only kept. False, with nothing stored, where the VM is another host's: for one
+   * that is gone, where another host erased it, or made its last backup.
    */
   keep(host: string, erasure: Erasure, at: number): Promise<boolean>
   /** The last of a VM, by its UUID, or of any VM that had the name. */

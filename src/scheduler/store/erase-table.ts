@@ -32,7 +32,7 @@ export class EraseTable implements EraseStore {
 
   #keep(host: string, { certificate, claims, fault }: Erasure, at: number): boolean {
     const { id, vm, uuid, operation, finishedAt, volumes } = claims
-    const owner = this.#sqlite.get<{ host: string }>('SELECT host FROM vms WHERE uuid = :uuid', { uuid })
+    const owner = this.#ownerOf(uuid)
     if (owner !== undefined && owner.host !== host) return false
     this.#sqlite.run(
       `INSERT INTO erase_certificates (id, vm, uuid, host, operation, erased_at, received_at, certificate, fault)
@@ -41,9 +41,19 @@ export class EraseTable implements EraseStore {
     )
     const isWhole = volumes.every(({ outcome }) => outcome !== 'failed')
     // What a command erased goes with the end of its operation.
-    if (owner !== undefined && fault === undefined && isWhole && !this.#isCommand(operation))
+    if (fault === undefined && isWhole && !this.#isCommand(operation))
       dropVm(this.#sqlite, { name: vm, host, uuid })
     return true
+  }
+
+  #ownerOf(uuid: string): { host: string } | undefined {
+    return this.#sqlite.get<{ host: string }>(
+      `SELECT host FROM (SELECT host, 1 AS rank, 0 AS at FROM vms WHERE uuid = :uuid
+         UNION ALL SELECT host, 2, sequence FROM erase_certificates WHERE uuid = :uuid AND fault IS NULL
+         UNION ALL SELECT host, 3, taken_at FROM backup_snapshots WHERE uuid = :uuid)
+       ORDER BY rank, at DESC LIMIT 1`,
+      { uuid }
+    )
   }
 
   #isCommand(operation: string): boolean {

@@ -108,7 +108,11 @@ function adopt(sqlite: Sqlite, found: Found): 'known' | 'adopted' | 'conflicting
   const isOrphan = isSame && holder.host !== host && holder.revoked_at !== null
   if (holder !== undefined && !(isSame && (holder.host === host || isOrphan))) return 'conflicting'
   raiseGeneration(sqlite, name, generation)
-  if (isOrphan) sqlite.run('UPDATE vms SET host = :host WHERE name = :name', { host, name })
+  if (isOrphan) {
+    sqlite.run('UPDATE vms SET host = :host WHERE name = :name', { host, name })
+    // Their end is this host's to tell from now on, also once the VM is gone.
+    sqlite.run('UPDATE disk_keys SET host = :host WHERE uuid = :uuid AND removed_at IS NULL', { host, uuid })
+  }
   if (holder === undefined) insertFound(sqlite, found)
   return isSame && !isOrphan ? 'known' : 'adopted'
 }

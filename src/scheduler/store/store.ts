@@ -188,6 +188,8 @@ export interface CommandRecord {
   readonly verb: string
   readonly host: string
   readonly vm: string | undefined
+  /** Of the VM. */
+  readonly uuid: string | undefined
   /** Gone once the operation has ended. */
   readonly jws: string | undefined
   readonly state: OperationState

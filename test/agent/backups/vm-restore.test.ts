@@ -44,6 +44,33 @@ describe('vm.restore', () => {
     assert.equal((await backUp(host, { vm: name })).record.sequence, 1)
   })
 
+  it('puts no larger disks into a VM than the policy allows, and lets those be that do not grow', async () => {
+    await using host = await makeBackupBench()
+    await backUp(host)
+    const small = { vm: 'small-1', uuid }
+    const specification = host.bench.specification({
+      ...{ name: small.vm, uuid, rootDiskBytes: 1024 ** 2, dataDiskBytes: 1024 ** 2 }
+    })
+    await succeed(host.host, 'vm.provision', { specification })
+    const diskBytesMax = 2 * 1024 ** 2
+    host.policy({ commands: { limits: { vm: { diskBytesMax } } } })
+    const before = await host.bench.leftovers()
+    const refused = await failure(host.host, 'vm.restore', { ...inPlace, ...small })
+    assert.equal(refused.code, 'E_AUTH')
+    assert.match(
+      refused.message,
+      /does not allow VM small-1: .*3145728 bytes of disk, the policy allows 2097152/
+    )
+    assert.deepEqual(await host.bench.leftovers(), before)
+    const record = await host.bench.hypervisor.findVm(small.vm, wait())
+    assert.deepEqual([record?.state, record?.specification.dataDiskBytes], ['running', 1024 ** 2])
+    // As large as it is already, beyond the bound.
+    await succeed(host.host, 'vm.restore', inPlace)
+    host.policy({ commands: { limits: { host: { diskBytesMax: 5 * 1024 ** 2 } } } })
+    const all = await failure(host.host, 'vm.restore', { ...inPlace, ...small })
+    assert.match(all.message, /the VMs of the host would have 6291456 bytes of disk/)
+  })
+
   it('restores any snapshot, not only the newest', async () => {
     await using host = await makeBackupBench()
     const contents = new Map<string, Buffer>()

@@ -61,6 +61,16 @@ describe('the conditions', () => {
       { hypervisor: { state: 'away', since: now - 60_000, reason: 'x' } },
       'hypervisor-away critical'
     ],
+    [
+      'a trust statement that is not in force',
+      { trustFault: 'the trust statement is not adopted: its signature does not fit.' },
+      'trust critical'
+    ],
+    [
+      'a policy that cannot be relied on',
+      { policyFault: 'policy.yaml: everybody can write it' },
+      'policy critical'
+    ],
     ['a clock that is behind', { clockSkewMs: 45_000 }, 'clock-skew warning'],
     ['a clock that is ahead', { clockSkewMs: -45_000 }, 'clock-skew warning'],
     [

@@ -243,6 +243,30 @@ describe('custody of keys at the scheduler', () => {
     assert.equal(await unwrapping, passphrase)
   })
 
+  it('is told and asked once more where the connection broke before it could answer', async () => {
+    open('scheduler')
+    await disks.prepare()
+    const keeping = keep()
+    await until(() => of('disk-keys').length > 0)
+    await escrow.online()
+    const [key] = await told()
+    assert.equal(of('disk-keys').length, 2)
+    assert.ok(key?.host)
+    acknowledge([key])
+    const id = await keeping
+    open('scheduler')
+    await disks.prepare()
+    const unwrapping = disks.unwrap(id)
+    await until(() => of('disk-keys-request').length > 0)
+    await escrow.online()
+    const [first, again] = of('disk-keys-request')
+    assert.ok(first)
+    assert.deepEqual(again, first)
+    const { revision: _r, recovery: _w, host, ...about } = key
+    escrow.take({ type: 'disk-keys-grant', request: first.request, keys: [{ ...about, host }], denied: [] })
+    assert.equal(await unwrapping, passphrase)
+  })
+
   it('leaves no key to count while it is away, silent or unwilling, and says so', async () => {
     open('scheduler')
     await disks.prepare()

@@ -2,14 +2,36 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { macAddressOf } from '../../../src/agent/host/names.ts'
+import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
+import { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { HostletError } from '../../../src/errors.ts'
-import { type BackupBench, backUp, source, target, vm } from '../backups/bench.ts'
+import { type BackupBench, backUp, source, target, vm, wait } from '../backups/bench.ts'
 import { begin, carry, succeed } from '../verbs/bench.ts'
 import { interposed } from '../verbs/interposed.ts'
 import { anywhere, certified, keepKeys, makeLifeBench, recordOf, restarted, wrappedKeys } from './bench.ts'
 
 describe('the erase certificate', () => {
+  it('has the scheduler told of keys that were lost with the state directory', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hostlet-erase-'))
+    using _removed = { [Symbol.dispose]: () => rmSync(directory, { recursive: true }) }
+    using database = new AgentDatabase(join(directory, 'agent.db'))
+    const escrow = new EscrowRecords({ database })
+    await using host = await makeLifeBench({ encrypted: true, escrow })
+    const { placement } = await recordOf(host)
+    rmSync(join(host.bench.directory, 'state', 'keys'), { recursive: true })
+    database.run('DELETE FROM disk_key_escrow')
+    const { keys } = certified(host, await succeed(await restarted(host), 'vm.teardown', { vm }))
+    assert.deepEqual(keys.map(({ id, outcome }) => [id, outcome]).sort(), [
+      ...[placement.rootKey, placement.dataKey].sort().map((id) => [id, 'absent'])
+    ])
+    assert.deepEqual(escrow.goneToTell(10), [{ uuid: source }])
+  })
+
   it('is signed by the host and says which keys and volumes are gone', async () => {
     await using host = await makeLifeBench({ encrypted: true })
     const { placement } = await recordOf(host)
@@ -104,6 +126,23 @@ describe('keys', () => {
     for (const text of texts) assert.deepEqual(anywhere(host, text), [])
   })
 
+  it('of a VM stay when its UUID is given with another name, and so does all else of it', async () => {
+    await using host = await makeLifeBench()
+    await keepKeys(host)
+    const left = await host.bench.leftovers()
+    const keys = wrappedKeys(host)
+    const subject = { vm: 'web-9', uuid: source, generation: 99 }
+    for (const backups of [false, true]) {
+      const outcome = await carry(host.host, 'vm.teardown', { vm: 'web-9', backups }, { subject })
+      assert.ok(outcome.outcome === 'failed')
+      assert.equal(outcome.error.code, 'E_CONFLICT')
+      assert.match(outcome.error.message, new RegExp(`${source} is VM ${vm}`))
+    }
+    assert.deepEqual(wrappedKeys(host), keys)
+    assert.deepEqual(await host.bench.leftovers(), left)
+    assert.equal((await recordOf(host)).state, 'running')
+  })
+
   it('that cannot be destroyed keep every volume in its place', async () => {
     await using host = await makeLifeBench()
     await keepKeys(host)
@@ -158,6 +197,23 @@ describe('backups of a VM that is erased', () => {
     assert.ok(host.fleet.objects.has(other))
   })
 
+  it('stay where the VM is not defined on this host, whatever UUID is named', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    await succeed(host.host, 'vm.teardown', { vm })
+    const subject = { vm: 'ghost', uuid: source, generation: 99 }
+    const refused = await carry(host.host, 'vm.teardown', { vm: 'ghost', backups: true }, { subject })
+    assert.ok(refused.outcome === 'failed' && refused.error.code === 'E_NOT_FOUND', JSON.stringify(refused))
+    assert.match(refused.error.message, new RegExp(`remove vms/${source}/`))
+    const left = await host.host.backups.erasure.look(source, wait())
+    assert.deepEqual(
+      left.snapshots.map(({ snapshot }) => snapshot),
+      [record.snapshot]
+    )
+    const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm: 'ghost' }, { subject }))
+    assert.deepEqual([backups.asked, backups.remaining.length], [false, 1])
+  })
+
   it('that could not be removed are told, not hidden', async () => {
     await using host = await makeLifeBench()
     await backUp(host)
@@ -171,6 +227,28 @@ describe('backups of a VM that is erased', () => {
     // Manifests, which hold the wrapped keys, went before the packs did not.
     assert.ok(![...host.fleet.objects.keys()].some((name) => name.includes('/snapshots/')))
   })
+})
+
+it('leaves its address to the VM that was restored of its backups, which has its MAC', async () => {
+  await using host = await makeLifeBench()
+  const { hypervisor } = host.bench
+  await backUp(host)
+  hypervisor.failNext('removeVolume', new HostletError('E_LIBVIRT', 'device is busy'))
+  const first = await succeed(host.host, 'vm.teardown', { vm })
+  assert.equal((first.remaining as string[]).length, 1)
+  const as = { vm: 'web-1b', uuid: '7d5ec2a4-4e0c-4d0f-8a9b-2f1c6e0a9b11' }
+  await succeed(host.host, 'vm.restore', { target, source, snapshot: 'latest', ...as })
+  const restored = await hypervisor.findVm(as.vm, wait())
+  assert.equal(restored?.placement.macAddress, macAddressOf(source))
+  const reservations = () => hypervisor.listReservations('hl-net', wait())
+  const before = await reservations()
+  assert.deepEqual(
+    before.map(({ macAddress }) => macAddress),
+    [macAddressOf(source)]
+  )
+  const second = await succeed(host.host, 'vm.teardown', { vm })
+  assert.deepEqual(second.removed, first.remaining)
+  assert.deepEqual(await reservations(), before)
 })
 
 /** A few calls, others each time, unless all are asked for. */

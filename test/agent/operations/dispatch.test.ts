@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
+import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
 import { recordRetryMs } from '../../../src/agent/operations/engine.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
-import { createSigner, vmUuid } from '../../support/signed-commands.ts'
+import { createSigner, hostId, vmUuid } from '../../support/signed-commands.ts'
 import { Fixture, gate } from './fixture.ts'
 
 const other = (generation = 1) => ({ vm: 'web-2', uuid: randomUUID(), generation })
@@ -51,6 +52,34 @@ describe('a command that is accepted', () => {
     await fixture.dispatcher.receive(jws)
     assert.deepEqual(fixture.host.done, ['one', 'two'])
     assert.deepEqual(fixture.sentOf('result')[0]?.result.value, { ok: true })
+  })
+
+  it('is taken before a later one of its VM, however long its signature takes to be checked', async () => {
+    await using fixture = await Fixture.create()
+    const slow = gate()
+    const { verify } = CommandVerifier.prototype
+    let checks = 0
+    const verifier = new CommandVerifier({ ...fixture, hostId, keys: () => [fixture.signer.publicKey] })
+    verifier.verify = async (jws) => {
+      if (++checks === 1) await slow.promise
+      return await verify.call(verifier, jws)
+    }
+    fixture.restart({ verifier, waitingMax: 8 })
+    const first = fixture.claims()
+    const later = [2, 3].map((generation) =>
+      fixture.claims({ subject: { vm: 'web-1', uuid: vmUuid, generation } })
+    )
+    const elsewhere = fixture.claims({ subject: other(), arguments: { vm: 'web-2' } })
+    const signed = await Promise.all(
+      [first, ...later, elsewhere].map((claims) => fixture.signer.sign(claims))
+    )
+    const received = signed.map((jws) => fixture.dispatcher.receive(jws))
+    await settle()
+    slow.open()
+    await Promise.all(received)
+    await settle()
+    assert.deepEqual(fixture.sentOf('refusal'), [])
+    assert.equal(fixture.host.done.length, 8)
   })
 
   it('is answered with what was recorded even after its expiry', async () => {

@@ -1,10 +1,11 @@
 // Every rule of the policy, allowed and refused, through the real dispatcher with signed commands.
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
+import { approvedBy } from '../../../src/agent/policy/approvals.ts'
 import { rateBookName } from '../../../src/agent/policy/host-gate.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import { createApprover, type TestApprover } from '../../support/approvals.ts'
@@ -49,6 +50,7 @@ describe('the policy for commands', () => {
       ports: [{ transport: 'tcp' as const, hostPort, vmPort: 80, ...(sources && { sources }) }]
     }
   })
+  const restoreOf = (uuid: string, source: string) => ({ target: 'main', source, snapshot: 'latest', uuid })
   const images = { images: { allow: ['https://images.example.org/ok/*'] } }
   const ports = { limits: { portMappings: { hostPorts: ['20000-20009'], sources: ['198.51.100.0/24'] } } }
 
@@ -65,7 +67,7 @@ describe('the policy for commands', () => {
   const cases: readonly (readonly [
     what: string,
     commands: Record<string, unknown>,
-    command: Command | ReturnType<typeof provision>,
+    command: Command | (() => readonly [string, Pick<VmSpecification, 'name' | 'uuid'>, object]),
     reason: string
   ])[] = [
     [
@@ -202,6 +204,42 @@ describe('the policy for commands', () => {
       'accepted'
     ],
     [
+      'a VM of another host under the name of nobody, by the rules for all',
+      { rates: [{ verbs: ['vm.teardown'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      ['vm.teardown', () => ({ name: 'ghost', uuid: randomUUID() })],
+      'rate'
+    ],
+    [
+      'erasing backups of a VM of another host that rules keep',
+      { teardown: [{ vms: ['prod-*'], keepBackups: true }] },
+      ['vm.teardown', () => ({ name: 'ghost', uuid: randomUUID() }), { backups: true }],
+      'retain'
+    ],
+    [
+      'restoring over a VM of another host',
+      { rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      () => {
+        const vm = { name: 'ghost', uuid: randomUUID() }
+        return ['vm.restore', vm, { ...restoreOf(vm.uuid, web.uuid), replace: true }]
+      },
+      'rate'
+    ],
+    [
+      'a new VM of backups of its own UUID, whose they are is not known',
+      { rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      () => {
+        const vm = { name: 'ghost', uuid: randomUUID() }
+        return ['vm.restore', vm, restoreOf(vm.uuid, vm.uuid)]
+      },
+      'rate'
+    ],
+    [
+      'a new VM under rules for others',
+      { rates: [{ verbs: ['vm.restore', 'vm.provision'], vms: ['prod-*'], max: 0, per: '1h' }] },
+      provision(),
+      'accepted'
+    ],
+    [
       'a rate of none',
       { rates: [{ verbs: ['vm.stop'], max: 0, per: '1h' }] },
       ['vm.stop', () => web],
@@ -224,6 +262,15 @@ describe('the policy for commands', () => {
       if (answer !== 'accepted') assert.match(answer.message, /policy of host host-1/)
       await made.idle()
     })
+
+  it('finds no fault in a new VM of a backup under rules for others', async () => {
+    made.policy({ rates: [{ verbs: ['vm.restore'], vms: ['prod-*'], max: 0, per: '1h' }] })
+    const vm = { name: 'new-2', uuid: randomUUID() }
+    const answer = await made.ask('vm.restore', vm, restoreOf(vm.uuid, web.uuid))
+    // The host has no repository: the verb says that, after the gate.
+    assert.match(JSON.stringify(answer), /backup/)
+    assert.notEqual(reasonOf(answer), 'rate')
+  })
 
   describe('rates', () => {
     const rates = [{ verbs: ['vm.stop', 'vm.start'], max: 2, per: '1h' }]
@@ -449,6 +496,28 @@ describe('the policy for commands', () => {
       assert.match(JSON.stringify(refusal), /the key of carol is one that signs commands/)
     })
 
+    it('of one key count once and those of the command key not at all, however these are spelled', async () => {
+      const path = join(made.bench.directory, 'policy', 'bob.pub')
+      const other = { ...alice.jwk, x: otherSpelling(alice.jwk.x) }
+      writeFileSync(path, JSON.stringify(other), { mode: 0o600 })
+      policy({ count: 2 }, { bob: { file: path } })
+      const jws = await stop()
+      const approvals = [await alice.approve(jws), await alice.approve(jws, { approver: 'bob' })]
+      const refusal = await made.send(jws, approvals)
+      assert.match(JSON.stringify(refusal), /bob\.pub: is not the JWK of a public Ed25519 key/)
+      const payload = Buffer.from(jws.split('.')[1] ?? '', 'base64url')
+      const digest = createHash('sha256').update(payload).digest('hex')
+      const command = { claims: JSON.parse(payload.toString()), digest, signer: '', approvals }
+      const context = { now: made.clock.now(), policyPath: made.policyPath, commandKeys: [other] }
+      const { by, faults } = await approvedBy(
+        command,
+        { approvers: { alice: { jwk: alice.jwk } }, require: [] },
+        context
+      )
+      assert.deepEqual([...by], [])
+      assert.match(faults.join(), /the key of alice is one that signs commands/)
+    })
+
     it('command nothing: a command that an approver signed is none', async () => {
       policy()
       const pretender = await createSigner(made.signer.publicKey.kid)
@@ -531,6 +600,12 @@ function anImage(url: string) {
 
 function idOf(jws: string): { command: string } {
   return { command: JSON.parse(Buffer.from(jws.split('.')[1] ?? '', 'base64url').toString()).id }
+}
+
+/** The same bytes: two bits of the last character are spare. */
+function otherSpelling(x: string): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  return `${x.slice(0, -1)}${alphabet[alphabet.indexOf(x.at(-1) ?? '') + 1]}`
 }
 
 /** What an approval of it would say. */

@@ -106,6 +106,11 @@ describe('the policy of a host', () => {
       /another key than that of "alice"/
     ],
     [
+      'one key under two names, spelled in two ways',
+      `{ approvals: { approvers: { alice: ${approver}, bob: ${approver.replace('Tmo', 'Tmp')} }, require: [{ verbs: [vm.stop], count: 2 }] } }`,
+      /43 characters of base64url, spelled as tools write it/
+    ],
+    [
       'a private key of an approver',
       `{ approvals: { approvers: { alice: ${approver.replace('kty', 'd: x, kty')} }, require: [{ verbs: [vm.stop] }] } }`,
       /expected a known key, not "d"/

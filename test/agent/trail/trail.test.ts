@@ -5,11 +5,13 @@ import {
   chownSync,
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync
 } from 'node:fs'
@@ -180,6 +182,21 @@ describe('the trail', () => {
     const local = join(directory(), 'local')
     for (const path of [directory(), local, join(local, readdirSync(local)[0] ?? '')])
       assert.equal(statSync(path).uid, 65_534, path)
+  })
+
+  it('leads root nowhere else: a link in the place of its directory is not followed', async () => {
+    const elsewhere = mkdtempSync(join(root, 'elsewhere-'))
+    mkdirSync(directory(), { recursive: true })
+    symlinkSync(elsewhere, join(directory(), 'local'))
+    let acted = false
+    const action = { stateDirectory: state, action: 'enroll', environment: {}, now: () => clock.now() }
+    await assert.rejects(
+      recordedAction(action, async () => {
+        acted = true
+      }),
+      { code: 'E_UNAVAILABLE', message: /ENOTDIR/ }
+    )
+    assert.deepEqual([acted, readdirSync(elsewhere)], [false, []])
   })
 
   describe('with its scheduler', () => {

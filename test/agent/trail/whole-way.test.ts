@@ -48,7 +48,7 @@ describe('the audit trail', { timeout: 170_000 }, () => {
     api = new ApiClient({ url, caFile, key: readFileSync(adminKeyFile, 'utf8').trim() })
     const path = join(root, 'agent.yaml')
     const directories = { stateDirectory: join(root, 'state'), runtimeDirectory: join(root, 'run') }
-    writeFileSync(path, JSON.stringify(directories))
+    writeFileSync(path, JSON.stringify({ ...directories, backup: { policy: policyPath() } }))
     config = loadAgentConfig(path, {})
   })
   after(async () => {
@@ -61,6 +61,7 @@ describe('the audit trail', { timeout: 170_000 }, () => {
     hostlet([...words, '--config', join(root, 'agent.yaml')], environment)
   const audit = (...words: readonly string[]): Promise<Ended> => run('audit', ...words)
 
+  const policyPath = () => join(root, 'policy.yaml')
   const linesOnDisk = () =>
     readFileSync(join(config.stateDirectory, 'audit', '00000001.jsonl'), 'utf8')
       .trimEnd()
@@ -114,8 +115,14 @@ describe('the audit trail', { timeout: 170_000 }, () => {
     assert.ok(kinds.includes('agent.started') && kinds.includes('trust'), kinds.join())
     const local = listed.entries.find(({ kind }) => kind === 'local')
     assert.deepEqual([local?.action, local?.outcome, local?.uid], ['enroll', 'done', process.getuid?.()])
-    const accepted = listed.entries.find(({ command }) => command === done.operation.id)
-    assert.deepEqual([accepted?.kind, accepted?.verb], ['command.accepted', 'host.facts'])
+    const ofCommand = listed.entries.filter(({ command }) => command === done.operation.id)
+    assert.deepEqual(
+      ofCommand.map(({ kind, verb, outcome }) => [kind, verb, outcome]),
+      [
+        ['command.accepted', 'host.facts', undefined],
+        ['operation.ended', 'host.facts', 'done']
+      ]
+    )
     const calls = JSON.parse((await audit('ls', '--scheduler', '-o', 'json')).stdout) as Listed
     const call = calls.entries.find(({ operation }) => operation === done.operation.id)
     assert.deepEqual(
@@ -123,6 +130,26 @@ describe('the audit trail', { timeout: 170_000 }, () => {
       ['POST', '/v1/hosts/{id}/refresh', host, 202, '127.0.0.1']
     )
     assert.ok(!linesOnDisk().join('').includes(token))
+  })
+
+  it('says which policy counts from when on', async () => {
+    const host = await connected()
+    const policies = async () => {
+      await ended(await api.post<OperationReply>(`/v1/hosts/${host}/refresh`))
+      const { entries } = JSON.parse((await audit('ls', '-o', 'json')).stdout) as Listed
+      return entries.flatMap(({ kind, digest, fault }) => (kind === 'policy' ? [{ digest, fault }] : []))
+    }
+    assert.deepEqual(await policies(), [{ digest: null, fault: undefined }])
+    writeFileSync(policyPath(), JSON.stringify({ commands: { forbid: ['vm.teardown'] } }))
+    const [, written, ...others] = await policies()
+    assert.match(String(written?.digest), /^[0-9a-f]{64}$/)
+    assert.deepEqual(others, [])
+    writeFileSync(policyPath(), 'commands: 7')
+    const [, , broken] = await policies()
+    assert.equal(broken?.digest, null)
+    assert.match(String(broken?.fault), /policy\.yaml/)
+    rmSync(policyPath())
+    assert.deepEqual((await policies()).at(-1), { digest: null, fault: undefined })
   })
 
   it('is countersigned, found whole while the agent runs, and agrees with the scheduler', async () => {
@@ -166,6 +193,15 @@ describe('the audit trail', { timeout: 170_000 }, () => {
     assert.equal(status, 3)
     assert.match(stdout, /NOT WHOLE/)
     assert.ok(stdout.includes(`changed: 00000001.jsonl, line ${line}, byte ${start}`), stdout)
+  })
+
+  it('has that the identity was taken over to another machine', async () => {
+    const { status, stdout, stderr } = await run('enroll', '--moved')
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /This machine is host .* now\. Restart the agent/)
+    const { entries } = JSON.parse((await audit('ls', '-o', 'json')).stdout) as Listed
+    const { action, facts } = entries.filter(({ kind }) => kind === 'local').at(-1) ?? {}
+    assert.deepEqual([action, facts], ['enroll', { moved: true }])
   })
 
   it('raises an alarm at the scheduler when its end was cut off, until an admin takes it as it is', async () => {

@@ -12,6 +12,7 @@ import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
 import type { Probes } from '../../../src/agent/host/readiness.ts'
 import type { Ledger } from '../../../src/agent/inventory/ledger.ts'
+import type { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
 import { Engine } from '../../../src/agent/operations/engine.ts'
 import type { JournalEntry } from '../../../src/agent/operations/journal.ts'
 import type { Outcome } from '../../../src/agent/operations/verb.ts'
@@ -51,6 +52,8 @@ export interface BenchOptions {
   readonly hostId?: string
   readonly backups?: BackupParts
   readonly ledger?: Ledger
+  /** What is remembered of keys at the scheduler. */
+  readonly escrow?: EscrowRecords
   readonly log?: Logger
 }
 
@@ -92,6 +95,7 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     ...(options.backups && { backups: options.backups }),
     ...(options.machine && { machine: options.machine }),
     ...(options.ledger && { ledger: options.ledger }),
+    ...(options.escrow && { escrow: options.escrow }),
     agentVersion: '0.1.0',
     clock,
     log: options.log ?? silentLogger,

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import type { EscrowedKey } from '../../../src/protocol/keys.ts'
-import { escrowedKey, key1, key2, uuid1, uuid2 } from '../support/samples.ts'
+import { escrowedKey, hostFacts, key1, key2, uuid1, uuid2, vmSummary } from '../support/samples.ts'
 import { TestStore, vmSpecification } from '../support/test-store.ts'
 
 const wrapped = 'aG9zdA.a2V5.aXY.aG9zdC1jaXBoZXJ0ZXh0.dGFn'
@@ -72,6 +72,29 @@ describe('keys of disks in the store', () => {
     await test.store.hosts.revoke(host, 25_000)
     assert.equal(await keep({ host: { wrapped } }, other), undefined)
     assert.equal((await test.store.diskKeys.grant(other, [key1], 30_000)).granted.length, 1)
+  })
+
+  it('of a revoked host are destroyed for the host that has the VM now, and for no other', async () => {
+    const [other, heir] = [await test.host('kvm-2'), await test.host('kvm-3')]
+    await provision('web-1', uuid1, host)
+    await keep()
+    await keep({ id: key2, uuid: uuid2, vm: 'gone-1' })
+    await test.store.hosts.revoke(host, 25_000)
+    for (const uuid of [uuid1, uuid2])
+      assert.equal(await test.store.diskKeys.remove(other, { uuid }, 30_000), false)
+    assert.deepEqual((await ids()).sort(), [key1, key2])
+    const inventory = { facts: hostFacts(heir), vms: [vmSummary()], foreign: [] }
+    await test.store.hosts.inventory(heir, { type: 'inventory', at: 31_000, ...inventory }, 31_000)
+    assert.equal(await test.store.diskKeys.remove(other, { uuid: uuid1 }, 32_000), false)
+    // Also once the VM is gone here: its host may tell of that first.
+    const vm = { name: 'web-1', uuid: uuid1, generation: 2 }
+    const { id: command } = await test.command(heir, { verb: 'vm.teardown', vm })
+    const result = { command, outcome: 'done', startedAt: 1, finishedAt: 1 } as const
+    await test.store.commands.finished(heir, result, 1, 'forget', {})
+    assert.equal(await test.store.vms.find('web-1'), undefined)
+    assert.equal(await test.store.diskKeys.remove(other, { uuid: uuid1 }, 33_000), false)
+    assert.equal(await test.store.diskKeys.remove(heir, { uuid: uuid1 }, 34_000), true)
+    assert.deepEqual(await ids(), [key2])
   })
 
   it('are given out until they are withheld, and again when they are released', async () => {
