@@ -5,7 +5,15 @@ import type { FileResult } from './run-file.ts'
 const FAILURE_LINES_MAX = 12
 const OUTPUT_LINES_MAX = 30
 
-export function printFile({ file, passed, failures, skips, figures = [], durationMs, output }: FileResult): void {
+export function printFile({
+  file,
+  passed,
+  failures,
+  skips,
+  figures = [],
+  durationMs,
+  output
+}: FileResult): void {
   const isFailed = failures.length > 0
   const mark = isFailed ? styleText('red', 'FAIL') : styleText('green', 'ok  ')
   const counts = [`${passed} passed`]

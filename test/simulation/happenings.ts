@@ -73,7 +73,12 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'kill agent at a call': (world, random) =>
     light(world, random, { what: 'call', ends: 'agent', within: 10 }),
   'ask and kill agent': (world, random) => {
-    const question = random.pick(['ask to reboot', 'ask to start', 'ask to stop', 'ask to tear down'] as const)
+    const question = random.pick([
+      'ask to reboot',
+      'ask to start',
+      'ask to stop',
+      'ask to tear down'
+    ] as const)
     happenings[question](world, random)
     for (const machine of world.machines)
       if (machine.isRunning)
