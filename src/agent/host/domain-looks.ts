@@ -105,8 +105,8 @@ export class DomainLooks {
       return { ...about, complete: true, ...usesIn(xmls, seen.metadata) }
     } catch (error) {
       wait.signal.throwIfAborted()
-      const { code } = fromLibvirt(error, 'look')
-      if (code === 'E_UNAVAILABLE' || code === 'E_INTERRUPTED') throw error
+      const told = fromLibvirt(error, `look at what domain ${domain.name} uses`)
+      if (told.code === 'E_UNAVAILABLE' || told.code === 'E_INTERRUPTED') throw told
       return { ...about, complete: false, ...noUses, ...usesIn([], seen.metadata) }
     }
   }

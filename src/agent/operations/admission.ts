@@ -68,7 +68,10 @@ export class Admission<Host> {
   }
 }
 
-/** Begins what the gate has let through, and takes back what that put down where it is refused after all. */
+/**
+ * Begins what the gate has let through, and takes back what that put down where it is refused after all. `begin` throws
+ * only where the command will never be carried out.
+ */
 export async function passing(pass: GatePass | undefined, begin: () => Promise<void>): Promise<void> {
   try {
     await begin()

@@ -264,14 +264,18 @@ export class Dispatcher<Host> {
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
     this.#drain.check(verb)
-    await passing(await this.#gate.check(command, params), async () => {
-      await this.#trail.note({ kind: 'accepted', command })
-      if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
+    const looks = !verb.changes && verb.lock === 'none'
+    const pass = await this.#gate.check(command, params)
+    await passing(pass, async () => {
+      await this.#trail.note({ kind: 'accepted', command, approvers: pass?.approvers ?? [] })
+      if (looks) return this.#reads.begin({ claims, digest, verb, params })
       await this.#record(claims, digest, prepared)
       await turn[Symbol.asyncDispose]()
-      await this.#options.journal.durable()
-      this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
     })
+    if (looks) return
+    // What is recorded by now may be carried out by the next start, whatever the disk answers: it counts.
+    await this.#options.journal.durable()
+    this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
   }
 
   /** Records and begins. Before the disk has it nothing is promised; the first step waits for that as well. */

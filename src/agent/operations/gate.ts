@@ -15,8 +15,10 @@ export interface SignedCommand {
   readonly approvals: readonly string[]
 }
 
-/** What was put down for a command that was let through. */
+/** What was found, and put down, for a command that was let through. */
 export interface GatePass {
+  /** Names of those whose approvals were wanted and are good. */
+  readonly approvers?: readonly string[]
   /** Takes that back: the command was refused after all. Never throws. */
   withdraw(): Promise<void>
 }
@@ -29,7 +31,7 @@ export interface CommandGate {
 
 /** One line of the audit trail that is about a command. Arguments are not told: they may hold what nobody needs to keep. */
 export type CommandNote =
-  | { readonly kind: 'accepted'; readonly command: SignedCommand }
+  | ({ readonly kind: 'accepted'; readonly command: SignedCommand } & Pick<GatePass, 'approvers'>)
   | {
       readonly kind: 'refused'
       /** Absent for what was not signed for this host by a key that it knows. */

@@ -66,8 +66,9 @@ export class HostGate implements CommandGate {
     const host = viewOf(this.#options.hypervisor)
     const refusal = await refusalOf(commands, asked, host)
     if (refusal !== undefined) throw this.#refused(command, refusal)
-    await this.#checkApprovals(commands, { command, asked, host })
-    return await this.#countIt(commands, { command, asked, host })
+    const approvers = await this.#checkApprovals(commands, { command, asked, host })
+    const counted = await this.#countIt(commands, { command, asked, host })
+    return { approvers, withdraw: async () => await counted?.withdraw() }
   }
 
   #see(found: PolicyFound): void {
@@ -96,18 +97,18 @@ export class HostGate implements CommandGate {
     }
   }
 
-  async #checkApprovals({ approvals }: CommandPolicy, { command, asked, host }: Look): Promise<void> {
-    if (approvals === undefined) return
+  /** Whose approvals count; those of nobody where none is wanted, whatever came along. */
+  async #checkApprovals({ approvals }: CommandPolicy, { command, asked, host }: Look): Promise<string[]> {
+    if (approvals === undefined) return []
     const rules = await approvalRulesFor(approvals, asked, host)
-    if (rules.length === 0) return
+    if (rules.length === 0) return []
     const { policyPath, commandKeys, clock } = this.#options
     const context = { now: clock.now(), policyPath, commandKeys: commandKeys() }
     const approved = await approvedBy(command, approvals, context)
     requireApprovals(command, rules, { approvers: approvals.approvers, approved })
-    this.#options.log.info(
-      { command: command.claims.id, approvers: [...approved.by].join(', ') },
-      'command is approved'
-    )
+    const by = [...approved.by]
+    this.#options.log.info({ command: command.claims.id, approvers: by.join(', ') }, 'command is approved')
+    return by
   }
 
   async #countIt({ rates }: CommandPolicy, { command, asked, host }: Look): Promise<GatePass | undefined> {

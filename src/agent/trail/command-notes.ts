@@ -4,8 +4,6 @@ import type { EntryFields } from '../../lib/chain.ts'
 import type { CommandClaims } from '../../protocol/command.ts'
 import type { CommandNote, SignedCommand } from '../operations/gate.ts'
 
-const approvalsMax = 8
-
 export interface NotedCommand {
   readonly kind: string
   readonly fields: EntryFields
@@ -13,8 +11,12 @@ export interface NotedCommand {
 
 export function notedCommand(note: CommandNote): NotedCommand {
   switch (note.kind) {
-    case 'accepted':
-      return { kind: 'command.accepted', fields: { ...ofCommand(note.command), decision: 'accepted' } }
+    case 'accepted': {
+      const { command, approvers = [] } = note
+      // Only those whose signatures the gate has checked: what else came along may say that it is of anybody.
+      const by = approvers.length > 0 && { approvers }
+      return { kind: 'command.accepted', fields: { ...ofCommand(command), ...by, decision: 'accepted' } }
+    }
     case 'refused': {
       const { code, message } = note.error
       return { kind: 'command.refused', fields: { ...ofCommand(note.command), decision: code, message } }
@@ -43,12 +45,11 @@ function ofCommand(
   command: (Pick<SignedCommand, 'claims'> & Partial<SignedCommand>) | undefined
 ): EntryFields {
   if (command === undefined) return { signer: 'unknown' }
-  const { claims, signer, digest, approvals = [] } = command
+  const { claims, signer, digest } = command
   const { issuedAt, expiresAt } = claims
   return {
     ...ofClaims(claims),
     signer: signer ?? 'unknown',
-    ...(approvals.length > 0 && { approvers: approvals.slice(0, approvalsMax).map(approverOf) }),
     ...(digest !== undefined && { digest }),
     issuedAt,
     expiresAt
@@ -60,16 +61,5 @@ function ofClaims({ id, verb, subject }: CommandClaims): EntryFields {
     command: id,
     verb,
     ...(subject && { vm: subject.vm, uuid: subject.uuid, generation: subject.generation })
-  }
-}
-
-/** Who says to have approved it: whether that is so is what the host's policy looks at. */
-function approverOf(jws: string): string {
-  try {
-    const header = JSON.parse(Buffer.from(jws.split('.')[0] ?? '', 'base64url').toString('utf8'))
-    return String(header.kid).slice(0, 128)
-  } catch {
-    // Not even a JWS: the gate refuses it, or nobody asked for one.
-    return 'unreadable'
   }
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import type { CommandGate } from '../../../src/agent/operations/gate.ts'
 import { Journal, type JournalEntry } from '../../../src/agent/operations/journal.ts'
 import {
   type CheckpointReply,
@@ -14,6 +15,7 @@ import {
   walPages,
   walPagesMax
 } from '../../../src/agent/operations/wal-checkpoints.ts'
+import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
 import { claimsOf, vmUuid } from '../../support/signed-commands.ts'
 import { Fixture, gate } from './fixture.ts'
@@ -58,6 +60,42 @@ const until = async (isSo: () => boolean) => {
   for (const begun = performance.now(); !isSo() && performance.now() - begun < 20_000; ) await settle()
   assert.ok(isSo(), 'it did not come to that')
 }
+
+describe('a command that the gate has counted', () => {
+  it('stays counted once it is recorded, also where the disk fails to answer, and is not where it was refused', async () => {
+    await using fixture = await Fixture.create()
+    const withdrawn: string[] = []
+    const counting: CommandGate = {
+      check: async ({ claims }) => ({
+        withdraw: async () => {
+          withdrawn.push(claims.id)
+        }
+      })
+    }
+    fixture.restart({ gate: counting })
+    const refused = fixture.claims()
+    fixture.host.check = async () => {
+      throw new HostletError('E_CONFLICT', 'not now')
+    }
+    await fixture.receive(refused)
+    assert.deepEqual(withdrawn, [refused.id])
+    fixture.host.check = async () => undefined
+    const recorded = fixture.claims()
+    fixture.sync = async () => {
+      throw new HostletError('E_UNAVAILABLE', 'the disk does not answer')
+    }
+    await fixture.receive(recorded)
+    assert.ok(fixture.sent.every(({ type }) => type !== 'ack'))
+    assert.deepEqual(withdrawn, [refused.id])
+    // It is what the next start takes up.
+    fixture.sync = async () => undefined
+    fixture.restart()
+    assert.deepEqual(
+      fixture.journal.unfinished().map(({ id }) => id),
+      [recorded.id]
+    )
+  })
+})
 
 describe('after the loss of power', () => {
   it('the disk has every command that was acknowledged, every step behind one that was begun, and every result told', async () => {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Host } from '../../../src/agent/host/host.ts'
 import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
 import { Dispatcher } from '../../../src/agent/operations/dispatch.ts'
+import type { CommandNote } from '../../../src/agent/operations/gate.ts'
 import { Journal } from '../../../src/agent/operations/journal.ts'
 import { HostGate } from '../../../src/agent/policy/host-gate.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
@@ -25,6 +26,8 @@ export class GateBench implements AsyncDisposable {
   readonly bench: Bench
   readonly signer: Signer
   readonly sent: AgentMessage[] = []
+  /** What the trail was told. */
+  readonly notes: CommandNote[] = []
   /** Added to the machine's clock. */
   aheadMs = 0
   #generation = 0
@@ -186,6 +189,7 @@ export class GateBench implements AsyncDisposable {
       clock,
       log: silentLogger,
       gate: this.#gate,
+      trail: { note: async (note) => void this.notes.push(note) },
       readiness: { isReady: () => true, untilReady: async (signal) => signal.throwIfAborted() },
       verifier: new CommandVerifier({ hostId, keys: () => [this.signer.publicKey], clock }),
       generationOf: async () => 0,

@@ -496,6 +496,20 @@ describe('the policy for commands', () => {
       assert.match(JSON.stringify(refusal), /the key of carol is one that signs commands/)
     })
 
+    it('are told to the trail where they were wanted and are good, and not by what else came along', async () => {
+      const junk = await (await createApprover('alice')).approve(await stop())
+      const approversOf = async (approvals: (jws: string) => Promise<string[]>) => {
+        const jws = await stop()
+        assert.equal(await made.send(jws, await approvals(jws)), 'accepted')
+        const note = made.notes.findLast(({ kind }) => kind === 'accepted')
+        return note?.kind === 'accepted' ? note.approvers : undefined
+      }
+      policy()
+      assert.deepEqual(await approversOf(async (jws) => [junk, await bob.approve(jws)]), ['bob'])
+      policy({ vms: ['web-*'] })
+      assert.deepEqual(await approversOf(async (jws) => [junk, await alice.approve(jws)]), [])
+    })
+
     it('of one key count once and those of the command key not at all, however these are spelled', async () => {
       const path = join(made.bench.directory, 'policy', 'bob.pub')
       const other = { ...alice.jwk, x: otherSpelling(alice.jwk.x) }

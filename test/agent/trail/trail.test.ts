@@ -94,6 +94,7 @@ describe('the trail', () => {
     const signed = command()
     const { id } = signed.claims
     const error = new HostletError('E_STALE', 'generation 1 was taken').toReport()
+    await trail.note({ kind: 'accepted', command: signed, approvers: ['alice'] })
     await trail.note({ kind: 'accepted', command: signed })
     await trail.note({ kind: 'refused', command: signed, error })
     const times = { startedAt: clock.now(), finishedAt: clock.now() + 1_500 }
@@ -102,7 +103,7 @@ describe('the trail', () => {
       claims: signed.claims,
       result: { command: id, outcome: 'failed', error, ...times }
     })
-    const [accepted, refused, ended] = entries().slice(-3)
+    const [accepted, alone, refused, ended] = entries().slice(-4)
     assert.deepEqual(
       [
         accepted?.kind,
@@ -114,7 +115,9 @@ describe('the trail', () => {
       ],
       ['command.accepted', id, 'test.change', 'web-1', 1, 'key-1']
     )
-    assert.deepEqual([accepted?.approvers, accepted?.digest], [['officer-1'], 'd'.repeat(64)])
+    assert.deepEqual([accepted?.approvers, accepted?.digest], [['alice'], 'd'.repeat(64)])
+    // Who says so in a signature that nobody looked at is nobody.
+    assert.deepEqual([alone?.approvers, refused?.approvers], [undefined, undefined])
     assert.deepEqual([refused?.kind, refused?.decision], ['command.refused', 'E_STALE'])
     assert.deepEqual(
       [ended?.kind, ended?.outcome, ended?.code, ended?.durationMs],

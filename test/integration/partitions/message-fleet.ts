@@ -16,6 +16,7 @@ import { type Clock, systemClock } from '../../../src/lib/clock.ts'
 import { createLogger } from '../../../src/lib/log-output.ts'
 import type {
   CreatedToken,
+  HostAudit,
   HostDetail,
   OperationReply,
   OperationView,
@@ -90,6 +91,9 @@ export class MessageFleet implements AsyncDisposable {
   host = async () => (await this.api.get<HostDetail>(`/v1/hosts/${this.hostId}`)).host
   vm = async (name: string) => (await this.api.get<VmReply>(`/v1/vms/${name}`)).vm
 
+  /** Of the host's audit trail that the scheduler has signed for. */
+  heads = async () => (await this.api.get<HostAudit>(`/v1/hosts/${this.hostId}/audit`)).heads.length
+
   /** Returns the operation's id: its end is looked at by `settled`. */
   async ask(
     path: string,
@@ -151,6 +155,21 @@ export class MessageFleet implements AsyncDisposable {
         return (await this.vm(vm)).state === known?.state
       })
     }
+  }
+
+  /** The host has no condition but of backups, its books are whole, and nothing of all this was a bug. */
+  async assertWell(): Promise<void> {
+    const trail = ['audit', 'verify', '--state-directory', this.stateDirectory, '--scheduler']
+    await this.#eventually(
+      'the audit trail to be whole',
+      async () => (await this.hostlet(...trail)).status === 0
+    )
+    const bugs = this.lines.filter((line) => line.includes('E_INTERNAL'))
+    assert.deepEqual(bugs, [])
+    await this.#eventually('no condition about the audit trail or the identity', async () => {
+      const { conditions } = await this.host()
+      return !conditions.some(({ id }) => /audit|clone|identity|certificate|trust/.test(id))
+    })
   }
 
   /** What an operator types. */

@@ -83,9 +83,12 @@ const lostReceipt: Trigger = {
   }
 }
 
-/** The trail of another host, or of an earlier day. */
+/** The trail of another host, or of an earlier day: refused once the scheduler holds the true one. */
 const foreignHead: Trigger = {
-  bring: async (fleet) => fleet.proxy.say('agent', { type: 'audit-head', seq: 1, hash: 'f'.repeat(64) }),
+  bring: async (fleet) =>
+    (await fleet.heads()) === 0
+      ? fleet.reset()
+      : fleet.proxy.say('agent', { type: 'audit-head', seq: 1, hash: 'f'.repeat(64) }),
   after: (fleet) => fleet.api.delete(`/v1/hosts/${fleet.hostId}/audit`)
 }
 
