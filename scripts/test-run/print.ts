@@ -5,13 +5,22 @@ import type { FileResult } from './run-file.ts'
 const FAILURE_LINES_MAX = 12
 const OUTPUT_LINES_MAX = 30
 
-export function printFile({ file, passed, failures, skips, durationMs, output }: FileResult): void {
+export function printFile({
+  file,
+  passed,
+  failures,
+  skips,
+  figures = [],
+  durationMs,
+  output
+}: FileResult): void {
   const isFailed = failures.length > 0
   const mark = isFailed ? styleText('red', 'FAIL') : styleText('green', 'ok  ')
   const counts = [`${passed} passed`]
   if (isFailed) counts.push(`${failures.length} failed`)
   if (skips.length > 0) counts.push(`${skips.length} skipped`)
   console.log(`  ${mark}  ${file.padEnd(52)} ${counts.join(', ')}  ${(durationMs / 1000).toFixed(1)} s`)
+  for (const figure of figures) printIndented([figure])
   if (!isFailed) return
   for (const { name, message } of failures)
     printIndented([name, ...message.split('\n').slice(0, FAILURE_LINES_MAX)])

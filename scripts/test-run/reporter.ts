@@ -5,10 +5,14 @@ import type { TestOutcome } from './run-file.ts'
 /** node:test wraps what a test threw; `failureType` says where it came from. */
 type FailedTest = Error & { failureType?: string }
 
+const figure = 'figure: '
+
 export default async function* reportOutcomes(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const path: string[] = []
   for await (const event of source) {
     if (event.type === 'test:start') path.splice(event.data.nesting, path.length, event.data.name)
+    if (event.type === 'test:diagnostic' && event.data.message.startsWith(figure))
+      yield `${JSON.stringify({ kind: 'figure', name: event.data.message.slice(figure.length) })}\n`
     if (event.type !== 'test:pass' && event.type !== 'test:fail') continue
     const { nesting, name, skip, todo, details } = event.data
     const error: FailedTest | undefined = 'error' in details ? details.error : undefined

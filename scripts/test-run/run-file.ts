@@ -9,7 +9,8 @@ const OUTPUT_CHARACTERS_MAX = 20_000
 
 export interface TestOutcome {
   name: string
-  kind: 'suite' | 'test'
+  /** `figure`: what a test wants said although it passed, as its name. */
+  kind: 'suite' | 'test' | 'figure'
   passed: boolean
   ownFailure: boolean
   skip?: string
@@ -23,6 +24,8 @@ export interface FileResult {
   passed: number
   failures: { name: string; message: string }[]
   skips: { name: string; reason: string }[]
+  /** How much was tried, as tests say with a diagnostic that begins with `figure: `. */
+  figures?: string[]
   /** The end of what the process wrote. */
   output: string
 }
@@ -40,8 +43,11 @@ export async function runFile(file: string, options: RunOptions): Promise<FileRe
   const args = [`--test-reporter=${reporter}`, `--test-reporter-destination=${report}`, file]
   try {
     const ended = await runProcess(process.execPath, args, options)
-    const outcomes = parseOutcomes(await readFile(report, 'utf8').catch(() => ''))
-    return { file, ...tally(outcomes, ended), durationMs: ended.durationMs, output: ended.output }
+    const lines = parseOutcomes(await readFile(report, 'utf8').catch(() => ''))
+    const figures = lines.flatMap(({ kind, name }) => (kind === 'figure' ? [name] : []))
+    const outcomes = lines.filter(({ kind }) => kind !== 'figure')
+    const { durationMs, output } = ended
+    return { file, ...tally(outcomes, ended), figures, durationMs, output }
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

@@ -40,6 +40,15 @@ test('exits 0 when everything passes', () => {
   assert.equal(status, 0)
 })
 
+test('prints what a test that passes says it has tried', () => {
+  const { lines } = runOn({
+    'a.test.ts': `${imports} test('one', (t) => { t.diagnostic('figure: 7 inputs'); t.diagnostic('not this') })`
+  })
+  assert.match(lines.join('\n'), /a\.test\.ts +1 passed.*\n +7 inputs\n/)
+  assert.doesNotMatch(lines.join('\n'), /not this/)
+  assert.equal(lines.at(-1), '1 passed, 0 failed, 0 skipped')
+})
+
 const broken = {
   'a file that cannot be loaded': `import './absent.ts'`,
   'a file without a test': 'export const nothing = 1',

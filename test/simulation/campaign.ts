@@ -77,9 +77,9 @@ async function told({ plan, broken }: WorldResult, fixtures: Fixtures): Promise<
   const least = await shortened(plan, broken?.promise, fixtures)
   const events = least.events.map(({ at, kind }) => `${at} ms: ${kind}`)
   return [
-    `seed ${plan.seed}: ${broken?.message}`,
-    `  broken already by ${events.length} of ${plan.events.length} events: ${events.join('; ')}`,
-    `  see it again: node test/simulation/run.ts --seed ${plan.seed} --trace`
+    `seed ${plan.seed} breaks a promise, see it again: node test/simulation/run.ts --seed ${plan.seed} --trace`,
+    `  ${broken?.message}`,
+    `  broken already by ${events.length} of ${plan.events.length} events: ${events.join('; ')}`
   ].join('\n')
 }
 

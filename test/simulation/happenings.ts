@@ -72,6 +72,18 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
     light(world, random, { what: 'journal', ends: 'agent', within: 12 }),
   'kill agent at a call': (world, random) =>
     light(world, random, { what: 'call', ends: 'agent', within: 10 }),
+  'ask and kill agent': (world, random) => {
+    const question = random.pick([
+      'ask to reboot',
+      'ask to start',
+      'ask to stop',
+      'ask to tear down'
+    ] as const)
+    happenings[question](world, random)
+    for (const machine of world.machines)
+      if (machine.isRunning)
+        machine.fuse = { what: 'call', ends: 'agent', when: 'after', left: random.between(1, 4) }
+  },
   'stop agent': (world, random) => {
     const machine = running(world, random)
     if (machine === undefined) return

@@ -20,6 +20,7 @@ const weights = {
   'kill agent': 5,
   'kill agent at a write': 5,
   'kill agent at a call': 5,
+  'ask and kill agent': 5,
   'stop agent': 2,
   'cut power of host': 3,
   'cut power at a write': 4,
@@ -67,12 +68,12 @@ export const troubleMs = 45_000
 /** Each world has some kinds of faults and not others: rare ones meet more often so. */
 export function planOf(seed: number): Plan {
   const random = new Random(seed)
-  const hosts = hostNames.slice(0, Number(random.weighted({ 1: 6, 2: 3, 3: 1 })))
+  const hosts = hostNames.slice(0, Number(random.weighted({ 1: 7, 2: 2, 3: 1 })))
   const own = Object.fromEntries(
     eventKinds.map((kind) => [kind, kind.startsWith('ask') || random.chance(0.4) ? weights[kind] : 0])
   ) as Record<EventKind, number>
   // Most are small: more of them are seen in the same time.
-  const length = random.chance(0.15) ? random.between(15, 26) : random.between(6, 14)
+  const length = random.chance(0.12) ? random.between(14, 26) : random.between(5, 12)
   const events = Array.from({ length }, (_, index) => ({
     // The first ones ask for something to be broken.
     at: index < 2 ? random.between(200, 5_000) : random.between(1_000, troubleMs),
