@@ -1,0 +1,293 @@
+// Runs the table: each scenario once undisturbed, to count its effects, and then once for each of them, killed after it.
+
+import { createHash } from 'node:crypto'
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
+import type { CommandResult } from '../../../src/protocol/command.ts'
+import { createSigner, hostId, type Signer } from '../../support/signed-commands.ts'
+import { TestAuthority, trustDomain } from '../../support/test-authority.ts'
+import { type Fixture, writePolicy } from './agent.ts'
+import { digestOf } from './digest.ts'
+import { AgentProcess } from './process.ts'
+import { type End, Run } from './run.ts'
+import { type Images, makingOf, type Scenario, type State, scenariosOf, states } from './scenarios.ts'
+import { World } from './world.ts'
+
+/** Agents that die together. As many recover beside them. */
+const togetherMax = 40
+/** Every so manieth kill is followed by another one while its agent recovers. */
+const secondKillEvery = 7
+const blockBytes = 65_536
+
+interface Host {
+  readonly directory: string
+  readonly world: World
+}
+
+/** How a scenario ends when nobody disturbs it. */
+export interface Undisturbed {
+  readonly effects: number
+  readonly before: readonly string[]
+  readonly after: readonly string[]
+  readonly happened: readonly string[]
+  readonly results: readonly string[]
+}
+
+interface Task {
+  readonly scenario: Scenario
+  readonly at: number
+  /** An effect of the recovery after which it is killed again. */
+  readonly second: number | undefined
+}
+
+interface Dying extends Task {
+  readonly run: Run
+  readonly reached: string[]
+}
+
+export interface Tally {
+  readonly scenario: Scenario
+  readonly undisturbed: Undisturbed
+  /** Effects after which it was killed, and kills in all. */
+  points: number
+  kills: number
+  readonly faults: string[]
+}
+
+export class Campaign {
+  readonly tallies = new Map<string, Tally>()
+  processes = 0
+  readonly #directory: string
+  readonly #fixturePath: string
+  readonly #fixture: Fixture
+  readonly #signer: Signer
+  readonly #images: Images
+  readonly #hosts = new Map<State, Host>()
+  #made = 0
+
+  private constructor(options: { directory: string; fixture: Fixture; signer: Signer; images: Images }) {
+    this.#directory = options.directory
+    this.#fixture = options.fixture
+    this.#signer = options.signer
+    this.#images = options.images
+    this.#fixturePath = join(options.directory, 'fixture.json')
+    writeFileSync(this.#fixturePath, JSON.stringify(options.fixture), { mode: 0o600 })
+  }
+
+  static async create(directory: string): Promise<Campaign> {
+    const images = join(directory, 'images')
+    mkdirSync(images)
+    mkdirSync(join(directory, 'agents'))
+    const authority = await TestAuthority.create()
+    const { cert: certificate, key } = await authority.issue({
+      uris: [`spiffe://${trustDomain}/host/${hostId}`]
+    })
+    const signer = await createSigner()
+    const fixture: Fixture = {
+      identity: { certificate, key, caCertificate: authority.certificate, trustDomain },
+      commandKey: signer.publicKey,
+      recovery: publicHalf(await createPrivateKey()),
+      images
+    }
+    return new Campaign({
+      directory,
+      fixture,
+      signer,
+      images: { first: image(images, 'first'), second: image(images, 'second') }
+    })
+  }
+
+  get scenarios(): readonly Scenario[] {
+    return scenariosOf(this.#images)
+  }
+
+  /** Makes the hosts that scenarios begin with, and runs each scenario once. */
+  async prepare(scenarios: readonly Scenario[]): Promise<void> {
+    const agents = this.#process()
+    const makings = makingOf(this.#images)
+    for (const state of states) {
+      const { from, asks, guestWrites = [] } = makings[state]
+      const run = await this.#runOn(from, { name: `make-${state.toLowerCase()}`, asks })
+      await this.#whole(await agents.start(run), run)
+      for (const block of guestWrites) {
+        const bytes = new Uint8Array(blockBytes).fill(block + 1)
+        const args = ['web-1', 'root', block * blockBytes, bytes]
+        await run.world.call({ port: 'hypervisor', method: 'writeAsGuest', args })
+      }
+      this.#hosts.set(state, run)
+    }
+    // Until what is kept for a day of the campaign is due.
+    await new Promise((resolve) => setTimeout(resolve, 1_100))
+    await Promise.all(scenarios.map((scenario) => this.#undisturbed(scenario, agents)))
+    await agents.kill()
+  }
+
+  /** Kills at all points, many at a time. */
+  async killAll(): Promise<void> {
+    const tasks = interleaved([...this.tallies.values()].map(tasksOf))
+    let recovering: Dying[] = []
+    let next = this.#process()
+    while (tasks.length + recovering.length > 0) {
+      const agents = next
+      next = this.#process()
+      const dying = await Promise.all(tasks.splice(0, togetherMax).map((task) => this.#begin(task)))
+      const again = await Promise.all([
+        ...dying.map((each) => this.#die(each, each.at, agents)),
+        ...recovering.map((each) => this.#recover(each, agents))
+      ])
+      await agents.kill()
+      recovering = again.filter((each) => each !== undefined)
+    }
+    await next.kill()
+  }
+
+  async #undisturbed(scenario: Scenario, agents: AgentProcess): Promise<void> {
+    const run = await this.#runOf(scenario)
+    const before = await digestOf(run.world, run.directory)
+    const { effects } = await this.#whole(await agents.start(run), run)
+    const undisturbed = {
+      effects,
+      before,
+      after: await digestOf(run.world, run.directory),
+      happened: [...run.world.happened],
+      results: run.results.map(([result]) => brief(result))
+    }
+    this.tallies.set(scenario.name, { scenario, undisturbed, points: 0, kills: 0, faults: [] })
+  }
+
+  async #begin(task: Task): Promise<Dying> {
+    return { ...task, run: await this.#runOf(task.scenario), reached: [] }
+  }
+
+  /** Undefined where it came to its end before the point. */
+  async #die(dying: Dying, at: number, agents: AgentProcess): Promise<Dying | undefined> {
+    return await this.#noted(dying, async () => {
+      const end = await agents.start(dying.run, at)
+      if ('effects' in end) return void (await this.#judge(dying, end))
+      dying.reached.push(`${at}: ${end.reached}`)
+      this.#tally(dying).kills++
+      return dying
+    })
+  }
+
+  /** Defined where it was killed once more. */
+  async #recover(dying: Dying, agents: AgentProcess): Promise<Dying | undefined> {
+    if (dying.second !== undefined && dying.reached.length === 1)
+      return await this.#die(dying, dying.second, agents)
+    return await this.#noted(
+      dying,
+      async () => void (await this.#judge(dying, await agents.start(dying.run)))
+    )
+  }
+
+  async #noted(dying: Dying, work: () => Promise<Dying | undefined>): Promise<Dying | undefined> {
+    try {
+      return await work()
+    } catch (error) {
+      this.#fault(dying, String(error))
+      return undefined
+    }
+  }
+
+  async #judge(dying: Dying, end: End): Promise<void> {
+    const { run, scenario } = dying
+    const { undisturbed } = this.#tally(dying)
+    this.#tally(dying).points++
+    if (!('effects' in end)) return this.#fault(dying, 'the agent died where it was not to')
+    if (end.open > 0) this.#fault(dying, `${end.open} operations or results are left open`)
+    for (const results of run.results) {
+      const different = new Set(results.map((result) => JSON.stringify(result)))
+      if (different.size !== 1) this.#fault(dying, `${different.size} results: ${[...different].join(' ')}`)
+    }
+    const results = run.results.map(([result]) => brief(result))
+    const rolledBack = results.some((result) =>
+      (scenario.mayFail ?? []).some((code) => result.includes(code))
+    )
+    if (!rolledBack && results.join() !== undisturbed.results.join())
+      this.#fault(dying, `ended with ${results.join()} instead of ${undisturbed.results.join()}`)
+    const after = await digestOf(run.world, run.directory)
+    const differs = difference(rolledBack ? undisturbed.before : undisturbed.after, after)
+    if (differs.length > 0) this.#fault(dying, differs.join('\n    '))
+    if (!rolledBack && run.world.happened.join() !== undisturbed.happened.join())
+      this.#fault(
+        dying,
+        `what happened: ${run.world.happened.join()} instead of ${undisturbed.happened.join()}`
+      )
+  }
+
+  #fault(dying: Dying, what: string): void {
+    this.#tally(dying).faults.push(`killed after ${dying.reached.join(' and after ')}: ${what}`)
+  }
+
+  #tally({ scenario }: Task): Tally {
+    const tally = this.tallies.get(scenario.name)
+    if (tally === undefined) throw new Error(`${scenario.name} was not run undisturbed`)
+    return tally
+  }
+
+  async #runOf({ state, asks, neverReady }: Scenario): Promise<Run> {
+    return await this.#runOn(state, { name: `a${++this.#made}`, asks, ...(neverReady && { neverReady }) })
+  }
+
+  async #runOn(
+    from: State | undefined,
+    options: Pick<ConstructorParameters<typeof Run>[0], 'name' | 'asks' | 'neverReady'>
+  ): Promise<Run> {
+    const directory = join(this.#directory, 'agents', options.name)
+    const origin = from === undefined ? undefined : this.#hosts.get(from)
+    if (origin === undefined) {
+      for (const name of ['state', 'policy', 'repository', 'exports'])
+        mkdirSync(join(directory, name), { recursive: true, mode: 0o700 })
+    } else cpSync(origin.directory, directory, { recursive: true })
+    writePolicy(directory, this.#fixture)
+    const world = (await origin?.world.copy(origin.directory, directory)) ?? new World(directory)
+    return new Run({ ...options, directory, world, signer: this.#signer })
+  }
+
+  async #whole(end: End, run: Run): Promise<Extract<End, { effects: number }>> {
+    if (!('effects' in end)) throw new Error(`${run.name} died`)
+    if (end.open > 0) throw new Error(`${run.name} left ${end.open} things open`)
+    return end
+  }
+
+  #process(): AgentProcess {
+    this.processes++
+    return new AgentProcess(this.#fixturePath)
+  }
+}
+
+function tasksOf({ scenario, undisturbed }: Tally): Task[] {
+  const tasks: Task[] = []
+  for (let at = 0; at <= undisturbed.effects; at += scenario.stride ?? 1)
+    tasks.push({ scenario, at, second: at % secondKillEvery === 3 ? 1 + ((at * 5) % 11) : undefined })
+  return tasks
+}
+
+/** Costly scenarios are spread among the others. */
+function interleaved<Value>(lists: readonly Value[][]): Value[] {
+  const placed = lists.flatMap((list) => list.map((value, index) => ({ value, place: index / list.length })))
+  return placed.sort((left, right) => left.place - right.place).map(({ value }) => value)
+}
+
+function brief(result: CommandResult | undefined): string {
+  return result?.outcome === 'done' ? 'done' : `${result?.error?.code}`
+}
+
+function difference(expected: readonly string[], actual: readonly string[]): string[] {
+  const left = [...expected]
+  const added: string[] = []
+  for (const line of actual) {
+    const at = left.indexOf(line)
+    if (at < 0) added.push(`+ ${line}`)
+    else left.splice(at, 1)
+  }
+  return [...left.map((line) => `- ${line}`), ...added]
+}
+
+function image(directory: string, name: string): Images['first'] {
+  const content = Buffer.alloc(64 * 1024, `${name} image `)
+  const path = join(directory, `${name}.img`)
+  writeFileSync(path, content)
+  return { url: `file://${path}`, sha256: createHash('sha256').update(content).digest('hex'), format: 'raw' }
+}

@@ -1,0 +1,50 @@
+// The crash campaign: the agent is killed after every effect of every verb, started again, and looked at.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { verbs } from '../../../src/agent/verbs/registry.ts'
+import { Campaign, type Tally } from './campaign.ts'
+
+/** Scenarios whose name holds the word. */
+const only = process.env.HOSTLET_CAMPAIGN ?? ''
+const faultsShown = 5
+
+describe('an agent that is killed after any effect of a verb', { timeout: 900_000 }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'hostlet-campaign-'))
+  let campaign: Campaign
+  let tallies: readonly Tally[]
+
+  before(async () => {
+    campaign = await Campaign.create(directory)
+    await campaign.prepare(campaign.scenarios.filter(({ name }) => name.includes(only)))
+    await campaign.killAll()
+    tallies = [...campaign.tallies.values()]
+  })
+  after(() => rmSync(directory, { recursive: true, force: true }))
+
+  it('has every verb in its table', () => {
+    const covered = new Set(campaign.scenarios.map(({ verb }) => verb))
+    assert.deepEqual(
+      verbs.map(({ name }) => name).filter((name) => !covered.has(name)),
+      []
+    )
+  })
+
+  it('ends each operation once, as if nobody had killed it, and leaves nothing', (context) => {
+    const sum = (of: (tally: Tally) => number) => tallies.reduce((total, tally) => total + of(tally), 0)
+    for (const { scenario, points, kills, faults } of tallies)
+      context.diagnostic(`${scenario.name}: ${points} points, ${kills} kills, ${faults.length} faults`)
+    context.diagnostic(
+      `${new Set(tallies.map(({ scenario }) => scenario.verb)).size} verbs, ${tallies.length} scenarios, ${sum(({ points }) => points)} points, ${sum(({ kills }) => kills)} kills, ${campaign.processes} processes`
+    )
+    const faulty = tallies.filter(({ faults }) => faults.length > 0)
+    const told = faulty.map(
+      ({ scenario, faults }) =>
+        `${scenario.name}: ${faults.length} faults\n  ${faults.slice(0, faultsShown).join('\n  ')}`
+    )
+    assert.equal(told.length, 0, `\n${told.join('\n')}`)
+  })
+})
