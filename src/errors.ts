@@ -73,10 +73,22 @@ export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(errorCodes, value)
 }
 
-/** Any thrown value as a HostletError; what is not one becomes E_INTERNAL with the original as its cause. */
+/**
+ * Any thrown value as a HostletError: a full disk becomes E_CAPACITY, whoever met it; what else is not one E_INTERNAL. The
+ * original is its cause.
+ */
 export function asHostletError(thrown: unknown): HostletError {
   if (thrown instanceof HostletError) return thrown
   const text = thrown instanceof Error ? thrown.message : String(thrown)
+  const { code } = (thrown ?? {}) as { code?: unknown }
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new HostletError(
+      'E_CAPACITY',
+      `${text}. The file system is full: free some of it, then ask anew.`,
+      {
+        cause: thrown
+      }
+    )
   return new HostletError('E_INTERNAL', `unexpected: ${text}. Please report it with the log around it.`, {
     cause: thrown
   })

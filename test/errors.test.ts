@@ -29,6 +29,11 @@ describe('HostletError', () => {
     assert.equal(wrapped.code, 'E_INTERNAL')
     assert.equal(wrapped.cause, surprise)
     assert.match(asHostletError('a string').message, /a string/)
+    const full = Object.assign(new Error("ENOSPC: no space left on device, write '/run/x'"), {
+      code: 'ENOSPC'
+    })
+    assert.equal(asHostletError(full).code, 'E_CAPACITY')
+    assert.match(asHostletError(full).message, /\/run\/x.*free some/)
   })
 
   it('has an exit code above zero and an HTTP error status for each code', () => {

@@ -135,6 +135,8 @@ async function makeIso(
     })
     if (result === undefined) continue
     if (result.exitCode === 0) return
+    if (/No space left/.test(result.stderr))
+      throw new HostletError('E_CAPACITY', `${work} has no room for a seed: free some of its file system`)
     throw new HostletError(
       'E_INTERNAL',
       `${program} could not make the seed: ${result.stderr.trim().slice(-512)}`
