@@ -21,6 +21,7 @@ import { Journal } from '../../../src/agent/operations/journal.ts'
 import { profileOf } from '../../../src/agent/profiles.ts'
 import { Outbox } from '../../../src/agent/session/outbox.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
+import { openStore } from '../../../src/backup/repository/open-store.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { CommandKey } from '../../../src/protocol/enrollment.ts'
@@ -53,7 +54,7 @@ export interface Campaigner {
 }
 
 export async function openAgent(
-  { directory, neverReady }: AgentStart,
+  { directory, neverReady, boot }: AgentStart,
   {
     gate,
     world,
@@ -77,12 +78,18 @@ export async function openAgent(
     agentVersion: '0.1.0',
     clock,
     log,
-    bootRecord: new BootRecord({ directory: join(directory, 'run'), bootId: 'boot-1' }),
+    bootRecord: new BootRecord({ directory: join(directory, 'run'), bootId: boot }),
     probes: { tcp: async () => !neverReady, http: async () => !neverReady },
     availableMemoryBytes: () => 1024 ** 4,
     qemuLogDirectory: join(directory, 'logs'),
     escrow: new EscrowRecords({ database: journal.database }),
-    backups: { good: records, instance: `${process.pid}`, workers: 1, identity: () => fixture.identity }
+    backups: {
+      good: records,
+      instance: `${process.pid}`,
+      workers: 1,
+      identity: () => fixture.identity,
+      openStore: gatedStore(gate)
+    }
   })
   await host.prepare()
   const outbox = new Outbox({
@@ -152,6 +159,8 @@ export async function openAgent(
     finish: async () => {
       while (dispatcher.running + dispatcher.waiting > 0) await clock.sleep(5)
       await keeper[Symbol.asyncDispose]()
+      // Rules that are still to be applied are a part of the end.
+      await host.firewall.refresh({ signal: AbortSignal.timeout(30_000) })
       await dispatcher.stop(1_000)
       await host.close()
       const open =
@@ -193,6 +202,30 @@ function gateDatabase(database: AgentDatabase, gate: Gate): void {
   database.all = (sql, ...values) => {
     gate.requireLiving()
     return all.call(database, sql, ...values)
+  }
+}
+
+/** Objects are written below descriptors, whose paths tell no agent: the store itself passes the gate. */
+function gatedStore(gate: Gate): typeof openStore {
+  return async (...args) => {
+    const store = await openStore(...args)
+    return {
+      description: store.description,
+      get: (...each) => store.get(...each),
+      getEnd: (...each) => store.getEnd(...each),
+      list: (...each) => store.list(...each),
+      close: () => store.close(),
+      put: async (name, ...each) => {
+        await gate.living()
+        await store.put(name, ...each)
+        await gate.passed(`put ${name}`)
+      },
+      remove: async (name, ...each) => {
+        await gate.living()
+        await store.remove(name, ...each)
+        await gate.passed(`remove ${name}`)
+      }
+    }
   }
 }
 

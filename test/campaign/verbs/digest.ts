@@ -6,8 +6,11 @@ import type { VmRecord } from '../../../src/agent/host/hypervisor.ts'
 import type { World } from './world.ts'
 
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
-/** The journal, and files of SQLite: what is in them is told by what the agent answers. */
-const ownFiles = /^state\/agent\.db/
+/**
+ * The journal, and files of SQLite: what is in them is told by what the agent answers. When a machine started is not known
+ * where the agent that saw it was killed before it wrote that down.
+ */
+const ownFiles = /^(state\/agent\.db|run\/vm-starts\.json)/
 
 export async function digestOf(world: World, directory: string): Promise<string[]> {
   const { hypervisor } = world
@@ -69,4 +72,16 @@ function withoutRandom(line: string): string {
     )
     .replace(/\b[0-9a-f]{16}\b/g, '<token>')
     .replace(/\/agents\/[a-z0-9-]+\//g, '/')
+}
+
+/** Lines that one has and the other lacks. */
+export function difference(expected: readonly string[], actual: readonly string[]): string[] {
+  const left = [...expected]
+  const added: string[] = []
+  for (const line of actual) {
+    const at = left.indexOf(line)
+    if (at < 0) added.push(`+ ${line}`)
+    else left.splice(at, 1)
+  }
+  return [...left.map((line) => `- ${line}`), ...added]
 }

@@ -18,14 +18,26 @@ export interface Ask {
   readonly local?: true
 }
 
-interface Asked extends Ask {
+export interface Asked extends Ask {
   readonly id: string
   jws: string | undefined
   acknowledged: boolean
   results: CommandResult[]
 }
 
+/** What it had done, for another run that goes on from there. */
+export type Snapshot = readonly Asked[]
+
 export type End = { readonly reached: string } | { readonly effects: number; readonly open: number }
+
+export type RunOptions = {
+  readonly name: string
+  readonly directory: string
+  readonly world: World
+  readonly neverReady?: boolean
+  readonly boot?: string
+  readonly signer: Signer
+} & ({ readonly asks: readonly Ask[] } | { readonly snapshot: Snapshot })
 
 export class Run {
   readonly name: string
@@ -33,38 +45,46 @@ export class Run {
   readonly world: World
   readonly refusals: string[] = []
   readonly #signer: Signer
-  readonly #asked: readonly Asked[]
+  readonly #asked: Asked[]
+  readonly #waiting = new Map<string, (result: CommandResult) => void>()
+  readonly #ready = Promise.withResolvers<void>()
+  /** The scheduler's own clock. */
+  now = Date.now
   readonly #neverReady: boolean
+  readonly #boot: string
+  readonly #sent = new Set<string>()
   #send: ((message: ToAgents) => void) | undefined
   #end = Promise.withResolvers<End>()
   #busy: Promise<unknown> = Promise.resolve()
   #finishing = false
 
-  constructor(options: {
-    name: string
-    directory: string
-    world: World
-    signer: Signer
-    asks: readonly Ask[]
-    neverReady?: boolean
-  }) {
+  constructor(options: RunOptions) {
     this.name = options.name
     this.directory = options.directory
     this.world = options.world
-    this.#signer = options.signer
     this.#neverReady = options.neverReady ?? false
-    const ids = options.asks.map(() => randomUUID())
-    this.#asked = options.asks.map((ask, index) => ({
-      ...ask,
-      // The id of the first command stands for itself in what follows.
-      arguments: Object.fromEntries(
-        Object.entries(ask.arguments ?? {}).map(([key, value]) => [key, value === 'FIRST' ? ids[0] : value])
-      ),
-      id: ids[index] ?? '',
-      jws: undefined,
-      acknowledged: false,
-      results: []
-    }))
+    this.#boot = options.boot ?? 'boot-1'
+    this.#asked = 'snapshot' in options ? copyOf(options.snapshot) : askedOf(options)
+    this.#signer = options.signer
+  }
+
+  /** The agent is there. */
+  get ready(): Promise<void> {
+    return this.#ready.promise
+  }
+
+  /** Asks one thing more of the agent, beside whatever else runs; resolves with its end. */
+  async ask(ask: Ask): Promise<CommandResult> {
+    const [asked] = askedOf({ asks: [ask], directory: this.directory })
+    if (asked === undefined) throw new Error('nothing is asked')
+    this.#asked.push(asked)
+    const ended = new Promise<CommandResult>((resolve) => this.#waiting.set(asked.id, resolve))
+    await this.#ask(asked)
+    return await ended
+  }
+
+  snapshot(): Snapshot {
+    return copyOf(this.#asked)
   }
 
   /** Of each command the results that came, repeated ones too. */
@@ -78,12 +98,13 @@ export class Run {
     this.#send = send
     this.#end = Promise.withResolvers<End>()
     this.#finishing = false
+    this.#sent.clear()
     this.world.listener = {
       onEvent: (event) => send({ type: 'event', agent, event }),
       onRules: () => send({ type: 'rules', agent }),
       onJobLost: (job, error) => send({ type: 'lost', agent, job, error: faultOf(error) })
     }
-    const begin: AgentStart = { agent, directory, at, neverReady: this.#neverReady }
+    const begin: AgentStart = { agent, directory, at, neverReady: this.#neverReady, boot: this.#boot }
     send({ type: 'start', ...begin })
     return await this.#end.promise
   }
@@ -98,8 +119,11 @@ export class Run {
   take(message: FromAgents): void {
     if (message.type === 'call') this.#busy = Promise.all([this.#busy, this.#answer(message)])
     else if (message.type === 'message') this.#takeMessage(message.message)
-    else if (message.type === 'ready') this.#goOn()
-    else if (message.type === 'local') {
+    else if (message.type === 'ready') {
+      this.#ready.resolve()
+      // Without a table of what is to be asked it stays.
+      if (this.#asked.length > 0) this.#goOn()
+    } else if (message.type === 'local') {
       for (const asked of this.#asked.filter(({ local }) => local === true)) asked.acknowledged = true
       this.#goOn()
     } else if (message.type === 'reached') this.#end.resolve({ reached: message.what })
@@ -135,30 +159,34 @@ export class Run {
       return
     }
     this.#find(message.result.command).results.push(message.result)
+    this.#waiting.get(message.result.command)?.(message.result)
     this.#send?.({ type: 'acknowledge', agent: this.name, command: message.result.command })
     this.#goOn()
   }
 
   #refused(command: string | undefined, error: { code: string; message: string }): void {
     this.refusals.push(`${error.code} ${error.message}`)
-    const now = Date.now()
+    if (command === undefined) return
     // A refusal is an end as well.
-    if (command !== undefined)
-      this.#find(command).results.push({
-        command,
-        outcome: 'failed',
-        error,
-        startedAt: now,
-        finishedAt: now
-      } as CommandResult)
+    const now = this.now()
+    const result: CommandResult = {
+      command,
+      outcome: 'failed',
+      error: error as NonNullable<CommandResult['error']>,
+      startedAt: now,
+      finishedAt: now
+    }
+    this.#find(command).results.push(result)
+    this.#waiting.get(command)?.(result)
     this.#goOn()
   }
 
-  /** As a scheduler does it: what was not acknowledged is sent again, what was is waited for. */
+  /** As a scheduler does it: to each new run of the agent everything is sent again that has not ended. */
   #goOn(): void {
+    if (this.#waiting.size > 0) return
     for (const asked of this.#asked) {
       const over = asked.results.length > 0 || (asked.local === true && asked.acknowledged)
-      if (!over && !asked.acknowledged) void this.#ask(asked)
+      if (!over && !this.#sent.has(asked.id)) void this.#ask(asked)
       if (!over && !(asked.untilAcknowledged && asked.acknowledged)) return
     }
     if (this.#finishing || !this.#asked.every(({ results, local }) => local === true || results.length > 0))
@@ -169,10 +197,11 @@ export class Run {
 
   async #ask(asked: Asked): Promise<void> {
     const send = this.#send
+    this.#sent.add(asked.id)
     if (asked.local === true)
       return send?.({ type: 'local', agent: this.name, vm: String(asked.arguments?.vm) })
     const { id, verb, subject } = asked
-    const claims = claimsOf(Date.now(), { id, verb, arguments: asked.arguments ?? {} })
+    const claims = claimsOf(this.now(), { id, verb, arguments: asked.arguments ?? {} })
     const { subject: _none, ...without } = claims
     asked.jws ??= await this.#signer.sign({ ...without, ...(subject && { subject }) })
     send?.({ type: 'command', agent: this.name, jws: asked.jws })
@@ -183,4 +212,30 @@ export class Run {
     if (asked === undefined) throw new Error(`${this.name}: an answer to the unknown command ${command}`)
     return asked
   }
+}
+
+function askedOf({ asks, directory }: { asks: readonly Ask[]; directory: string }): Asked[] {
+  const ids = asks.map(() => randomUUID())
+  return asks.map((ask, index) => ({
+    ...ask,
+    arguments: filled(ask.arguments ?? {}, { FIRST: ids[0] ?? '', DIRECTORY: directory }),
+    id: ids[index] ?? '',
+    jws: undefined,
+    acknowledged: false,
+    results: []
+  }))
+}
+
+function copyOf(asked: readonly Asked[]): Asked[] {
+  return asked.map((each) => ({ ...each, results: [...each.results] }))
+}
+
+/** What only this run knows, put where the table names it: the id of its first command, its directory. */
+function filled(
+  args: Readonly<Record<string, unknown>>,
+  places: Readonly<Record<string, string>>
+): Record<string, unknown> {
+  const put = (value: unknown) =>
+    typeof value === 'string' ? value.replace(/FIRST|DIRECTORY/, (name) => places[name] ?? name) : value
+  return Object.fromEntries(Object.entries(args).map(([key, value]) => [key, put(value)]))
 }

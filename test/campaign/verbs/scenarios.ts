@@ -1,5 +1,6 @@
 // The table of the campaign: of each verb what is asked, of a host in which state. A verb that is missing here fails the test.
 
+import type { CommandSubject } from '../../../src/protocol/command.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import type { Ask } from './run.ts'
 
@@ -21,7 +22,8 @@ export const states = [
   'due',
   'backedUp',
   'backedUpTwice',
-  'sealed'
+  'sealed',
+  'keyless'
 ] as const
 export type State = (typeof states)[number]
 
@@ -30,6 +32,8 @@ export interface Making {
   readonly asks: readonly Ask[]
   /** Blocks of the root disk that the guest writes afterwards. */
   readonly guestWrites?: readonly number[]
+  /** The keys of its disks are lost, and known to the campaign. */
+  readonly losesKeys?: true
 }
 
 const subject = (generation: number) => ({ vm, uuid, generation })
@@ -68,7 +72,8 @@ export function makingOf(images: Images): Readonly<Record<State, Making>> {
         },
         { verb: 'vm.stop', subject: subject(2), arguments: { vm, force: true } }
       ]
-    }
+    },
+    keyless: { from: 'sealed', asks: [], losesKeys: true }
   }
 }
 
@@ -92,14 +97,15 @@ function one(
   verb: string,
   state: State,
   args: Record<string, unknown>,
-  more: Partial<Scenario> & { of?: string; changes?: false } = {}
+  more: Partial<Scenario> & { of?: string; changes?: false; subject?: CommandSubject } = {}
 ): Scenario {
-  const { of, changes, ...rest } = more
-  const ask: Ask = { verb, arguments: args, ...(changes !== false && { subject: subject(9) }) }
+  const { of, changes, subject: given, ...rest } = more
+  const ask: Ask = { verb, arguments: args, ...(changes !== false && { subject: given ?? subject(9) }) }
   return { name: of === undefined ? verb : `${verb} ${of}`, verb, state, asks: [ask], ...rest }
 }
 
 const looking = { changes: false } as const
+const rollsBack = { mayFail: ['E_INTERRUPTED'] }
 const source = uuid
 const target = 'main'
 
@@ -111,12 +117,12 @@ export function scenariosOf(images: Images): readonly Scenario[] {
       'vm.provision',
       'empty',
       { specification: specificationOf(images, { profile: 'sealed' }) },
-      { of: 'encrypted', stride: 7 }
+      { of: 'encrypted', stride: 18 }
     ),
     one('vm.start', 'stopped', { vm }),
     one('vm.stop', 'running', { vm }),
     one('vm.stop', 'running', { vm, force: true }, { of: 'by force' }),
-    one('vm.reboot', 'running', { vm }),
+    one('vm.reboot', 'running', { vm }, rollsBack),
     one('vm.resize', 'running', { vm, cpus: 2, memoryBytes: 512 * 1024 ** 2, rootDiskBytes: 2 * 1024 ** 2 }),
     one('vm.reimage', 'running', { vm, image: images.second }),
     one('vm.teardown', 'running', { vm }),
@@ -130,10 +136,17 @@ export function scenariosOf(images: Images): readonly Scenario[] {
       state: 'due',
       asks: [{ verb: 'vm.erase', local: true, arguments: { vm } }]
     },
-    one('vm.rekey', 'sealed', { vm }, { stride: 5 }),
+    one('vm.rekey', 'sealed', { vm }, { stride: 18 }),
+    // Its keys are put in where they are known.
+    one('vm.adopt-keys', 'keyless', { vm }),
     one('vm.backup', 'running', { vm, target }, looking),
     one('vm.backup', 'backedUp', { vm, target }, { of: 'of what changed', ...looking }),
-    one('vm.restore', 'backedUp', { target, source, snapshot: 'latest', ...other }, { of: 'as another' }),
+    one(
+      'vm.restore',
+      'backedUp',
+      { target, source, snapshot: 'latest', ...other },
+      { of: 'as another', subject: { ...other, generation: 1 } }
+    ),
     one(
       'vm.restore',
       'backedUp',
@@ -144,6 +157,19 @@ export function scenariosOf(images: Images): readonly Scenario[] {
     one('backup.list', 'backedUp', { target }, looking),
     one('backup.verify', 'backedUp', { target, source, snapshot: 'latest' }, looking),
     one('backup.prune', 'backedUpTwice', { target, source, keep: { last: 1 } }, looking),
+    one(
+      'backup.export',
+      'backedUp',
+      {
+        target,
+        source,
+        snapshot: 'latest',
+        disk: 'root',
+        format: 'qcow2',
+        path: 'DIRECTORY/exports/web-1.qcow2'
+      },
+      { ...looking, ...rollsBack }
+    ),
     one('vm.state', 'running', { vm }, looking),
     one('vm.audit', 'running', { vm }, looking),
     one('vm.list', 'running', {}, looking),
@@ -165,6 +191,35 @@ export function scenariosOf(images: Images): readonly Scenario[] {
     },
     one('host.facts', 'empty', {}, looking),
     one('host.rotate-key', 'sealed', {}, looking)
+  ]
+}
+
+/** A VM whose seed needs room in memory. */
+export function seededProvision(images: Images, generation: number): Ask {
+  return {
+    verb: 'vm.provision',
+    subject: subject(generation),
+    arguments: { specification: specificationOf(images, seeded) }
+  }
+}
+
+/** The life of a VM, for whom it is watched from beginning to end. */
+export function lifeOf(images: Images): readonly Ask[] {
+  const next = (generation: number, verb: string, args: Record<string, unknown>): Ask => ({
+    verb,
+    subject: subject(generation),
+    arguments: args
+  })
+  return [
+    next(1, 'vm.provision', { specification: specificationOf(images, seeded) }),
+    backUp,
+    next(2, 'vm.resize', { vm, cpus: 2, memoryBytes: 512 * 1024 ** 2 }),
+    next(3, 'vm.stop', { vm, force: true }),
+    next(4, 'vm.start', { vm }),
+    next(5, 'vm.reimage', { vm, image: images.second }),
+    next(6, 'vm.backup-schedule', { vm, schedule: { target, everyMs: 3_600_000 } }),
+    next(7, 'vm.teardown', { vm, retainDays: 3_000 }),
+    next(8, 'vm.undelete', { vm })
   ]
 }
 

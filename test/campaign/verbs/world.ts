@@ -26,6 +26,8 @@ export class World {
   readonly nft = new MemoryNft()
   /** Of its running agent; none while that is dead. */
   listener: WorldListener | undefined
+  /** What a call to it has to wait for. */
+  hold: ((call: Call) => Promise<void>) | undefined
   /** What became of machines, in the order of its happening: `started web-1`. */
   readonly happened: string[] = []
   readonly #done: Call[] = []
@@ -44,15 +46,21 @@ export class World {
     this.nft.watch('hostlet', () => this.listener?.onRules())
   }
 
-  /** Another one to which all the same was done, with its files in another directory. */
-  async copy(from: string, to: string): Promise<World> {
+  /** How often it was changed. */
+  get calls(): number {
+    return this.#done.length
+  }
+
+  /** Another one to which the same was done, all of it or the first calls, with its files in another directory. */
+  async copy(from: string, to: string, calls = this.#done.length): Promise<World> {
     const copy = new World(to)
-    for (const call of this.#done) await copy.call(moved(call, from, to) as Call)
+    for (const call of this.#done.slice(0, calls)) await copy.call(moved(call, from, to) as Call)
     copy.happened.length = 0
     return copy
   }
 
   async call(call: Call): Promise<unknown> {
+    await this.hold?.(call)
     const value = await this.#carryOut(call)
     if (changing.has(call.method)) this.#done.push(call)
     return value
