@@ -253,7 +253,12 @@ export class Campaign {
 
   async runOn(
     from: State | undefined,
-    options: { readonly name: string; readonly asks: readonly Ask[]; readonly neverReady?: boolean }
+    options: {
+      readonly name: string
+      readonly asks: readonly Ask[]
+      readonly neverReady?: boolean
+      readonly stays?: true
+    }
   ): Promise<Run> {
     const directory = join(this.#directory, 'agents', options.name)
     const origin = from === undefined ? undefined : this.#hosts.get(from)

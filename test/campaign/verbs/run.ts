@@ -36,6 +36,8 @@ export type RunOptions = {
   readonly world: World
   readonly neverReady?: boolean
   readonly boot?: string
+  /** It does not end when it has done what was asked: more will be. */
+  readonly stays?: boolean
   readonly signer: Signer
 } & ({ readonly asks: readonly Ask[] } | { readonly snapshot: Snapshot })
 
@@ -52,6 +54,7 @@ export class Run {
   now = Date.now
   readonly #neverReady: boolean
   readonly #boot: string
+  readonly #stays: boolean
   readonly #sent = new Set<string>()
   #send: ((message: ToAgents) => void) | undefined
   #end = Promise.withResolvers<End>()
@@ -64,6 +67,7 @@ export class Run {
     this.world = options.world
     this.#neverReady = options.neverReady ?? false
     this.#boot = options.boot ?? 'boot-1'
+    this.#stays = options.stays ?? false
     this.#asked = 'snapshot' in options ? copyOf(options.snapshot) : askedOf(options)
     this.#signer = options.signer
   }
@@ -121,8 +125,7 @@ export class Run {
     else if (message.type === 'message') this.#takeMessage(message.message)
     else if (message.type === 'ready') {
       this.#ready.resolve()
-      // Without a table of what is to be asked it stays.
-      if (this.#asked.length > 0) this.#goOn()
+      if (!this.#stays) this.#goOn()
     } else if (message.type === 'local') {
       for (const asked of this.#asked.filter(({ local }) => local === true)) asked.acknowledged = true
       this.#goOn()
@@ -183,7 +186,7 @@ export class Run {
 
   /** As a scheduler does it: to each new run of the agent everything is sent again that has not ended. */
   #goOn(): void {
-    if (this.#waiting.size > 0) return
+    if (this.#stays) return
     for (const asked of this.#asked) {
       const over = asked.results.length > 0 || (asked.local === true && asked.acknowledged)
       if (!over && !this.#sent.has(asked.id)) void this.#ask(asked)

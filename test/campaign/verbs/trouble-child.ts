@@ -17,7 +17,7 @@ const agents: Agents = new Agents({
   fixture: campaign.fixture,
   tell: (message) => queueMicrotask(() => run.take(message))
 })
-const run = await campaign.runOn(undefined, { name: 'one', asks: [] })
+const run = await campaign.runOn(undefined, { name: 'one', asks: [], stays: true })
 
 /** More that is asked of the same agent, while it runs; resolves with the ends. */
 async function asked(...asks: Parameters<Run['ask']>[0][]) {
