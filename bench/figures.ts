@@ -13,7 +13,8 @@ export const figureNames = [
   'repository',
   'restore',
   'backup-memory',
-  'noisy-neighbours'
+  'noisy-neighbours',
+  'command-journal'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]

@@ -25,6 +25,7 @@ const locks = {
   vm: 'one operation at a time on a VM',
   backup: 'one at a time for the backups of a VM; beside what else is done to it, unless that says otherwise',
   image: 'one at a time for an image',
+  host: 'one at a time for the host, beside everything else',
   none: 'none'
 } as const
 const backups = {
@@ -54,8 +55,12 @@ function page(verb: Described, document: VerbDocument): string {
         ],
         ['lock', locks[verb.lock]],
         ...(verb.backups === undefined ? [] : [['backups of the VM', backups[verb.backups]] as const]),
+        ['priority', priorities[verb.priority ?? 'normal']],
+        ['places', places(verb)],
+        ['while the host is drained', whileDrained(verb)],
         ['can be cancelled', cancellation(verb)],
-        ['deadline', deadlineOf(verb, document)]
+        ['deadline', deadlineOf(verb, document)],
+        ['after a crash', afterCrash(verb)]
       ]
     ),
     '## Arguments',
@@ -68,6 +73,7 @@ function page(verb: Described, document: VerbDocument): string {
     table(['code', 'when', 'the caller'], errors(document)),
     '## When the agent is killed',
     document.crash,
+    ...crashSteps(verb, document),
     ...(document.remarks ? ['## Remarks', document.remarks.map((remark) => `- ${remark}`).join('\n')] : []),
     '## Example',
     `Arguments:\n\n\`\`\`json\n${JSON.stringify(document.example, null, 2)}\n\`\`\``
@@ -82,8 +88,71 @@ function overview(): string {
       ['verb', 'what it does'],
       documentedVerbs.map(({ verb }) => [`[${verb.name}](${verb.name}.md)`, verb.summary])
     ),
+    '## Order, time and crashes',
+    'What each does to the others, and what becomes of one that the agent or the host was killed in. `docs/operate-operations.md` explains the words.',
+    table(
+      ['verb', 'lock', 'places', 'taken while drained', 'can be cancelled', 'deadline', 'after a crash'],
+      documentedVerbs.map(({ verb, document }) => [
+        `\`${verb.name}\``,
+        verb.lock,
+        isLook(verb) ? 'looks' : verb.lock === 'host' ? 'host' : (verb.priority ?? verb.lane ?? 'work'),
+        whileDrained(verb),
+        cancellation(verb),
+        deadlineOf(verb, document),
+        afterCrash(verb)
+      ])
+    ),
     'Every verb may besides be refused with `E_BAD_REQUEST` (arguments that do not fit), `E_AUTH` (not signed for this host), `E_STALE` (expired, or of an older generation), `E_BUSY` (too many operations wait) or `E_UNSUPPORTED` (an agent that lacks the verb), and may end with `E_LIBVIRT` (libvirt refused; its own code is in the details), `E_TIMEOUT` (the deadline), `E_INTERRUPTED` (libvirt or the agent went away) or `E_INTERNAL` (a bug). `docs/protocol.md` has the table of codes.'
   )
+}
+
+const priorities = {
+  normal: 'normal',
+  urgent: 'urgent: it does not wait behind work that is not'
+} as const
+
+function isLook({ changes, lock }: Described): boolean {
+  return !changes && lock === 'none'
+}
+
+function places(verb: Described): string {
+  if (isLook(verb)) return verb.priority === 'urgent' ? 'of urgent looks' : 'of looks'
+  if (verb.lock === 'host') return 'of its own'
+  if (verb.priority === 'urgent') return 'of what is urgent'
+  return verb.lane === 'transfer'
+    ? 'of transfers (backup.concurrencyMax)'
+    : 'of work (operations.concurrencyMax)'
+}
+
+function whileDrained(verb: Described): string {
+  return verb.priority === 'urgent' || isLook(verb) ? 'taken' : 'refused: E_UNAVAILABLE, and sent again later'
+}
+
+function afterCrash(verb: Described): string {
+  if (isLook(verb)) return 'asked again: a look is not journaled'
+  return verb.afterCrash === 'resume' ? 'resumed' : 'rolled back'
+}
+
+/** Each step, and where an operation goes on from that the agent was killed in, after it or before it. */
+function crashSteps(verb: Described, { example }: VerbDocument): string[] {
+  const list = verb.steps(example as never, {} as Host)
+  if (isLook(verb) || list.length === 0) return []
+  let isDecided = false
+  const rows = list.map((step) => {
+    const row = [
+      step.name,
+      isDecided ? 'goes on: there is no way back' : whenKilledIn(verb, step.undo !== undefined)
+    ]
+    isDecided ||= step.final === true
+    return row
+  })
+  return [table(['killed in', 'the next start'], rows)]
+}
+
+function whenKilledIn(verb: Described, hasUndo: boolean): string {
+  if (verb.afterCrash === 'resume')
+    return `repeats it and goes on; ${hasUndo ? 'undone' : 'nothing of it is undone'} if it fails, or at the sixth try`
+  return `${hasUndo ? 'undoes it' : 'has nothing of it to undo'}, then the steps before it, and reports E_INTERRUPTED`
 }
 
 function cancellation({ cancellable, changes, lock }: Described): string {

@@ -17,7 +17,8 @@ import { type TestContext, test } from 'node:test'
 import { loadAgentConfig } from '../src/agent/config.ts'
 import { qemuLogDirectory } from '../src/agent/host/qemu-logs.ts'
 
-const EXPOSURE_MAX = 3.0
+// Each point that is left is explained in docs/security.md.
+const EXPOSURE_MAX = 1.8
 const units = ['hostlet.service', 'hostlet-scheduler.service'] as const
 
 const analyze = {
@@ -97,7 +98,11 @@ test('the agent: QEMU may pass through the run-time directory, nobody into the s
   assert.deepEqual(settings.get('RuntimeDirectoryMode'), ['0711'])
   assert.deepEqual(settings.get('StateDirectory'), ['hostlet'])
   assert.deepEqual(settings.get('StateDirectoryMode'), ['0700'])
-  assert.deepEqual(settings.get('SupplementaryGroups'), ['libvirt libvirt-qemu'])
+  // Of its user's groups, which sysusers.d gives it: a group that a distribution lacks would keep the unit from starting.
+  assert.equal(settings.has('SupplementaryGroups'), false)
+  const users = readFileSync('systemd/sysusers.d/hostlet.conf', 'utf8')
+  for (const group of ['libvirt', 'libvirt-qemu'])
+    assert.match(users, new RegExp(`^m hostlet ${group}$`, 'm'))
 })
 
 test('the agent: may write where restored disks are, and nowhere else outside of its own directories', () => {
@@ -109,23 +114,24 @@ test('the agent: may write where restored disks are, and nowhere else outside of
   assert.ok(Number(threads) < Number(settings.get('TasksMax')?.[0]) / 4)
 })
 
-test('the sample for backups: each of its lines is one that systemd takes', analyze, (t) => {
-  const directory = temporary(t)
-  const unit = readFileSync('systemd/hostlet.service', 'utf8').replace(
-    /^ExecStart=\S+/m,
-    'ExecStart=/bin/true'
-  )
-  const sample = readFileSync('systemd/hostlet.service.d/backups.conf', 'utf8')
-  assert.ok((sample.match(/^#\w+=/gm) ?? []).length >= 5, sample)
-  writeFileSync(join(directory, 'hostlet.service'), unit)
-  mkdirSync(join(directory, 'hostlet.service.d'))
-  const used = sample.replace(/^#(?=\w+=)/gm, '')
-  writeFileSync(join(directory, 'hostlet.service.d', 'backups.conf'), used)
-  const args = ['verify', '--man=no', '--recursive-errors=no', join(directory, 'hostlet.service')]
-  const { stdout, stderr, status } = run('systemd-analyze', args)
-  assert.equal(stdout + stderr, '')
-  assert.equal(status, 0)
-})
+for (const sampleName of ['backups.conf', 'addresses.conf'])
+  test(`the sample ${sampleName}: each of its lines is one that systemd takes`, analyze, (t) => {
+    const directory = temporary(t)
+    const unit = readFileSync('systemd/hostlet.service', 'utf8').replace(
+      /^ExecStart=\S+/m,
+      'ExecStart=/bin/true'
+    )
+    const sample = readFileSync(join('systemd/hostlet.service.d', sampleName), 'utf8')
+    assert.ok((sample.match(/^#\w+=/gm) ?? []).length >= 3, sample)
+    writeFileSync(join(directory, 'hostlet.service'), unit)
+    mkdirSync(join(directory, 'hostlet.service.d'))
+    const used = sample.replace(/^#(?=\w+=)/gm, '')
+    writeFileSync(join(directory, 'hostlet.service.d', sampleName), used)
+    const args = ['verify', '--man=no', '--recursive-errors=no', join(directory, 'hostlet.service')]
+    const { stdout, stderr, status } = run('systemd-analyze', args)
+    assert.equal(stdout + stderr, '')
+    assert.equal(status, 0)
+  })
 
 test("the mount of QEMU's logs: systemd finds nothing wrong, and memory is what it mounts", analyze, (t) => {
   const directory = temporary(t)
@@ -168,7 +174,7 @@ test('users and directories are made as the units need them', asRoot, (t) => {
     assert.deepEqual([state.uid, state.gid, state.mode & 0o777], [Number(uid), Number(gid), 0o700])
   }
   const groups = readFileSync(join(root, 'etc/group'), 'utf8')
-  for (const group of readUnit('hostlet.service').get('SupplementaryGroups')?.[0]?.split(' ') ?? []) {
+  for (const group of ['libvirt', 'libvirt-qemu']) {
     assert.match(groups, new RegExp(`^${group}:.*:hostlet$`, 'm'))
   }
   for (const file of ['agent.yaml', 'policy.yaml']) {

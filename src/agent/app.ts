@@ -2,13 +2,14 @@
 
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { asHostletError, type HostletError } from '../errors.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { logLastWords } from '../lib/last-words.ts'
 import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
-import { assemble, type CurrentIdentity, type Parts } from './assembly.ts'
+import { assemble } from './assembly.ts'
 import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
 import type { Nft } from './firewall/nft.ts'
@@ -16,12 +17,22 @@ import { createHost } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import { LibvirtHypervisor } from './host/libvirt-hypervisor.ts'
 import { loadIdentity } from './identity/identity.ts'
+import { readMachine } from './identity/machine.ts'
+import { retiredAuthorities } from './identity/trust.ts'
+import type { CurrentIdentity } from './identity/trust-keeper.ts'
+import { KnownVms } from './inventory/known-vms.ts'
+import { ledgerOf } from './inventory/ledger.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
+import type { DatabaseOptions } from './operations/database.ts'
 import { Journal } from './operations/journal.ts'
+import type { Parts } from './parts.ts'
 import { StatusLine } from './status-line.ts'
+import { Trail } from './trail/trail.ts'
 
 export interface Agent extends AsyncDisposable {
   readonly hostId: string
+  /** Resolves with why the agent cannot go on, if ever: whoever runs it stops it and starts a new one. */
+  readonly failed: Promise<HostletError>
   /** Resolves when everything is closed. Operations are left where they are, for the next start; VMs run on. */
   stop(): Promise<void>
 }
@@ -33,8 +44,12 @@ export interface AgentOptions {
   readonly hypervisor?: Hypervisor
   /** For tests; the kernel's packet filter otherwise. */
   readonly nft?: Nft
+  /** For tests: waits for the disk in place of fdatasync. */
+  readonly sync?: DatabaseOptions['sync']
   readonly notify?: SystemdNotify
   readonly random?: () => number
+  /** For tests; read from this machine otherwise. */
+  readonly machine?: string
 }
 
 /**
@@ -49,8 +64,24 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   ensurePrivateDirectory(config.stateDirectory)
   const identity: CurrentIdentity = { value: loadIdentity(config.stateDirectory) }
   log.info({ version: release, host: identity.value.hostId }, 'agent starts')
-  const journal = stack.use(new Journal(join(config.stateDirectory, 'agent.db'), { clock }))
-  const parts: Parts = { config, clock, log, random, identity, journal }
+  const failed = Promise.withResolvers<HostletError>()
+  const journal = stack.use(
+    new Journal(join(config.stateDirectory, 'agent.db'), {
+      clock,
+      ...(options.sync && { sync: options.sync }),
+      onFault: (error) => {
+        log.error({ error }, 'journal cannot be trusted, the agent starts anew')
+        failed.resolve(error)
+      },
+      onTrouble: (error) => log.warn({ error: asHostletError(error) }, 'journal could not be made shorter')
+    })
+  )
+  const machine = options.machine ?? readMachine()
+  const { stateDirectory, audit } = config
+  const trail = stack.use(
+    await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
+  )
+  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
   const hypervisor = options.hypervisor ?? createHypervisor(parts)
   stack.defer(() => hypervisor.close())
   const { hostId } = identity.value
@@ -59,10 +90,11 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const backups = {
     good: records,
     instance,
-    identity: () => identity.value,
+    identity: () => ({ ...identity.value, retiredAuthorities: retiredAuthorities(identity.value) }),
     credentialsDirectory: process.env.CREDENTIALS_DIRECTORY
   }
   const escrow = new EscrowRecords({ database: journal.database })
+  const known = new KnownVms({ database: journal.database, clock })
   const { nft } = options
   const host = createHost({
     config,
@@ -73,6 +105,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     log,
     backups,
     escrow,
+    ledger: ledgerOf(journal, known),
     ...(nft && { nft })
   })
   stack.defer(() => host.close())
@@ -80,7 +113,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   // Timers of the clock let the process end; an agent that has nobody to talk to for a while has to stay.
   const alive = setInterval(() => undefined, 3_600_000)
   stack.defer(() => clearInterval(alive))
-  const work = assemble({ ...parts, hypervisor, host, records }, stack)
+  const work = assemble({ ...parts, hypervisor, host, records, known }, stack)
   work.begin()
   const notify =
     options.notify ??
@@ -99,7 +132,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
       .then(() => log.info({}, 'agent stopped, VMs run on'))
     return stopped
   }
-  return { hostId, stop, [Symbol.asyncDispose]: stop }
+  return { hostId, failed: failed.promise, stop, [Symbol.asyncDispose]: stop }
 }
 
 function createHypervisor({ config, clock, log }: Parts): Hypervisor {

@@ -1,55 +1,42 @@
 // The parts of the agent, joined: each knows of the others only what is said here.
 
-import { randomUUID } from 'node:crypto'
-import { asHostletError } from '../errors.ts'
-import type { Clock } from '../lib/clock.ts'
-import type { OutputLogger } from '../lib/log-output.ts'
-import { release } from '../lib/release.ts'
-import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
-import type { BackupRecords } from './backups/records.ts'
-import { acknowledgeBackups, createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
-import type { AgentConfig } from './config.ts'
+import type { HostletError } from '../errors.ts'
+import type { DriftItem } from '../protocol/drift.ts'
+import type { AgentMessageOf } from '../protocol/messages.ts'
+import { createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
+import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
 import type { Hypervisor, Wait } from './host/hypervisor.ts'
 import { HostKeeper } from './host-keeper.ts'
-import { checkIdentity, tlsSettings } from './identity/certificates.ts'
-import type { Identity } from './identity/identity.ts'
+import { validityOf } from './identity/certificates.ts'
 import { Renewal } from './identity/renewal.ts'
+import { TrustKeeper } from './identity/trust-keeper.ts'
+import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
-import { acknowledgeErasures, ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
+import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
-import type { Journal } from './operations/journal.ts'
+import type { HostParts } from './parts.ts'
+import { HostGate } from './policy/host-gate.ts'
 import { SharesKeeper } from './resources/shares-keeper.ts'
+import { Handover } from './session/handover.ts'
 import { reportHealth } from './session/health-events.ts'
 import { InventoryReporter, type InventorySources } from './session/inventory.ts'
 import { Outbox } from './session/outbox.ts'
-import { Session } from './session/session.ts'
-import { openSocket } from './session/socket.ts'
+import type { Session } from './session/session.ts'
 import { VmEvents } from './session/vm-events.ts'
+import { createSession, isOwnMachine, urlsOf } from './session-join.ts'
 import { verbs } from './verbs/registry.ts'
+
+/** Refusals, our own and the scheduler's, after which a renewal may help. */
+const renewableReasons: ReadonlySet<unknown> = new Set(['expired', 'expired-certificate'])
 
 /** How long operations may take to come to a stop between two steps. */
 export const stopGraceMs = 15_000
-
-export interface Parts {
-  readonly config: AgentConfig
-  readonly clock: Clock
-  readonly log: OutputLogger
-  readonly random: () => number
-  readonly identity: CurrentIdentity
-  readonly journal: Journal
-}
-
-export interface HostParts extends Parts {
-  readonly records: BackupRecords
-  readonly hypervisor: Hypervisor
-  readonly host: Host
-}
 
 export interface Work {
   begin(): void
@@ -57,26 +44,27 @@ export interface Work {
   isWell(): boolean
 }
 
-/** The identity that renewal replaces while the agent runs. */
-export interface CurrentIdentity {
-  value: Identity
-}
-
 /** Joins the parts, which know of one another only what is said here. What must be ended is put on the stack. */
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
-  const { config, clock, log, random, identity, journal, hypervisor, host, records } = parts
+  const { config, clock, log, random, identity, journal, hypervisor, host, records, known, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
     results: () => dispatcher.unacknowledged(),
     backups: () => records.unacknowledged(),
     erasures: () => erasures.unacknowledged(),
-    metrics: buffer
+    metrics: buffer,
+    disk: journal.database
   })
-  const inventory = createInventory(parts, (message) => {
-    outbox.post(message)
-    keeper.seen(message.vms)
-  })
+  const inventory = createInventory(
+    parts,
+    (message) => {
+      outbox.post(message)
+      keeper.seen(message.vms)
+      noteVms(known, message.vms, log)
+    },
+    (uuid) => drift.of(uuid)
+  )
   const keeper = new HostKeeper({
     host,
     clock,
@@ -88,6 +76,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       host.keys.watch.look()
       schedules.refresh()
       retention.refresh()
+      drift.refresh()
       void inventory.refresh()
     }
   })
@@ -95,7 +84,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const lookAnew = () => {
     if (keeper.isReady()) void inventory.refresh()
   }
+  const gate = createGate(parts)
   const dispatcher = createDispatcher(parts, {
+    gate,
     readiness: keeper,
     outbox,
     onChanged: () => {
@@ -109,6 +100,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       outbox.tellBackups()
     },
     onErasure: () => outbox.tellErasures(),
+    onDrain: () => {
+      session.beat()
+      schedules.refresh()
+    },
     erasures
   })
   const schedules = createSchedules({
@@ -116,7 +111,17 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     readiness: keeper,
     reports: outbox,
     operations: dispatcher,
-    runsAtOnceMax: config.backup.concurrencyMax
+    runsAtOnceMax: config.backup.concurrencyMax,
+    isPaused: () => dispatcher.drainingSince !== undefined
+  })
+  const drift = new DriftWatch({
+    host,
+    readiness: keeper,
+    operations: dispatcher,
+    clock,
+    log,
+    post: (event) => outbox.post(event),
+    onChanged: lookAnew
   })
   const vms = (wait: Wait) => hypervisor.listVms(wait)
   const retention = new Retention({ vms, readiness: keeper, operations: dispatcher, clock, log })
@@ -130,6 +135,14 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     firewall: () => host.firewall.fault,
     backups: () => schedules.health(),
     keys: () => host.keys.watch.health(),
+    trail: () => trail.fault(),
+    machine: parts.machine,
+    inventory: () => ({
+      drift: drift.health(),
+      orphans: host.orphans.counts,
+      adopted: adoptedNames(known, clock)
+    }),
+    policy: () => gate.fault,
     identity: () => identity.value
   })
   const sampler = new Sampler({
@@ -146,18 +159,42 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const onOnline = () => {
     lookAnew()
     keysOnline(host.keys, keeper, log)
+    trail.online((message) => outbox.post(message))
   }
-  const peers = { outbox, dispatcher, health, sampler, erasures, onOnline }
+  const onRefused = ({ details }: HostletError) => {
+    if (renewableReasons.has(details.reason)) renewal.hurry()
+  }
+  const trust = new TrustKeeper({
+    identity,
+    stateDirectory: config.stateDirectory,
+    log,
+    onAdopted: () => {
+      renewal.reconsider()
+      trail.noteIdentity()
+    }
+  })
+  const opened = { certificate: '' }
+  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
-  const renewal = new Renewal(identity.value, {
+  const handover = new Handover({
+    session,
+    clock,
+    log,
+    isCurrent: () => opened.certificate === identity.value.certificate,
+    isQuiet: () => dispatcher.running + dispatcher.waiting === 0
+  })
+  const renewal = new Renewal(identity, {
     stateDirectory: config.stateDirectory,
     urls: urlsOf(parts),
     clock,
     log,
     random,
-    onRenewed: (renewed) => {
-      identity.value = renewed
+    onRenewed: (renewed, before) => {
+      session.nudge()
+      handover.begin(validityOf(before.certificate).to)
+      trail.record('identity.renewed', { expiresAt: validityOf(renewed.certificate).to })
+      trail.noteIdentity()
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event) })
@@ -170,22 +207,28 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
   stack.use(retention)
+  stack.use(drift)
   stack.defer(() => sampler.stop())
   stack.use(renewal)
+  stack.use(handover)
   stack.use(hypervisor.onEvent((event) => events.take(event)))
   stack.use(hypervisor.onEvent((event) => shares.note(event)))
+  stack.use(hypervisor.onEvent((event) => drift.note(event)))
   stack.use(hypervisor.addStartGate(host.resources.gate))
   stack.use(hypervisor.onStatus(() => session.beat()))
   stack.use(host.keys.onRotated(lookAnew))
+  stack.use(host.keys.onRotated(() => trail.record('keys.rotated')))
   return {
     begin: () => {
       dispatcher.resume()
       schedules.begin()
       retention.begin()
+      drift.begin()
       keeper.begin()
       hypervisor.open()
       sampler.start()
-      renewal.start()
+      // A copy must not renew: it would take the certificate from the host that it was copied from.
+      if (isOwnMachine(parts)) renewal.start()
       session.start()
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
@@ -195,66 +238,31 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
 
 function createInventory(
   { clock, log, hypervisor, host }: HostParts,
-  post: (message: AgentMessageOf<'inventory'>) => void
+  post: (message: AgentMessageOf<'inventory'>) => void,
+  driftOf: (uuid: string) => readonly DriftItem[] | undefined
 ): InventoryReporter {
   const sources: InventorySources = {
     facts: (wait) => host.facts.read(wait),
-    vms: (wait) => host.vms.list(wait),
+    vms: async (wait) => (await host.vms.list(wait)).map((vm) => withDrift(vm, driftOf(vm.uuid))),
     foreign: (wait) => hypervisor.listForeign(wait)
   }
   return new InventoryReporter({ clock, log, sources, post })
 }
 
-interface SessionPeers {
-  readonly outbox: Outbox
-  readonly dispatcher: Dispatcher<Host>
-  readonly health: HealthMonitor
-  readonly sampler: Sampler
-  readonly erasures: ErasureRecords
-  onOnline(): void
-}
-
-function createSession(
-  parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, onOnline }: SessionPeers
-): Session {
-  const { clock, log, random, identity, hypervisor, host, records } = parts
-  const instance = randomUUID()
-  return new Session({
-    urls: urlsOf(parts),
+function createGate({ config, clock, log, identity, hypervisor }: HostParts): HostGate {
+  return new HostGate({
+    policyPath: config.backup.policy,
+    stateDirectory: config.stateDirectory,
+    verbs,
+    hypervisor,
+    commandKeys: () => identity.value.commandKeys,
     clock,
-    log,
-    random,
-    outbox,
-    connect: (url, handlers) => {
-      checkIdentity(identity.value, clock.now())
-      return openSocket(url, tlsSettings(identity.value), handlers)
-    },
-    hello: () => helloOf(identity.value.hostId, instance, clock),
-    heartbeat: () => ({
-      type: 'heartbeat',
-      sentAt: clock.now(),
-      operationsRunning: dispatcher.running,
-      operationsWaiting: dispatcher.waiting,
-      hypervisor: hypervisor.status().state,
-      conditions: health.conditions()
-    }),
-    onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
-    onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
-    onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
-    onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),
-    onDiskKeys: (answer) => host.keys.escrow?.take(answer),
-    onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
-    onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
-    onOnline
+    log
   })
 }
 
-function urlsOf({ config, identity }: Parts): readonly string[] {
-  return config.schedulerUrls ?? identity.value.schedulerUrls
-}
-
 interface DispatcherPeers {
+  readonly gate: HostGate
   readonly readiness: HostKeeper
   readonly outbox: Outbox
   onChanged(): void
@@ -263,11 +271,12 @@ interface DispatcherPeers {
   onBackup(): void
   /** A VM was erased that no command asked for. */
   onErasure(): void
+  onDrain(): void
 }
 
 function createDispatcher(
-  { config, clock, log, random, identity, journal, hypervisor, host, records }: HostParts,
-  { readiness, outbox, erasures, onChanged, onBackup, onErasure }: DispatcherPeers
+  { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
+  { gate, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -276,8 +285,11 @@ function createDispatcher(
     clock,
     log,
     random,
+    gate,
     readiness,
+    trail,
     onChanged,
+    onDrain,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)
@@ -296,27 +308,6 @@ function createDispatcher(
     transfersMax: config.backup.concurrencyMax,
     waitingMax: config.operations.waitingMax
   })
-}
-
-function helloOf(hostId: string, instance: string, clock: Clock): AgentMessageOf<'hello'> {
-  return {
-    type: 'hello',
-    protocol: protocolVersion,
-    agentVersion: release,
-    hostId,
-    instance,
-    sentAt: clock.now(),
-    verbs: verbs.map(({ name }) => name)
-  }
-}
-
-/** A journal that cannot be written now keeps the result: it is sent and acknowledged again. */
-function acknowledge(dispatcher: Dispatcher<Host>, command: string, log: OutputLogger): void {
-  try {
-    dispatcher.acknowledge(command)
-  } catch (error) {
-    log.warn({ command, error: asHostletError(error) }, 'acknowledgement could not be recorded')
-  }
 }
 
 /** For `systemctl status`: where the agent is connected, what runs. */

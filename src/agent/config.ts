@@ -82,6 +82,10 @@ export const AgentConfigSchema = Type.Object(
       /** Where a running backup keeps what the guest overwrites, where it is not the pool of the disks. */
       scratchPool: Type.Optional(Type.Object({ name: ObjectName, path: AbsolutePath }, strict))
     }),
+    audit: section({
+      /** Of the audit trail; the oldest of its files go. An entry takes about 600 bytes. */
+      keepBytes: Type.Integer({ default: 1024 ** 3, minimum: 64 * 1024 ** 2, maximum: 2 ** 50 })
+    }),
     metrics: section({
       intervalMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 3_600_000 }),
       bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 })

@@ -1,11 +1,20 @@
 // What every command is given: the streams, the environment, how to print, and Ctrl-C as a signal.
 
 import { stripVTControlCharacters } from 'node:util'
+import type { Command, Option } from 'commander'
 import type { Clock } from '../lib/clock.ts'
 import { systemClock } from '../lib/clock.ts'
 
 export const outputFormats = ['table', 'json'] as const
 export type OutputFormat = (typeof outputFormats)[number]
+
+/** The option by which people and programs say how they want the answer. */
+export function outputOption(command: Command): Option {
+  return command
+    .createOption('-o, --output <format>', 'table for people, json for programs')
+    .choices(outputFormats)
+    .default('table')
+}
 
 /** Columns of a line when the terminal does not say. */
 const terminalColumnsDefault = 80

@@ -99,7 +99,11 @@ export function operationColumns(nowMs: number): readonly Column<OperationView>[
     { title: 'VERB', cell: ({ verb }) => verb },
     { title: 'VM', cell: ({ vm }) => vm ?? '-' },
     { title: 'HOST', cell: ({ host }) => host, spare: 1 },
-    stateColumn(),
+    {
+      title: 'STATE',
+      cell: ({ state, awaits }) => (awaits === undefined ? state : `${state} (${awaits})`),
+      style: ({ state }) => styleOfState(state)
+    },
     { title: 'AGE', cell: ({ createdAt }) => since(createdAt, nowMs), align: 'right' },
     { title: 'TOOK', cell: took, align: 'right', spare: 2 },
     {

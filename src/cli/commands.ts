@@ -15,7 +15,11 @@ export const groups: Readonly<Record<string, string>> = {
   vm: 'virtual machines',
   backup: 'backups: what there is, whether it is good, and the way out after a disaster',
   op: 'operations: what became of each command',
+  audit: 'who asked for what and what came of it: the trail of this host, the calls of the scheduler',
   key: 'API keys',
+  rotate: 'the keys that the fleet goes by: its CA and its command key',
+  approver: 'people whose signature a host wants besides the scheduler’s',
+  policy: 'what a host does for nobody, or for several together only',
   image: 'images on hosts'
 }
 
@@ -45,6 +49,21 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-rotate-key.ts')
   },
   {
+    words: ['host', 'clean'],
+    summary: 'remove from a host what VMs that are gone left there',
+    load: () => import('./commands/host-clean.ts')
+  },
+  {
+    words: ['host', 'drain'],
+    summary: 'have a host take no new work, and wait for what it does; its VMs run on',
+    load: () => import('./commands/host-drain.ts')
+  },
+  {
+    words: ['host', 'resume'],
+    summary: 'have a drained host take work again',
+    load: () => import('./commands/host-resume.ts')
+  },
+  {
     words: ['host', 'refresh'],
     summary: 'have a host look at itself anew',
     load: () => import('./commands/host-refresh.ts')
@@ -58,6 +77,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['host', 'rm'],
     summary: 'revoke a host; its VMs run on',
     load: () => import('./commands/host-rm.ts')
+  },
+  {
+    words: ['host', 'settle'],
+    summary: 'let a host connect again that two machines had claimed to be',
+    load: () => import('./commands/host-settle.ts')
   },
   { words: ['vm', 'ls'], summary: 'list VMs', load: () => import('./commands/vm-ls.ts') },
   { words: ['vm', 'show'], summary: 'show one VM', load: () => import('./commands/vm-show.ts') },
@@ -113,6 +137,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'audit'],
     summary: 'check whether a VM is isolated as promised',
     load: () => import('./commands/vm-audit.ts')
+  },
+  {
+    words: ['vm', 'repair'],
+    summary: 'put a VM right where it is not as its records say',
+    load: () => import('./commands/vm-repair.ts')
   },
   {
     words: ['vm', 'forget'],
@@ -197,9 +226,54 @@ export const commands: readonly CommandEntry[] = [
     summary: 'end an operation before its time',
     load: () => import('./commands/op-cancel.ts')
   },
+  {
+    words: ['audit', 'ls'],
+    summary: 'show the audit trail of this host, or the calls of the scheduler',
+    load: () => import('./commands/audit-ls.ts')
+  },
+  {
+    words: ['audit', 'verify'],
+    summary: 'check that an audit trail is whole, and find where it is not',
+    load: () => import('./commands/audit-verify.ts')
+  },
+  {
+    words: ['audit', 'export'],
+    summary: 'write an audit trail as CSV or lines of JSON',
+    load: () => import('./commands/audit-export.ts')
+  },
+  {
+    words: ['audit', 'accept'],
+    summary: 'take the audit trail of a host as it is from now on',
+    load: () => import('./commands/audit-accept.ts')
+  },
+  {
+    words: ['approve'],
+    summary: 'sign an operation that waits for an approval',
+    load: () => import('./commands/approve.ts')
+  },
+  {
+    words: ['approver', 'keygen'],
+    summary: 'make the key of an approver',
+    load: () => import('./commands/approver-keygen.ts')
+  },
+  {
+    words: ['policy', 'check'],
+    summary: 'check the policy of a host, and what it asks of a command',
+    load: () => import('./commands/policy-check.ts')
+  },
   { words: ['key', 'ls'], summary: 'list API keys', load: () => import('./commands/key-ls.ts') },
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },
   { words: ['key', 'rm'], summary: 'revoke an API key', load: () => import('./commands/key-rm.ts') },
+  {
+    words: ['rotate', 'ca'],
+    summary: 'replace the CA of the fleet, step by step',
+    load: () => import('./commands/rotate-ca.ts')
+  },
+  {
+    words: ['rotate', 'command-key'],
+    summary: 'replace the key that signs commands, step by step',
+    load: () => import('./commands/rotate-command-key.ts')
+  },
   { words: ['events'], summary: 'show what happened to VMs', load: () => import('./commands/events.ts') },
   {
     words: ['image', 'prefetch'],

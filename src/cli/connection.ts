@@ -5,7 +5,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HostletError } from '../errors.ts'
-import { type Cli, type OutputFormat, outputFormats } from './cli.ts'
+import { type Cli, type OutputFormat, outputOption } from './cli.ts'
 
 export interface ConnectionOptions {
   readonly scheduler?: string
@@ -34,12 +34,7 @@ export function connectionOptions(command: Command): Command {
       'file with the API key (HOSTLET_API_KEY_FILE, or HOSTLET_API_KEY itself)'
     )
     .option('--ca-file <file>', 'PEM file of the scheduler’s CA (HOSTLET_CA_FILE)')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices([...outputFormats])
-        .default('table')
-    )
+    .addOption(outputOption(command))
 }
 
 /** Throws E_BAD_REQUEST naming what is missing and where it may be said. */

@@ -1,6 +1,6 @@
 // Runs agent or scheduler in the foreground: from its configuration to the signal that ends it.
 
-import { asHostletError } from '../errors.ts'
+import { asHostletError, type HostletError } from '../errors.ts'
 import type { LogLevel } from '../lib/log-form.ts'
 import type { OutputLogger } from '../lib/log-output.ts'
 import { configExitCode } from './exit-codes.ts'
@@ -8,6 +8,8 @@ import { ExitStatus } from './exit-status.ts'
 
 /** What is begun and can be ended. */
 export interface Running {
+  /** Resolves with why it cannot go on, if ever. It is stopped then, and the program ends with that error: its unit starts it again. */
+  readonly failed?: Promise<HostletError>
   stop(): Promise<void>
 }
 
@@ -44,11 +46,13 @@ export async function runUntilSignal<Service extends Running>(lifecycle: Lifecyc
   process.on('SIGINT', end)
   process.on('SIGHUP', reload)
   service = await lifecycle.start()
+  let failure: HostletError | undefined
   {
     await using _meanwhile = lifecycle.whileRunning?.(service)
-    await told
+    failure = (await Promise.race([told, ...(service.failed ? [service.failed] : [])])) ?? undefined
   }
   await service.stop()
+  if (failure !== undefined) throw failure
 }
 
 /** What both daemons take over at SIGHUP. A file that is wrong changes nothing: the running configuration stays. */

@@ -6,7 +6,7 @@ import { type ErrorCode, errorCodes } from '../errors.ts'
 export const interruptedExitCode = 130
 /** EX_CONFIG of sysexits: the unit of agent and scheduler does not restart after it. */
 export const configExitCode = 78
-/** "hostlet doctor" and "hostlet vm audit" found what should not be; they themselves did their work. */
+/** "hostlet doctor", "hostlet vm audit" and "hostlet audit verify" found what should not be; they themselves did their work. */
 export const doctorExitCode = 3
 
 const meanings: Readonly<Record<number, string>> = {

@@ -2,6 +2,7 @@
 
 import { verify, X509Certificate } from 'node:crypto'
 import { HostletError } from '../errors.ts'
+import { splitCertificates } from './pem.ts'
 
 /** A host's key for signing, wherever it is kept. */
 export interface Signer {
@@ -13,7 +14,7 @@ export interface Signer {
 
 /** Whom to believe. Without it a signature is checked against the certificate that came with it, and that proves no origin. */
 export interface Trust {
-  /** CA certificates, PEM. */
+  /** CA certificates, PEM, one or several in each. */
   readonly authorities: readonly string[]
   /** Only hosts of this SPIFFE trust domain. */
   readonly trustDomain?: string
@@ -79,7 +80,7 @@ export function certificatesOfHeader(header: string): {
 
 /** Checks that a CA that is believed vouches for the leaf, as that host, at that time. Throws E_AUTH with the reason `untrusted`. */
 export function checkChain(chain: readonly X509Certificate[], trust: Trust, claim: Claim): void {
-  const authorities = trust.authorities.map((pem) => new X509Certificate(pem))
+  const authorities = trust.authorities.flatMap(splitCertificates).map((pem) => new X509Certificate(pem))
   const anchored = chain.findIndex((certificate) => authorities.some((ca) => issued(ca, certificate)))
   if (anchored < 0) throw untrusted('was not signed by a CA that is trusted here')
   const path = chain.slice(0, anchored + 1)

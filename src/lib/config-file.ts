@@ -1,7 +1,7 @@
 // Configuration files: YAML in, a value that fits its schema out, or every fault with its file, line and column.
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
-import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js'
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
 import { type Document, LineCounter, parseDocument } from 'yaml'
 import { HostletError } from '../errors.ts'
 import { type Fault, faultsOf, offsetAt } from './config-faults.ts'
@@ -51,7 +51,12 @@ export function parseConfigText<Schema extends TSchema>(
   return config
 }
 
-function compile(schema: TSchema) {
+/** Compiling takes as long as reading a hundred files, and the policy of a host is read again and again. */
+const compiled = new WeakMap<TSchema, ValidateFunction>()
+
+function compile(schema: TSchema): ValidateFunction {
+  const known = compiled.get(schema)
+  if (known !== undefined) return known
   const ajv = new Ajv2020({
     allErrors: true,
     verbose: true,
@@ -59,7 +64,9 @@ function compile(schema: TSchema) {
     strict: true,
     strictRequired: false
   })
-  return ajv.compile(schema)
+  const accepts = ajv.compile(schema)
+  compiled.set(schema, accepts)
+  return accepts
 }
 
 function readBounded(path: string): string {

@@ -13,18 +13,35 @@ type TicketState = 'idle' | 'waiting' | 'running' | 'over'
 interface Entry {
   state: TicketState
   grant: () => void
+  startedAt: number
+}
+
+/** Bounds of what a refusal says of when to come again. */
+export const retryAfterMsMin = 1_000
+export const retryAfterMsMax = 60_000
+/** How much the newest piece of work counts for how long one takes. */
+const newestWeight = 0.25
+
+export interface LimiterOptions {
+  readonly concurrencyMax: number
+  readonly waitingMax: number
+  /** Milliseconds that only grow, to learn how long work takes; without it a refusal names the shortest wait. */
+  readonly clock?: { monotonic(): number }
 }
 
 export class Limiter {
   readonly #concurrencyMax: number
   readonly #waitingMax: number
+  readonly #clock: LimiterOptions['clock']
   readonly #line: Entry[] = []
+  #typicalMs: number | undefined
   #running = 0
   #entered = 0
 
-  constructor({ concurrencyMax, waitingMax }: { concurrencyMax: number; waitingMax: number }) {
+  constructor({ concurrencyMax, waitingMax, clock }: LimiterOptions) {
     this.#concurrencyMax = concurrencyMax
     this.#waitingMax = waitingMax
+    this.#clock = clock
   }
 
   get running(): number {
@@ -35,6 +52,13 @@ export class Limiter {
     return this.#entered - this.#running
   }
 
+  /** How long until half of those that wait have had their turn, going by how long work took of late; bounded. */
+  get retryAfterMs(): number {
+    const turns = (this.waiting / 2 + 1) / this.#concurrencyMax
+    const ms = Math.round((this.#typicalMs ?? 0) * turns)
+    return Math.min(retryAfterMsMax, Math.max(retryAfterMsMin, ms))
+  }
+
   /**
    * Takes a place, or throws E_BUSY when all are taken. `always` is for work that was accepted earlier, before a
    * restart: it is never refused.
@@ -43,11 +67,11 @@ export class Limiter {
     if (!always && this.#entered >= this.#concurrencyMax + this.#waitingMax)
       throw new HostletError(
         'E_BUSY',
-        `${this.#running} operations run and ${this.waiting} wait already. Try again later.`,
-        { details: { running: this.#running, waiting: this.waiting } }
+        `${this.#running} operations run and ${this.waiting} wait already. Try again in ${Math.ceil(this.retryAfterMs / 1_000)} s.`,
+        { details: { running: this.#running, waiting: this.waiting, retryAfterMs: this.retryAfterMs } }
       )
     this.#entered++
-    const entry: Entry = { state: 'idle', grant: () => undefined }
+    const entry: Entry = { state: 'idle', grant: () => undefined, startedAt: 0 }
     return { turn: (signal) => this.#turn(entry, signal), [Symbol.dispose]: () => this.#leave(entry) }
   }
 
@@ -78,6 +102,7 @@ export class Limiter {
 
   #run(entry: Entry): void {
     entry.state = 'running'
+    entry.startedAt = this.#clock?.monotonic() ?? 0
     this.#running++
   }
 
@@ -89,6 +114,12 @@ export class Limiter {
     if (state === 'waiting') this.#line.splice(this.#line.indexOf(entry), 1)
     if (state !== 'running') return
     this.#running--
+    this.#learn((this.#clock?.monotonic() ?? 0) - entry.startedAt)
     this.#line.shift()?.grant()
+  }
+
+  #learn(tookMs: number): void {
+    const before = this.#typicalMs ?? tookMs
+    this.#typicalMs = before + newestWeight * (tookMs - before)
   }
 }

@@ -1,7 +1,16 @@
 // Files that only their owner may read, written so that a crash leaves the old content or the new, never half of it.
 
 import { randomUUID } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { HostletError } from '../errors.ts'
 
@@ -9,7 +18,7 @@ export const privateFileMode = 0o600
 export const privateDirectoryMode = 0o700
 
 /** Writes beside the target, flushes, renames, and flushes the directory. Throws E_UNAVAILABLE. */
-export function writePrivateFile(path: string, content: string): void {
+export function writePrivateFile(path: string, content: string | Uint8Array): void {
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}`)
   try {
     writeFlushed(temporary, content)
@@ -35,10 +44,10 @@ export function ensurePrivateDirectory(path: string): void {
   }
 }
 
-function writeFlushed(path: string, content: string): void {
+function writeFlushed(path: string, content: string | Uint8Array): void {
   const file = openSync(path, 'wx', privateFileMode)
   try {
-    writeSync(file, content)
+    writeFileSync(file, content)
     fsyncSync(file)
   } finally {
     closeSync(file)

@@ -1,6 +1,7 @@
 // Every request and answer of the scheduler's HTTP API, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { ApprovalText, ApproverName } from './approval.ts'
 import {
   BackupExportParams,
   BackupPruneParams,
@@ -14,7 +15,8 @@ import {
   VmBackupParams,
   VmRestoreParams
 } from './backup.ts'
-import { ErrorReportSchema } from './command.ts'
+import { commandBytesMax, ErrorReportSchema } from './command.ts'
+import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
 import { EraseCertificate, EraseCertificateText, VmReimageParams, VmTeardownParams } from './lifecycle.ts'
@@ -28,6 +30,7 @@ import {
   Milliseconds,
   ProfileName,
   Sentence,
+  Sha256,
   ShortText,
   strict,
   Timestamp,
@@ -36,6 +39,8 @@ import {
   VmName
 } from './names.ts'
 import { vmSizeFields } from './resize.ts'
+import { TrailLink } from './trail.ts'
+import { TrustSerial } from './trust.ts'
 import {
   ForeignDomain,
   HostFacts,
@@ -119,7 +124,12 @@ export const HostView = Type.Object(
     hypervisor: Type.Enum(['connected', 'away', 'unknown']),
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
+    /** Since when it takes no new work, as of its last heartbeat; absent while it does. */
+    drainingSince: Type.Optional(Timestamp),
+    /** What the host said of itself, and what the scheduler found about it. */
     conditions: Type.Array(Condition),
+    /** The host's clock minus the scheduler's at its last heartbeat, in milliseconds. */
+    clockSkewMs: Type.Optional(Type.Integer()),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
     facts: Type.Optional(HostFacts)
@@ -128,12 +138,20 @@ export const HostView = Type.Object(
 )
 export type HostView = Static<typeof HostView>
 
+/** `waitMs`: how long the operation waits for what runs; a day unless it is given. The host stays drained after that. */
+export const DrainRequest = Type.Object({ waitMs: Type.Optional(Milliseconds) }, strict)
+export type DrainRequest = Static<typeof DrainRequest>
+
 export const HostList = Type.Object({ hosts: Type.Array(HostView), more: Type.Boolean() }, strict)
 export type HostList = Static<typeof HostList>
 
 /** One host with the domains on it that are not ours. */
 export const HostDetail = Type.Object({ host: HostView, foreign: Type.Array(ForeignDomain) }, strict)
 export type HostDetail = Static<typeof HostDetail>
+
+/** The answer to `POST /v1/hosts/{id}/settle`. */
+export const Settled = Type.Object({ settled: Type.Literal(true) }, strict)
+export type Settled = Static<typeof Settled>
 
 // Join tokens
 
@@ -206,6 +224,8 @@ export const OperationView = Type.Object(
     /** The verb's result, when done. */
     value: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     error: Type.Optional(ErrorReportSchema),
+    /** Its host takes it once somebody else has signed it too: "hostlet approve". */
+    awaits: Type.Optional(Type.Literal('approval')),
     next: Sentence
   },
   strict
@@ -214,6 +234,24 @@ export type OperationView = Static<typeof OperationView>
 
 export const OperationReply = Type.Object({ operation: OperationView }, strict)
 export type OperationReply = Static<typeof OperationReply>
+
+/** Somebody's signature under a command. Whose it is, and whether it counts, only the host can tell. */
+export const ApprovalView = Type.Object({ approver: ApproverName, receivedAt: Timestamp }, strict)
+export type ApprovalView = Static<typeof ApprovalView>
+
+/** A command as it was signed, for whoever is to approve it. */
+export const SignedCommandReply = Type.Object(
+  {
+    operation: OperationView,
+    /** Compact JWS. Absent once the operation has ended. */
+    command: Type.Optional(Type.String({ maxLength: commandBytesMax })),
+    approvals: Type.Array(ApprovalView)
+  },
+  strict
+)
+export type SignedCommandReply = Static<typeof SignedCommandReply>
+
+export const NewApproval = Type.Object({ approval: ApprovalText }, strict)
 
 export const OperationList = Type.Object(
   { operations: Type.Array(OperationView), more: Type.Boolean() },
@@ -261,6 +299,8 @@ export const VmView = Type.Object(
     startedAt: Type.Optional(Timestamp),
     /** Of its services, as its host sees them from outside; all unknown while nobody looks. */
     health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax })),
+    /** Where it is not as its host's records say; last known while the host is away. */
+    drift: Type.Optional(Type.Array(DriftItem, { maxItems: driftItemsMax })),
     createdAt: Timestamp,
     /** When its host last reported it. */
     reportedAt: Type.Optional(Timestamp),
@@ -333,6 +373,10 @@ export const StopVmRequest = Type.Object(
   strict
 )
 export type StopVmRequest = Static<typeof StopVmRequest>
+
+/** Body of `POST /v1/vms/{name}/repair` and `POST /v1/hosts/{id}/clean`. */
+export const DryRunRequest = Type.Object({ dryRun: Type.Optional(Type.Boolean()) }, strict)
+export type DryRunRequest = Static<typeof DryRunRequest>
 
 export const RebootVmRequest = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict)
 export type RebootVmRequest = Static<typeof RebootVmRequest>
@@ -670,5 +714,165 @@ export type CreatedKey = Static<typeof CreatedKey>
 // Renewal
 
 /** Body of `POST /v1/renew`, over the certificate that is to be renewed; the answer is an EnrollmentReply. */
-export const RenewalRequest = Type.Object({ certificateRequest: Type.String({ maxLength: 8_192 }) }, strict)
+export const RenewalRequest = Type.Object(
+  {
+    certificateRequest: Type.String({ maxLength: 8_192 }),
+    /** Of the trust statement that the host goes by: the answer has those after it. */
+    trustSerial: Type.Optional(TrustSerial)
+  },
+  strict
+)
 export type RenewalRequest = Static<typeof RenewalRequest>
+
+// Audit
+
+export const AuditQuery = Type.Object(
+  {
+    /** Sequence of the last entry seen; 0 for all that are kept. */
+    after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+    /** `api` for calls. */
+    kind: Type.Optional(ShortText),
+    /** Id of the API key that asked. */
+    key: Type.Optional(Uuid),
+    /** The host, VM or key that the call was about. */
+    object: Type.Optional(ShortText),
+    operation: Type.Optional(CommandId),
+    /** Only those that failed, or only those that did not. */
+    refused: Type.Optional(Type.Boolean()),
+    sinceMs: Type.Optional(Timestamp),
+    /** Begins with the newest ones instead of the oldest; `more` then says that there were earlier ones. */
+    newest: Type.Optional(Type.Boolean()),
+    /** Without it as the Accept header says. */
+    format: Type.Optional(Type.Enum(['json', 'csv'])),
+    limit: Limit
+  },
+  strict
+)
+export type AuditQuery = Static<typeof AuditQuery>
+
+/** One line of the chain as it was written: the rest of its fields depend on its kind. */
+export const AuditEntry = Type.Object(
+  {
+    seq: Type.Integer({ minimum: 1 }),
+    at: Timestamp,
+    kind: ShortText,
+    prev: Type.String(),
+    hash: Type.String()
+  },
+  { additionalProperties: true }
+)
+export type AuditEntry = Static<typeof AuditEntry>
+
+/** Oldest first. `head` is the newest entry there is, `anchor` the one that the first that is kept goes on from. */
+export const AuditList = Type.Object(
+  {
+    entries: Type.Array(AuditEntry),
+    last: Type.Integer({ minimum: 0 }),
+    more: Type.Boolean(),
+    head: TrailLink,
+    anchor: TrailLink
+  },
+  strict
+)
+export type AuditList = Static<typeof AuditList>
+
+/** Newest first. `fault`: why the trail is not believed, since when. */
+export const HostAudit = Type.Object(
+  {
+    host: HostId,
+    heads: Type.Array(
+      Type.Object({ seq: Type.Integer({ minimum: 1 }), hash: Sha256, at: Timestamp }, strict)
+    ),
+    fault: Type.Optional(Type.Object({ at: Timestamp, message: Sentence }, strict))
+  },
+  strict
+)
+export type HostAudit = Static<typeof HostAudit>
+
+// Rotation of the keys of the fleet
+
+export const rotationSubjects = ['ca', 'command-key'] as const
+export const rotationPhases = ['idle', 'prepared', 'activated'] as const
+export const rotationActions = ['start', 'activate', 'finish', 'return', 'abort'] as const
+
+/** A key or CA by its thumbprint, as `kid` or `sha256:` of the public key. `expiresAt`: of a CA. */
+const RotatingItem = Type.Object({ id: ShortText, expiresAt: Type.Optional(Timestamp) }, strict)
+
+/** A host that keeps the next step from being taken, and why. */
+const LaggingHost = Type.Object(
+  {
+    host: HostId,
+    state: Type.Enum(['new', 'connected', 'away']),
+    serial: TrustSerial,
+    reason: Sentence
+  },
+  strict
+)
+
+/** `prepared`: hosts take the new one, the old one signs. `activated`: the new one signs, the old one is still believed. */
+export const RotationView = Type.Object(
+  {
+    subject: Type.Enum([...rotationSubjects]),
+    phase: Type.Enum([...rotationPhases]),
+    active: RotatingItem,
+    next: Type.Optional(RotatingItem),
+    previous: Type.Optional(RotatingItem),
+    /** Of the statement that told hosts of this phase. */
+    serial: TrustSerial,
+    changedAt: Timestamp,
+    changedBy: ShortText,
+    /** What may be done now. */
+    possible: Type.Array(Type.Enum([...rotationActions])),
+    /** Hosts that count: enrolled, not revoked, with a certificate that has not expired. */
+    hosts: Type.Integer({ minimum: 0 }),
+    /** Those that the next step waits for. */
+    lagging: Type.Array(LaggingHost),
+    more: Type.Boolean()
+  },
+  strict
+)
+export type RotationView = Static<typeof RotationView>
+
+export const TrustHistoryEntry = Type.Object(
+  {
+    serial: TrustSerial,
+    at: Timestamp,
+    /** Id of the API key that asked for it; `scheduler` for what it did by itself. */
+    by: ShortText,
+    what: ShortText,
+    forced: Type.Boolean()
+  },
+  strict
+)
+
+export type TrustHistoryEntry = Static<typeof TrustHistoryEntry>
+
+/** `caHash`: what new join tokens pin. `caBundle`: PEM of every CA that is believed now, the one that signs first. */
+export const TrustView = Type.Object(
+  {
+    serial: TrustSerial,
+    caHash: CaHash,
+    caBundle: Type.String(),
+    /** PEM of CAs that were dropped: they vouch for what hosts signed in their time. */
+    retired: Type.Array(Type.String()),
+    rotations: Type.Array(RotationView),
+    /** The newest first. */
+    history: Type.Array(TrustHistoryEntry)
+  },
+  strict
+)
+export type TrustView = Static<typeof TrustView>
+
+/** `force`: also while hosts lag behind. `renewWithinSeconds`: for the CA, over which time hosts renew their certificates. */
+export const RotationRequest = Type.Object(
+  {
+    force: Type.Optional(Type.Boolean()),
+    renewWithinSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 604_800 }))
+  },
+  strict
+)
+export type RotationRequest = Static<typeof RotationRequest>
+
+/** `warnings`: what the step leaves to be done, or costs. */
+export const RotationReply = Type.Object({ rotation: RotationView, warnings: Type.Array(Sentence) }, strict)
+export type RotationReply = Static<typeof RotationReply>

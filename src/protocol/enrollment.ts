@@ -38,14 +38,19 @@ export const EnrollmentReply = Type.Object(
     trustDomain: ShortText,
     /** PEM: the host's certificate, with the URI SAN `spiffe://<trust domain>/host/<id>`. */
     certificate: Type.String({ maxLength: 16_384 }),
-    /** PEM: the CA that signed it and that signs the scheduler's. */
+    /** PEM: the CA that signed it and that signs the scheduler's; two of them while one takes the place of another. */
     caCertificate: Type.String({ maxLength: 16_384 }),
     commandKeys: Type.Array(CommandKey, { minItems: 1, maxItems: 8 }),
     /** `wss:` addresses of the agent socket, in order of preference. */
     schedulerUrls: Type.Array(Type.String({ pattern: '^wss://', maxLength: 512 }), {
       minItems: 1,
       maxItems: 16
-    })
+    }),
+    /**
+     * Trust statements (see trust.ts), the oldest first. At enrollment the newest one; at a renewal those that the host does
+     * not have. A host that is enrolled takes keys and CAs from these alone, never from the fields above.
+     */
+    trust: Type.Optional(Type.Array(Type.String({ maxLength: 65_536 }), { maxItems: 64 }))
   },
   strict
 )

@@ -1,6 +1,7 @@
 // Every message of the subprotocol hostlet.v1, one schema each; the types follow from the schemas.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { ApprovalText, approvalsMax } from './approval.ts'
 import { BackupReport, TransferProgress } from './backup.ts'
 import { CommandResult, commandBytesMax, ErrorReportSchema } from './command.ts'
 import {
@@ -25,6 +26,8 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { AuditHead, AuditQuestion, AuditReceipt, AuditRefusal } from './trail.ts'
+import { Trust, TrustAcknowledgement, TrustSerial } from './trust.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
 
 export const subprotocol = 'hostlet.v1'
@@ -64,7 +67,9 @@ export const Hello = Type.Object(
     /** New at each start of the agent: tells a reconnect from a restart. */
     instance: Uuid,
     sentAt: Timestamp,
-    verbs: Type.Array(VerbName, { maxItems: 256 })
+    verbs: Type.Array(VerbName, { maxItems: 256 }),
+    /** Of the trust statement that the host goes by. Absent: it knows of none, and is sent none. */
+    trustSerial: Type.Optional(TrustSerial)
   },
   strict
 )
@@ -76,6 +81,8 @@ export const Heartbeat = Type.Object(
     operationsRunning: Type.Integer({ minimum: 0 }),
     operationsWaiting: Type.Integer({ minimum: 0 }),
     hypervisor: Type.Enum(['connected', 'away']),
+    /** Since when the host takes no new work; absent while it does. */
+    drainingSince: Type.Optional(Timestamp),
     conditions: Type.Array(Condition, { maxItems: 64 })
   },
   strict
@@ -105,7 +112,9 @@ export const vmEventKinds = [
   'rebooted',
   'ready',
   'io-error',
-  'changed'
+  'changed',
+  'drifted',
+  'repaired'
 ] as const
 export const VmEvent = Type.Object(
   {
@@ -189,12 +198,18 @@ export const Settings = Type.Object(
   strict
 )
 
+/** Answers a heartbeat now and then: with the time of its answer the agent knows how far its clock is off. */
+export const ClockReading = Type.Object(
+  { type: Type.Literal('clock'), heartbeatSentAt: Timestamp, sentAt: Timestamp },
+  strict
+)
+
 export const Command = Type.Object(
   {
     type: Type.Literal('command'),
     jws: Type.String({ maxLength: commandBytesMax }),
     /** Signatures of others for this command, as compact JWS: the host's policy may want one before it acts. */
-    approvals: Type.Optional(Type.Array(Type.String({ maxLength: 4_096 }), { minItems: 1, maxItems: 8 }))
+    approvals: Type.Optional(Type.Array(ApprovalText, { minItems: 1, maxItems: approvalsMax }))
   },
   strict
 )
@@ -232,11 +247,14 @@ export const agentMessages = [
   DiskKeys,
   DiskKeysGone,
   DiskKeysRequest,
+  AuditHead,
+  TrustAcknowledgement,
   Problem
 ] as const
 export const schedulerMessages = [
   Welcome,
   Settings,
+  ClockReading,
   Command,
   ResultAcknowledgement,
   BackupsAcknowledgement,
@@ -244,6 +262,10 @@ export const schedulerMessages = [
   DiskKeysAcknowledgement,
   DiskKeysGoneAcknowledgement,
   DiskKeysGrant,
+  AuditQuestion,
+  AuditReceipt,
+  AuditRefusal,
+  Trust,
   Problem
 ] as const
 

@@ -1,6 +1,7 @@
 // What a VM is: the specification that a command carries and libvirt's metadata keeps, and how a VM's state is told.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { DriftItem, driftItemsMax } from './drift.ts'
 import {
   Bytes,
   Cidr,
@@ -236,15 +237,32 @@ export const VmSummary = Type.Object(
     /** It was torn down, is kept, off, until then, and erased after that. */
     retainedUntil: Type.Optional(Timestamp),
     /** One for each probe of its specification. */
-    health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax }))
+    health: Type.Optional(Type.Array(ProbeHealth, { maxItems: healthProbesMax })),
+    /** Where it is not as its records say; absent: nothing was found, or nobody has looked yet. */
+    drift: Type.Optional(Type.Array(DriftItem, { maxItems: driftItemsMax }))
   },
   strict
 )
 export type VmSummary = Static<typeof VmSummary>
 
-/** A domain that is not ours: listed, never touched. */
+/**
+ * Why a domain is not ours. `other`: it carries nothing of hostlet's. The rest is quarantined: it carries metadata of ours
+ * that cannot be read (`unreadable`), of another pool's agent (`other-pool`), of a VM of another name (`renamed`) or UUID
+ * (`copied`), or with the user, MAC or address of another VM (`duplicate`).
+ */
+export const foreignReasons = ['other', 'unreadable', 'other-pool', 'renamed', 'copied', 'duplicate'] as const
+
+/** A domain that is not ours: listed, never touched, and nothing that it has is given to a VM. */
 export const ForeignDomain = Type.Object(
-  { name: Type.String({ maxLength: 1_024 }), uuid: Uuid, state: VmState },
+  {
+    name: Type.String({ maxLength: 1_024 }),
+    uuid: Uuid,
+    state: VmState,
+    /** Absent from older agents. */
+    reason: Type.Optional(Type.Enum([...foreignReasons])),
+    /** The same in words, with what to do. */
+    detail: Type.Optional(Type.String({ maxLength: 512 }))
+  },
   strict
 )
 export type ForeignDomain = Static<typeof ForeignDomain>

@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import { ensurePrivateDirectory, writePrivateFile } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
+import { Audit } from './audit.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
 import { Housekeeping } from './housekeeping.ts'
@@ -14,15 +15,16 @@ import { ApiKeys } from './http/api-keys.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
-import { createServer } from './http/server.ts'
+import { createServer, tlsRules } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
-import { Authority } from './identity/authority.ts'
-import { CommandSigner } from './identity/command-signer.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
+import { FleetTrust } from './trust/fleet-trust.ts'
 
 export interface SchedulerOptions {
   readonly clock: Clock
   readonly log: Logger
+  /** Where systemd has put the unit's credentials. */
+  readonly credentialsDirectory?: string | undefined
 }
 
 export interface Scheduler extends AsyncDisposable {
@@ -44,55 +46,76 @@ export interface Scheduler extends AsyncDisposable {
  */
 export async function startScheduler(
   config: SchedulerConfig,
-  { clock, log }: SchedulerOptions
+  { clock, log, credentialsDirectory = process.env.CREDENTIALS_DIRECTORY }: SchedulerOptions
 ): Promise<Scheduler> {
   await using started = new AsyncDisposableStack()
   const directory = config.stateDirectory
   ensurePrivateDirectory(directory)
-  const identity = await openIdentity(config, directory, { clock, log })
   const store = new SqliteStore(directory, config)
   started.defer(() => store.close())
+  const trust = await FleetTrust.open({
+    ...{ directory, credentialsDirectory, store, clock, log },
+    trustDomain: config.trustDomain,
+    ...config.certificates
+  })
   const keys = new ApiKeys({ store: store.keys, clock })
   const adminKeyFile = join(directory, 'admin.key')
   await makeFirstKey({ keys, store, path: adminKeyFile, log })
 
+  const audit = started.use(
+    new Audit({
+      ...{ store: store.audit, clock, log, reads: config.audit.reads },
+      signReceipt: (claims) => trust.signReceipt(claims)
+    })
+  )
   const hub = new Hub({
-    ...{ store, clock, log },
+    ...{ store, clock, log, witness: audit },
     schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain,
-    authority: identity.authority.certificatePem
+    trust
   })
   const commands = new Commands({
-    ...{ store, clock, log, signer: identity.signer, delivery: hub },
+    ...{ store, clock, log, signer: trust, delivery: hub },
     expireAfterMs: config.commands.expireAfterMs
   })
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
-    ...{ config, store, commands, keys, clock, log, authority: identity.authority, agents: hub },
-    commandKeys: [identity.signer.publicKey],
+    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub },
+    get authority() {
+      return trust.authority
+    },
     version: release,
     startedAt: clock.now(),
     addresses: () => config.advertise ?? [addressOf(config.names[0] ?? 'localhost', port)],
     openApi: once(() => createOpenApi(routes, release))
   }
-  const server = createServer({ services, routes, tls: await identity.tls(), stopping: stopping.signal })
+  const server = createServer({
+    services,
+    routes,
+    tls: await trust.tls(namesOf(config)),
+    stopping: stopping.signal
+  })
   started.defer(async () => server.close())
+  const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
   hub.attach(server.server)
+  hub.watch()
   started.defer(() => hub.close())
   port = await listen(server, config.listen)
   started.use(
     new Housekeeping({
       ...{ store, clock, log },
       abandonAfterMs: config.commands.abandonAfterMs,
-      renewCertificate: async () => setTls(server.server, await identity.tls())
+      renewCertificate: useTls
     })
   )
+  trust.onChange(useTls)
+  trust.onChange(() => hub.tellTrust())
   started.defer(async () =>
     stopping.abort(new HostletError('E_UNAVAILABLE', 'the scheduler is stopping. Ask again in a moment.'))
   )
-  log.info({ address: config.listen.address, port, caHash: identity.authority.caHash }, 'scheduler started')
+  log.info({ address: config.listen.address, port, caHash: trust.authority.caHash }, 'scheduler started')
 
   const parts = started.move()
   const stop = async () => {
@@ -104,7 +127,9 @@ export async function startScheduler(
   return {
     url: services.addresses()[0] ?? '',
     port,
-    caHash: identity.authority.caHash,
+    get caHash() {
+      return trust.authority.caHash
+    },
     caFile: join(directory, 'ca.pem'),
     adminKeyFile,
     stop,
@@ -118,24 +143,6 @@ function once<Value>(make: () => Value): () => Value {
   return () => {
     made ??= { value: make() }
     return made.value
-  }
-}
-
-async function openIdentity(config: SchedulerConfig, directory: string, { clock, log }: SchedulerOptions) {
-  const authority = await Authority.open({
-    ...{ directory, clock, log },
-    trustDomain: config.trustDomain,
-    ...config.certificates
-  })
-  return {
-    authority,
-    signer: await CommandSigner.open(directory),
-    /** The authority's certificate goes along: a host that enrolls checks its pin against it. */
-    tls: async () => {
-      const { certificatePem, keyPem } = await authority.serverCertificate(namesOf(config))
-      const ca = authority.certificatePem
-      return { key: keyPem, cert: `${certificatePem.trim()}\n${ca}`, ca }
-    }
   }
 }
 
@@ -189,5 +196,5 @@ function addressOf(name: string, port: number): string {
 
 function setTls(server: object, tls: { key: string; cert: string; ca: string }): void {
   if ('setSecureContext' in server && typeof server.setSecureContext === 'function')
-    server.setSecureContext({ ...tls, minVersion: 'TLSv1.3' })
+    server.setSecureContext({ ...tls, ...tlsRules })
 }

@@ -9,6 +9,7 @@ import type { Logger } from '../lib/log.ts'
 import { operationStatesEnded } from '../protocol/api.ts'
 import type { CommandClaims } from '../protocol/command.ts'
 import { endOfRevoked } from './consequences.ts'
+import { readApproval } from './read-approval.ts'
 import type { CommandRecord, HostRecord, Repeatable, Store, VmIntent } from './store/store.ts'
 
 /** How often a wait looks by itself, for changes that another process made. */
@@ -99,6 +100,20 @@ export class Commands {
     }
   }
 
+  /**
+   * Keeps an approval of an operation and has its host asked again. Throws E_BAD_REQUEST for what is none of this very
+   * command, E_CONFLICT when the operation has ended. Whose signature it is, only the host can tell.
+   */
+  async approve(record: CommandRecord, jws: string, from: string): Promise<void> {
+    const { store, clock, log, delivery } = this.#options
+    if (record.jws === undefined) throw hasEnded(record)
+    const { approver } = readApproval(jws, record.jws)
+    const approval = { approver, jws, receivedAt: clock.now(), receivedFrom: from }
+    if (!(await store.approvals.add(record.id, approval))) throw hasEnded(record)
+    log.info({ command: record.id, host: record.host, approver }, 'approval received')
+    delivery.wake(record.host)
+  }
+
   #claims(
     request: CommandRequest,
     vm: { name: string; uuid: string; generation: number } | undefined
@@ -122,5 +137,12 @@ function assertAble({ host, verb }: CommandRequest): void {
   throw new HostletError(
     'E_UNSUPPORTED',
     `the agent of host ${host.id}, version ${host.report?.agentVersion ?? 'unknown'}, does not know ${verb}. Upgrade it.`
+  )
+}
+
+function hasEnded({ id }: CommandRecord): HostletError {
+  return new HostletError(
+    'E_CONFLICT',
+    `operation ${id} has ended: there is nothing to approve any more. See "hostlet op show ${id}".`
   )
 }

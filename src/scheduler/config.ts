@@ -60,6 +60,8 @@ export const SchedulerConfigSchema = Type.Object(
     trustDomain: TrustDomain,
     certificates: section({
       hostMs: duration(7 * dayMs, minuteMs, yearMs),
+      /** How long after its time a host's last certificate may still be renewed, and nothing else; 0 for not at all. */
+      renewalGraceMs: duration(30 * dayMs, 0, yearMs),
       serverMs: duration(90 * dayMs, minuteMs, 2 * yearMs),
       authorityMs: duration(10 * yearMs, dayMs, 30 * yearMs)
     }),
@@ -76,6 +78,12 @@ export const SchedulerConfigSchema = Type.Object(
     }),
     metrics: section(bounds({ keepMs: dayMs, rowsMax: 2_000_000 })),
     events: section(bounds({ keepMs: 30 * dayMs, rowsMax: 200_000 })),
+    /** Calls of the API. */
+    audit: section({
+      /** Also those that only look. */
+      reads: Type.Boolean({ default: false }),
+      ...bounds({ keepMs: yearMs, rowsMax: 1_000_000 })
+    }),
     log: section({
       level: Type.Enum(['debug', 'info', 'warn', 'error'], { default: 'info' }),
       format: Type.Enum(['auto', 'journal', 'json', 'pretty'], { default: 'auto' })

@@ -30,7 +30,7 @@ export function place(wanted: Wanted, candidates: readonly Candidate[]): HostRec
   if (best === undefined)
     throw new HostletError(
       'E_UNAVAILABLE',
-      'no host is connected that could take a VM. See "hostlet host ls", add one with "hostlet host token", or name a host.'
+      'no host is connected that could take a VM (one that is drained takes none). See "hostlet host ls", add one with "hostlet host token", or name a host.'
     )
   if (freeBytes(best) >= memoryBytes) return best.host
   throw new HostletError(
@@ -42,6 +42,7 @@ export function place(wanted: Wanted, candidates: readonly Candidate[]): HostRec
 
 function canTake({ revokedAt, report }: HostRecord, verb: string): boolean {
   if (revokedAt !== undefined || report?.state !== 'connected' || report.facts === undefined) return false
+  if (report.drainingSince !== undefined) return false
   return report.hypervisor !== 'away' && report.verbs.includes(verb)
 }
 

@@ -1,11 +1,11 @@
 // The agent as a whole, over real TLS and a real journal, on a hypervisor in memory.
 
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, it } from 'node:test'
-import { type Agent, startAgent } from '../../src/agent/app.ts'
+import { type Agent, type AgentOptions, startAgent } from '../../src/agent/app.ts'
 import { BackupRecords } from '../../src/agent/backups/records.ts'
 import { type AgentConfig, loadAgentConfig } from '../../src/agent/config.ts'
 import { MemoryNft } from '../../src/agent/firewall/memory-nft.ts'
@@ -54,14 +54,18 @@ describe('the agent', () => {
     return loadAgentConfig(path, {})
   }
 
-  async function start(scheduler: TestScheduler, config = configOf(scheduler)): Promise<Agent> {
+  async function start(
+    scheduler: TestScheduler,
+    config = configOf(scheduler),
+    options: AgentOptions = {}
+  ): Promise<Agent> {
     saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
     const log = createLogger({
       format: 'journal',
       level: config.log.level,
       stream: { write: (line) => lines.push(line) }
     })
-    return startAgent(config, { hypervisor, log, nft: new MemoryNft() })
+    return startAgent(config, { hypervisor, log, nft: new MemoryNft(), ...options })
   }
   const listen = () => TestScheduler.listen({ authority, server })
 
@@ -177,6 +181,33 @@ describe('the agent', () => {
     await scheduler.until(() => scheduler.of('heartbeat').length > 0)
     assert.equal(scheduler.of('heartbeat')[0]?.hypervisor, 'away')
     assert.deepEqual(scheduler.of('inventory'), [])
+  })
+
+  it('acknowledges nothing that its disk does not take, asks to be started anew, and lets go of everything', async () => {
+    await using scheduler = await listen()
+    let fails = false
+    const sync = async () => {
+      if (fails) throw new Error('EIO: i/o error, fdatasync')
+    }
+    const agent = await start(scheduler, configOf(scheduler), { sync })
+    await scheduler.until(() => scheduler.of('heartbeat').length > 0)
+    fails = true
+    const command = claimsOf(Date.now(), { verb: 'vm.start', arguments: { vm: 'web-1' } })
+    scheduler.send({ type: 'command', jws: await signer.sign(command) })
+    await scheduler.until(() => scheduler.of('refusal').length > 0)
+    assert.equal(scheduler.of('refusal')[0]?.error.code, 'E_NOT_FOUND', 'what is never written needs no disk')
+    const id = randomUUID()
+    const subject = { vm: 'web-1', uuid: id, generation: 1 }
+    scheduler.send({
+      type: 'command',
+      jws: await signer.sign(
+        claimsOf(Date.now(), { verb: 'vm.teardown', subject, arguments: { vm: 'web-1' } })
+      )
+    })
+    assert.match((await agent.failed).message, /starts anew/)
+    await agent.stop()
+    assert.deepEqual([scheduler.of('ack'), scheduler.of('result')], [[], []])
+    await using _again = await start(scheduler)
   })
 
   it('stops without touching a VM, lets go of its state directory, and leaves nothing running', async () => {

@@ -7,6 +7,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { runUntilSignal } from '../../src/cli/daemon.ts'
+import { HostletError } from '../../src/errors.ts'
 import { environment, mainPath } from './program.ts'
 
 const directory = mkdtempSync('/tmp/hostlet-daemon-')
@@ -69,5 +71,15 @@ describe('scheduler as a service', () => {
     child.kill('SIGTERM')
     assert.deepEqual(await once(child, 'exit'), [0, null])
     assert.match(readFileSync(told, 'utf8'), /STOPPING=1/)
+  })
+})
+
+describe('a service that cannot go on', () => {
+  it('is stopped, and the program ends with why, so that its unit starts it again', async () => {
+    const stopped: string[] = []
+    const failure = new HostletError('E_UNAVAILABLE', 'the disk of the state directory failed')
+    const service = { failed: Promise.resolve(failure), stop: async () => void stopped.push('stopped') }
+    await assert.rejects(runUntilSignal({ start: async () => service }), failure)
+    assert.deepEqual(stopped, ['stopped'])
   })
 })

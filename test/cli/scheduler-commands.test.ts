@@ -303,6 +303,30 @@ describe('keys of hosts and disks', () => {
   })
 })
 
+describe('a host that is drained', () => {
+  it('is followed until it does nothing any more, is shown as such, and takes work again when told to', async () => {
+    const { id } = fleet.agent
+    const draining = begin('host', 'drain', id, '--wait-for', '2h')
+    const { claims } = await fleet.agent.nextCommand()
+    assert.deepEqual([claims.verb, claims.arguments], ['host.drain', { waitMs: 7_200_000 }])
+    const since = Date.parse('2030-01-02T03:04:05Z')
+    // Taken in before the result, since it was sent before.
+    fleet.agent.heartbeat({ operationsRunning: 2, drainingSince: since })
+    fleet.agent.finish(claims.id, { since, idle: true })
+    assert.match((await draining.ended).stdout, /does nothing any more and takes no new work/)
+    const { stdout } = await fleet.hostlet('host', 'show', id)
+    assert.match(stdout, /being drained, 2 operations are left/)
+    assert.match(stdout, /^drained: +takes no new work since 2030-01-02/m)
+    const resuming = begin('host', 'resume', id)
+    const second = await fleet.agent.nextCommand()
+    assert.deepEqual([second.claims.verb, second.claims.arguments], ['host.resume', {}])
+    fleet.agent.heartbeat()
+    fleet.agent.finish(second.claims.id, { resumed: true })
+    assert.match((await resuming.ended).stdout, /takes work again/)
+    assert.doesNotMatch((await fleet.hostlet('host', 'show', id)).stdout, /drained/)
+  })
+})
+
 describe('an operation that its host refuses for now', () => {
   it('is followed on, with what the host said, and ends well', async () => {
     const running = begin('vm', 'reboot', 'web-1')

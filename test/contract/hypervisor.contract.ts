@@ -529,7 +529,8 @@ export function definitionOf(
     placement: {
       uid,
       macAddress: macAddressOf(vm.uuid),
-      address: addressIn(network, 99),
+      // Of two VMs with one address the host takes one for a copy.
+      address: addressIn(network, 2 + (uid % 250)),
       network: network.name,
       rootVolume: rootVolumeName(vm),
       dataVolume: data ? dataVolumeName(vm) : null

@@ -89,6 +89,11 @@ describe('the firewall on libvirt', { skip }, () => {
     await host.hypervisor.cutPower(specification.name, wait())
     await host.storage.removeDisks(specification, wait())
     await host.hypervisor.undefine(specification.name, wait())
+    // Else they go in the middle of the next test.
+    for (const { signal } = wait(); await hasRulesOf({ specification }); ) {
+      signal.throwIfAborted()
+      await systemClock.sleep(20, signal)
+    }
   }
 
   async function rules(): Promise<readonly NftObject[]> {
@@ -123,10 +128,6 @@ describe('the firewall on libvirt', { skip }, () => {
       assert.equal((await readFile(isolated, 'utf8')).trim(), '1')
     } finally {
       await remove(record)
-    }
-    for (const { signal } = wait(); await hasRulesOf(record); ) {
-      signal.throwIfAborted()
-      await systemClock.sleep(20, signal)
     }
   })
 

@@ -21,6 +21,8 @@ function candidate(
       enrolledAt: 1,
       certificateExpiresAt: 2,
       revokedAt: undefined,
+      certificates: undefined,
+      clonedAt: undefined,
       vmCount: 0,
       report: {
         state: 'connected',
@@ -37,6 +39,7 @@ function candidate(
         conditions: [],
         facts: hostFacts(id, 8 * gibibyte),
         foreignCount: 0,
+        clockSkewMs: undefined,
         ...report
       },
       ...host
@@ -51,6 +54,16 @@ describe('placement', () => {
     const half = candidate('half', { placedBytes: 4 * gibibyte, availableBytes: 6 * gibibyte })
     assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used, half]).id, 'half')
     assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [promised, used]).id, 'used')
+  })
+
+  it('gives nothing to a host that is drained, however much it has left', () => {
+    const drained = candidate('drained', { report: { drainingSince: 1 } })
+    const small = candidate('small', { placedBytes: 6 * gibibyte })
+    assert.equal(place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [drained, small]).id, 'small')
+    assert.throws(() => place({ memoryBytes: gibibyte, verb: 'vm.provision' }, [drained]), {
+      code: 'E_UNAVAILABLE',
+      message: /drained/
+    })
   })
 
   it('asks hosts that tell for whole cores and for what they have for VMs', () => {

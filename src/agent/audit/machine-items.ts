@@ -58,7 +58,7 @@ export const machineItems: readonly Item[] = [
     title: 'no device too many',
     judge: ({ inspection: { devices, passesArguments } }) => {
       if (passesArguments) return no('libvirt passes arguments to QEMU that it does not understand')
-      const extra = devices.filter(({ kind, model }) => !isExpected(kind, model))
+      const extra = devices.filter(({ kind, model }) => !isExpectedDevice(kind, model))
       return extra.length === 0 ? yes(`${devices.length}, each expected`) : no(named(extra))
     }
   },
@@ -129,7 +129,7 @@ export const machineItems: readonly Item[] = [
   { id: 'disk-limits', title: 'disks limited as placed', judge: diskLimits }
 ]
 
-function isExpected(kind: string, model: string): boolean {
+export function isExpectedDevice(kind: string, model: string): boolean {
   return Object.hasOwn(expectedDevices, kind) && expectedDevices[kind]?.test(model) === true
 }
 

@@ -6,14 +6,10 @@ import { credentialsFromJwe, parseCredentials } from '../../backup/repository/cr
 import type { StoreCredentials } from '../../backup/repository/open-store.ts'
 import { HostletError } from '../../errors.ts'
 import { type PrivateKey, type PublicKey, parsePrivateKey, parsePublicKey } from '../keys/jwk.ts'
-import {
-  type CredentialSource,
-  type Policy,
-  policyOwners,
-  type RecipientSource,
-  recipientsOf
-} from './policy.ts'
-import { readTrustedFile } from './trusted-file.ts'
+import { type CredentialSource, type RecipientSource, recipientsOf } from '../policy/backup-sections.ts'
+import { policyOwners } from '../policy/paths.ts'
+import type { Policy } from '../policy/policy.ts'
+import { readTrustedFile } from '../policy/trusted-file.ts'
 
 /** Where secrets lie, and who may own their files. */
 export interface SecretPlaces {

@@ -101,6 +101,7 @@ export class BackupRecords implements GoodBackups {
       damage?.snapshot ?? null,
       damage?.fault ?? null
     )
+    this.#database.syncNow()
   }
 
   noteDamage(uuid: string, target: string, { snapshot, fault }: Damage): void {

@@ -13,10 +13,12 @@ import type { Logger } from '../../lib/log.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import { type PrivateKey, type PublicKey, publicHalf } from '../keys/jwk.ts'
 import type { Operation } from '../operations/verb.ts'
+import { type RepositoryPolicy, repositoryOf } from '../policy/backup-sections.ts'
+import { policyOwners } from '../policy/paths.ts'
+import { loadPolicy, type Policy } from '../policy/policy.ts'
+import { readTrustedFile } from '../policy/trusted-file.ts'
 import { loadAuthorities, loadCredentials, loadRecipients, loadUnlockKeys } from './credentials.ts'
 import { ensureHostKey } from './host-key.ts'
-import { loadPolicy, type Policy, policyOwners, type RepositoryPolicy, repositoryOf } from './policy.ts'
-import { readTrustedFile } from './trusted-file.ts'
 
 /** How long a vault may belong to somebody else: to another host's backup, or to a prune. */
 export const lockWaitMs = 1_800_000
@@ -25,8 +27,10 @@ export const lockWaitMs = 1_800_000
 export interface HostIdentity {
   /** PEM, the leaf. */
   readonly certificate: string
-  /** PEM of the CA of this host's fleet. */
+  /** PEM of the CA of this host's fleet; two of them while one takes the place of another. */
   readonly caCertificate: string
+  /** PEM of those before it: they vouch for backups that were made in their time. */
+  readonly retiredAuthorities?: readonly string[]
   /** PEM, PKCS #8, ECDSA on P-256. */
   readonly key: string
   readonly trustDomain: string
@@ -185,7 +189,7 @@ function mustBeValid(certificate: string, nowMs: number): void {
 
 /** With the CAs of other fleets, their trust domains are believed too. */
 function trustOf(identity: HostIdentity | undefined, others: readonly string[]): Trust {
-  const own = identity === undefined ? [] : [identity.caCertificate]
+  const own = identity === undefined ? [] : [identity.caCertificate, ...(identity.retiredAuthorities ?? [])]
   const alone = identity !== undefined && others.length === 0
   return { authorities: [...own, ...others], ...(alone && { trustDomain: identity.trustDomain }) }
 }

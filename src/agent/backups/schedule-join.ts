@@ -16,7 +16,10 @@ interface Reports {
 }
 
 export function createSchedules(
-  options: Pick<BackupSchedulerOptions, 'readiness' | 'records' | 'operations' | 'runsAtOnceMax'> & {
+  options: Pick<
+    BackupSchedulerOptions,
+    'readiness' | 'records' | 'operations' | 'runsAtOnceMax' | 'isPaused'
+  > & {
     readonly hypervisor: Pick<Hypervisor, 'listVms'>
     readonly reports: Reports
     readonly clock: Clock

@@ -41,6 +41,8 @@ export interface BackupSchedulerOptions {
   readonly operations: OwnOperations
   /** Scheduled runs at a time, on the whole host. */
   readonly runsAtOnceMax: number
+  /** The host takes no new work: what is due waits until `refresh` is called. */
+  isPaused?(): boolean
   /** There are reports to be sent. */
   onReports(): void
   readonly clock: Clock
@@ -122,7 +124,7 @@ export class BackupScheduler implements AsyncDisposable {
     const waits = [...this.#plans.values()].map((plan) => plan.waitMs(clock))
     const failed = this.#stale && this.#options.readiness.isReady()
     if (waits.length === 0 && !failed) return await aborted(signal)
-    const free = this.#running.size < this.#options.runsAtOnceMax
+    const free = this.#running.size < this.#options.runsAtOnceMax && this.#options.isPaused?.() !== true
     const ms = free ? Math.min(tickMs, ...waits) : tickMs
     await clock.sleep(Math.max(1_000, ms), signal).catch(() => undefined)
   }
@@ -159,7 +161,8 @@ export class BackupScheduler implements AsyncDisposable {
   }
 
   #beginDue(): void {
-    const { clock, log, runsAtOnceMax } = this.#options
+    const { clock, log, runsAtOnceMax, isPaused } = this.#options
+    if (isPaused?.()) return
     const due = [...this.#plans.values()].filter(
       (plan) => plan.waitMs(clock) <= 0 && !this.#running.has(plan.vm.uuid)
     )

@@ -3,6 +3,7 @@
 import type { AgentConfig } from '../config.ts'
 import type { NftObject } from '../firewall/nft-json.ts'
 import type { LibvirtSurvey } from '../host/libvirt-survey.ts'
+import type { OrphanReport } from '../orphans/orphans.ts'
 import type { Reading } from './check.ts'
 import type { FileSystemName } from './file-systems.ts'
 
@@ -40,6 +41,16 @@ export interface FirewallFacts {
   readonly tables: readonly string[]
 }
 
+/** What the host's policy says, in numbers, or its first fault. */
+export type PolicyFacts =
+  | {
+      readonly recoveryKeys: number
+      readonly repositories: number
+      /** Rules for commands, each in a few words. */
+      readonly rules: readonly string[]
+    }
+  | { readonly fault: string }
+
 export interface DoctorFacts {
   readonly config: AgentConfig
   readonly libvirt: Reading<LibvirtSurvey>
@@ -68,7 +79,7 @@ export interface DoctorFacts {
   /** Names of credentials that drop-ins of the unit load encrypted. */
   readonly credentials: Reading<readonly string[]>
   readonly tpm: Reading<boolean>
-  readonly policy: Reading<{ readonly recoveryKeys: number } | { readonly fault: string } | null>
+  readonly policy: Reading<PolicyFacts | null>
   readonly swap: Reading<readonly SwapArea[]>
   /** Whether the kernel can hibernate to a device that is set. */
   readonly hibernation: Reading<boolean>
@@ -85,6 +96,8 @@ export interface DoctorFacts {
   readonly bridgeNetfilter: Reading<boolean>
   readonly ipForward: Reading<boolean>
   readonly bridges: Reading<readonly BridgeFacts[]>
+  /** What the agent found of VMs that are gone, at its last look; null before the first. */
+  readonly leftovers: Reading<OrphanReport | null>
   /** Accounts whose number is in the range of the VMs. */
   readonly accountsInRange: Reading<readonly string[]>
 }

@@ -2,14 +2,15 @@
 
 import { stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asHostletError, HostletError } from '../../errors.ts'
-import { loadPolicy } from '../backups/policy.ts'
 import type { AgentConfig } from '../config.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import { surveyLibvirt } from '../host/libvirt-survey.ts'
 import { qemuLogDirectory } from '../host/qemu-logs.ts'
+import { type OrphanReport, orphanReportName } from '../orphans/orphans.ts'
+import { rulesOf } from '../policy/explain.ts'
+import { PolicyFile } from '../policy/policy.ts'
 import { hostKeys } from './checks/agent.ts'
-import type { DoctorFacts } from './facts.ts'
+import type { DoctorFacts, PolicyFacts } from './facts.ts'
 import { filesIn, place, placeOrAbove, reading, textOf } from './readers/files.ts'
 import * as kernel from './readers/kernel.ts'
 import * as libvirtFiles from './readers/libvirt-files.ts'
@@ -56,7 +57,8 @@ async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: Agent
       ...(await filesIn(stateDirectory)).filter(({ path }) => isKey(path)),
       ...(await filesIn(join(stateDirectory, 'keys'), 2))
     ]),
-    policy: await reading(async () => policyOf(backup.policy))
+    policy: await reading(async () => policyOf(backup.policy)),
+    leftovers: await reading(async () => leftoversIn(join(runtimeDirectory, orphanReportName)))
   }
 }
 
@@ -95,20 +97,25 @@ async function agentUser(): Promise<{ uid: number; gid: number } | null> {
   return found === null ? null : { uid: Number(found[1]), gid: Number(found[2]) }
 }
 
+async function leftoversIn(path: string): Promise<OrphanReport | null> {
+  const text = await textOf(path)
+  return text === undefined ? null : (JSON.parse(text) as OrphanReport)
+}
+
 function isKey(path: string): boolean {
   return path.endsWith('.key') || hostKeys.some(({ file }) => path.endsWith(`/${file}`))
 }
 
-function policyOf(path: string): { recoveryKeys: number } | { fault: string } | null {
-  try {
-    return { recoveryKeys: loadPolicy(path).recovery.length }
-  } catch (error) {
-    if (
-      error instanceof HostletError &&
-      error.cause instanceof HostletError &&
-      error.cause.code === 'E_NOT_FOUND'
-    )
-      return null
-    return { fault: asHostletError(error).message.split('\n')[0] ?? '' }
+function policyOf(path: string): PolicyFacts | null {
+  const file = new PolicyFile(path)
+  const fault = file.fault()
+  if (fault !== undefined) return { fault }
+  const policy = file.read()
+  if (policy === undefined) return null
+  const { recovery, repositories, commands } = policy
+  return {
+    recoveryKeys: recovery.length,
+    repositories: Object.keys(repositories).length,
+    rules: commands === undefined ? [] : rulesOf(commands)
   }
 }

@@ -37,7 +37,10 @@ export interface FirewallSettings {
 export interface FirewallOptions {
   readonly settings: FirewallSettings
   readonly profiles: Readonly<Record<string, Profile>>
-  readonly hypervisor: Pick<Hypervisor, 'addStartGate' | 'listVms' | 'onEvent' | 'onStatus' | 'status'>
+  readonly hypervisor: Pick<
+    Hypervisor,
+    'addStartGate' | 'domainUses' | 'listVms' | 'onEvent' | 'onStatus' | 'status'
+  >
   readonly nft: Nft
   readonly clock: Clock
   readonly log: Logger
@@ -108,13 +111,14 @@ export class Firewall implements AsyncDisposable {
 
   /** Throws E_BAD_REQUEST and E_CONFLICT for what this host does not give the VM, given the ones that it has. */
   async requireAllowed(specification: VmSpecification, vms: readonly FirewallSubject[]): Promise<void> {
-    const { profiles, settings, listening = hostListening } = this.#options
+    const { hypervisor, profiles, settings, listening = hostListening } = this.#options
     const profile = Object.hasOwn(profiles, specification.profile)
       ? profiles[specification.profile]
       : undefined
     if (profile !== undefined) tighten(profile, specification.network)
     checkMappings(specification, settings.ports)
-    await requireFree(specification, withCard(vms), listening)
+    const foreign = () => hypervisor.domainUses({ signal: AbortSignal.timeout(refreshMs) }, 'foreign')
+    await requireFree(specification, withCard(vms), { listening, foreign })
   }
 
   /**

@@ -13,6 +13,12 @@ export interface PortRange {
 /** Ports that something on the host listens on: `tcp 22`. */
 export type ListeningPorts = () => Promise<ReadonlySet<string>>
 
+/** A domain that is quarantined, with the ports that were its own. */
+export interface PortHolder {
+  readonly name: string
+  readonly hostPorts: readonly Pick<PortMapping, 'transport' | 'hostPort'>[]
+}
+
 /** Throws E_BAD_REQUEST for a port outside of the host's range, or one that is asked for twice. */
 export function checkMappings({ name, network }: VmSpecification, range: PortRange): void {
   const seen = new Set<string>()
@@ -33,11 +39,13 @@ export function checkMappings({ name, network }: VmSpecification, range: PortRan
 export async function requireFree(
   { name, uuid, network }: VmSpecification,
   vms: readonly FirewallSubject[],
-  listening: ListeningPorts
+  { listening, foreign }: { listening: ListeningPorts; foreign: () => Promise<readonly PortHolder[]> }
 ): Promise<void> {
   const wanted = network?.ports ?? []
   if (wanted.length === 0) return
   const taken = takenBy(vms.filter(({ specification }) => specification.uuid !== uuid))
+  for (const { name: holder, hostPorts } of await foreign())
+    for (const port of hostPorts) taken.set(keyOf(port), holder)
   const busy = await listening()
   for (const mapping of wanted) {
     const holder = taken.get(keyOf(mapping))

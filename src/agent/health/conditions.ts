@@ -1,10 +1,12 @@
 // Everything that may be wrong with a host, as one table: when it holds, how bad it is, and what to do.
 
+import { clockSkewMsMax } from '../../protocol/command.ts'
 import type { conditionSeverities } from '../../protocol/messages.ts'
 import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { HypervisorStatus } from '../host/hypervisor.ts'
 import type { Validity } from '../identity/certificates.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
+import { type InventoryHealth, inventoryRules } from './inventory-rules.ts'
 import { keyRules } from './key-rules.ts'
 import { namesOf } from './names.ts'
 
@@ -20,6 +22,8 @@ export interface HealthFacts {
   readonly pool: { readonly capacityBytes: number; readonly availableBytes: number } | undefined
   /** What the journal said when it was last asked, if it was not well. */
   readonly journalFault: string | undefined
+  /** What is wrong with the audit trail. */
+  readonly trailFault?: string | undefined
   /** Operations whose undo failed since the start. */
   readonly leftovers: number
   /** Whether seeds, which hold secrets of guests, lie in memory. */
@@ -30,6 +34,9 @@ export interface HealthFacts {
   readonly backups: readonly PlanHealth[]
   /** Whose disks' keys are not where they should be. */
   readonly keys: KeyHealth
+  readonly inventory: InventoryHealth
+  /** Why the host's policy, or its count of commands, cannot be relied on. */
+  readonly policyFault?: string | undefined
 }
 
 type Severity = (typeof conditionSeverities)[number]
@@ -40,6 +47,7 @@ export interface ConditionRule {
   holds(facts: HealthFacts): { readonly severity: Severity; readonly message: string } | undefined
 }
 
+/** Certificates are backdated and commands allow for 60 s: up to here nothing is misjudged. */
 export const clockSkewMsLimit = 30_000
 /** Renewal begins with 30 percent of the life left: less than this means that it fails. */
 export const certificateLeftRatioMin = 0.1
@@ -68,8 +76,8 @@ export const conditionRules: readonly ConditionRule[] = [
     holds: ({ clockSkewMs }) =>
       clockSkewMs !== undefined && Math.abs(clockSkewMs) > clockSkewMsLimit
         ? {
-            severity: 'warning',
-            message: `this host's clock is ${Math.round(Math.abs(clockSkewMs) / 1_000)} s ${clockSkewMs > 0 ? 'behind' : 'ahead of'} the scheduler's. Commands are refused beyond 60 s; look at "timedatectl".`
+            severity: Math.abs(clockSkewMs) >= clockSkewMsMax ? 'critical' : 'warning',
+            message: `this host's clock is ${Math.round(Math.abs(clockSkewMs) / 1_000)} s ${clockSkewMs > 0 ? 'behind' : 'ahead of'} the scheduler's. From ${clockSkewMsMax / 1_000} s on commands are misjudged: ${clockSkewMs > 0 ? 'new ones are refused, expired ones taken' : 'they expire too early'}. Look at "timedatectl" on both machines.`
           }
         : undefined
   },
@@ -79,11 +87,19 @@ export const conditionRules: readonly ConditionRule[] = [
       if (identityFault !== undefined) return { severity: 'critical', message: identityFault }
       if (certificate === undefined) return undefined
       const leftMs = certificate.to - now
+      if (now < certificate.from)
+        return {
+          severity: 'critical',
+          message: `this host's certificate is valid only from ${new Date(certificate.from).toISOString()}, so the host cannot connect: its clock is behind. Look at "timedatectl".`
+        }
       if (leftMs > (certificate.to - certificate.from) * certificateLeftRatioMin) return undefined
       const hours = Math.max(0, Math.floor(leftMs / 3_600_000))
       return {
         severity: leftMs < 0 ? 'critical' : 'warning',
-        message: `this host's certificate ${leftMs < 0 ? 'has expired' : `expires in ${hours} h and could not be renewed`}. See the log, or enroll again with "hostlet enroll --force".`
+        message:
+          leftMs < 0
+            ? `this host's certificate expired at ${new Date(certificate.to).toISOString()}: no command reaches the host until it is renewed. VMs run on. The agent tries by itself; past the grace of the scheduler make a token with "hostlet host token" and run "hostlet enroll --force".`
+            : `this host's certificate expires in ${hours} h and could not be renewed. See the log, or enroll again with "hostlet enroll --force".`
       }
     }
   },
@@ -103,6 +119,11 @@ export const conditionRules: readonly ConditionRule[] = [
     id: 'journal',
     holds: ({ journalFault }) =>
       journalFault === undefined ? undefined : { severity: 'critical', message: journalFault }
+  },
+  {
+    id: 'audit-trail',
+    holds: ({ trailFault }) =>
+      trailFault === undefined ? undefined : { severity: 'critical', message: trailFault }
   },
   {
     id: 'seeds-on-disk',
@@ -162,7 +183,18 @@ export const conditionRules: readonly ConditionRule[] = [
       }
     }
   },
-  ...keyRules
+  {
+    id: 'policy',
+    holds: ({ policyFault }) =>
+      policyFault === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault}`
+          }
+  },
+  ...keyRules,
+  ...inventoryRules
 ]
 
 function isCriticallyLate({ overdue }: PlanHealth): boolean {

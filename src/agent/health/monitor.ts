@@ -9,9 +9,11 @@ import type { PlanHealth } from '../backups/schedule-plan.ts'
 import type { Hypervisor } from '../host/hypervisor.ts'
 import { checkIdentity, type Validity, validityOf } from '../identity/certificates.ts'
 import type { Identity } from '../identity/identity.ts'
+import { checkMachine } from '../identity/machine.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
 import type { Journal } from '../operations/journal.ts'
 import type { HealthFacts } from './conditions.ts'
+import { healthyInventory, type InventoryHealth } from './inventory-rules.ts'
 import { HealthTracker } from './tracker.ts'
 
 export interface HealthMonitorOptions {
@@ -24,8 +26,17 @@ export interface HealthMonitorOptions {
   firewall?(): HealthFacts['firewall']
   backups(): readonly PlanHealth[]
   keys(): KeyHealth
+  /** What is wrong with the audit trail. */
+  trail?(): string | undefined
+  inventory?(): InventoryHealth
+  policy?(): string | undefined
   identity(): Identity
+  /** Stands for this machine. */
+  readonly machine?: string | undefined
 }
+
+/** Half of it is how far a reading may be off: well below what raises a condition. */
+const readingMsMax = 10_000
 
 export class HealthMonitor {
   readonly #options: HealthMonitorOptions
@@ -39,8 +50,14 @@ export class HealthMonitor {
     this.#tracker = new HealthTracker(options)
   }
 
-  noteSchedulerClock(sentAt: number): void {
-    this.#clockSkewMs = sentAt - this.#options.clock.now()
+  /**
+   * What the scheduler's clock showed at `sentAt`. With the time by our clock at which it was asked, the middle between
+   * asking and answer counts; an answer that took longer than `readingMsMax`, or ours was set meanwhile, says nothing.
+   */
+  noteSchedulerClock(sentAt: number, askedAt?: number): void {
+    const now = this.#options.clock.now()
+    const tookMs = now - (askedAt ?? now)
+    if (tookMs >= 0 && tookMs <= readingMsMax) this.#clockSkewMs = sentAt - (now - tookMs / 2)
   }
 
   notePool({ poolCapacityBytes, poolAvailableBytes }: HostSample): void {
@@ -82,6 +99,9 @@ export class HealthMonitor {
       backups: backups(),
       firewall: this.#options.firewall?.(),
       keys: keys(),
+      trailFault: this.#options.trail?.(),
+      inventory: this.#options.inventory?.() ?? healthyInventory,
+      policyFault: this.#options.policy?.(),
       ...this.#identityFacts()
     }
   }
@@ -93,6 +113,7 @@ export class HealthMonitor {
       const certificate = validityOf(identity.certificate)
       const middle = (certificate.from + certificate.to) / 2
       checkIdentity(identity, middle)
+      checkMachine(identity, this.#options.machine)
       return { certificate, identityFault: undefined }
     } catch (error) {
       return { certificate: undefined, identityFault: asHostletError(error).message }

@@ -2,13 +2,11 @@
 
 import {
   type Connection,
-  connectListAllDomains,
   type Domain,
   deviceModifyFlag,
   domainCreateWithFlags,
   domainDefineXml,
   domainDestroyFlags,
-  domainGetMetadata,
   domainGetState,
   domainLookupByName,
   domainLookupByUuid,
@@ -30,6 +28,7 @@ import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
 import type { ConnectionRole } from './connections.ts'
+import { DomainLooks, runOf } from './domain-looks.ts'
 import { stateOf } from './domain-state.ts'
 import { type DomainEnvironment, domainXml, emptySeedDriveXml } from './domain-xml.ts'
 import {
@@ -41,9 +40,10 @@ import {
   type Wait
 } from './hypervisor.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
-import { changed, isTrialMetadata, metadataElementPlain, readMetadata, type VmMetadata } from './metadata.ts'
+import { changed, metadataElementPlain, type VmMetadata } from './metadata.ts'
 import { metadataNamespace, metadataPrefix } from './names.ts'
 import { readMark } from './pause-mark.ts'
+import type { Look } from './quarantine.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 import { renderXml } from './xml.ts'
 
@@ -52,15 +52,9 @@ const startMs = 120_000
 /** libvirt itself waits 15 s for QEMU to end before it kills it. */
 const destroyMs = 60_000
 
-/** What there is to know of a domain: ours with its metadata, somebody else's, or one of our throw-away ones. */
-type Look =
-  | { readonly kind: 'ours'; readonly metadata: VmMetadata }
-  | { readonly kind: 'foreign' }
-  | { readonly kind: 'trial' }
-
 export interface DomainsOptions {
   readonly connection: (role: ConnectionRole) => Connection
-  /** Name of our pool: VMs of another pool are another agent's, and as foreign as any. */
+  /** Name of our pool. */
   readonly pool: string
   readonly environment: (wait: Wait) => Promise<DomainEnvironment>
   /** Asked before each start of a domain that is off. */
@@ -73,36 +67,28 @@ export class Domains {
   readonly #options: DomainsOptions
   /** Who reads a definition to write it anew, whole or its metadata, holds its name. */
   readonly changes = new KeyedLock()
-  /** Domains of ours by UUID, to tell whose an event is after the domain is gone. */
-  readonly #ours = new Map<string, string>()
+  readonly looks: DomainLooks
 
   constructor(options: DomainsOptions) {
     this.#options = options
-  }
-
-  isOurs(uuid: string): boolean {
-    return this.#ours.has(uuid)
-  }
-
-  forget(uuid: string): void {
-    this.#ours.delete(uuid)
+    this.looks = new DomainLooks(options)
   }
 
   async list(wait: Wait): Promise<readonly VmRecord[]> {
-    const all = await this.#all('list VMs', wait)
-    const records = await Promise.all(all.map((domain) => this.#record(domain, wait)))
+    const all = await this.looks.all('list VMs', wait)
+    const records = await Promise.all(all.map(({ domain, look }) => this.#record(domain, look, wait)))
     return records.filter((record) => record !== undefined)
   }
 
   async listForeign(wait: Wait): Promise<readonly ForeignDomain[]> {
-    const all = await this.#all('list domains', wait)
-    const found = await Promise.all(all.map((domain) => this.#foreign(domain, wait)))
+    const all = await this.looks.all('list domains', wait)
+    const found = await Promise.all(all.map(({ domain, look }) => this.#foreign(domain, look, wait)))
     return found.filter((domain) => domain !== undefined)
   }
 
   async find(name: string, wait: Wait): Promise<VmRecord | undefined> {
     const domain = await this.#lookup(name, wait)
-    return domain && (await this.#record(domain, wait))
+    return domain && (await this.#record(domain, await this.looks.one(domain, wait), wait))
   }
 
   async define(definition: VmDefinition, wait: Wait): Promise<void> {
@@ -114,7 +100,7 @@ export class Domains {
     await this.#refuseOther(byUuid, { name, uuid }, wait)
     const xml = domainXml(definition, await this.#options.environment(wait))
     await attempt(doing, () => this.#jobs.call(domainDefineXml, { xml }, { ...wait, deadlineMs: quickMs }))
-    this.#ours.set(uuid, name)
+    this.looks.noteOurs(uuid)
   }
 
   async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
@@ -212,11 +198,6 @@ export class Domains {
     )
   }
 
-  /** Whether an unknown domain is ours, remembered for its later events. */
-  async recognise(domain: Domain, wait: Wait): Promise<boolean> {
-    return this.isOurs(uuidText(domain.uuid)) || (await this.#look(domain, wait))?.kind === 'ours'
-  }
-
   get #control(): Connection {
     return this.#options.connection('control')
   }
@@ -251,11 +232,6 @@ export class Domains {
     return reply.state
   }
 
-  async #all(doing: string, wait: Wait): Promise<readonly Domain[]> {
-    const args = { needResults: true, flags: 0 }
-    return (await attempt(doing, () => this.#control.call(connectListAllDomains, args, quick(wait)))).domains
-  }
-
   async #lookup(name: string, wait: Wait): Promise<Domain | undefined> {
     const found = await orAbsent(errorCode.noDomain, `find VM ${name}`, () =>
       this.#control.call(domainLookupByName, { name }, quick(wait))
@@ -271,8 +247,7 @@ export class Domains {
   }
 
   /** Undefined when the domain is gone meanwhile, or is not ours. */
-  async #record(domain: Domain, wait: Wait): Promise<VmRecord | undefined> {
-    const look = await this.#look(domain, wait)
+  async #record(domain: Domain, look: Look | undefined, wait: Wait): Promise<VmRecord | undefined> {
     if (look?.kind !== 'ours') return undefined
     const state = await this.#stateWords(domain, wait)
     if (state === undefined) return undefined
@@ -281,46 +256,16 @@ export class Domains {
     return { ...look.metadata, state: state.state, reason, run: runOf(domain) }
   }
 
-  async #foreign(domain: Domain, wait: Wait): Promise<ForeignDomain | undefined> {
-    const look = await this.#look(domain, wait)
-    if (look?.kind !== 'foreign') return undefined
+  async #foreign(domain: Domain, look: Look, wait: Wait): Promise<ForeignDomain | undefined> {
+    if (look.kind !== 'foreign') return undefined
     const state = await this.#stateWords(domain, wait)
-    return state && { name: domain.name, uuid: uuidText(domain.uuid), state: state.state }
+    const { reason, detail } = look
+    return state && { name: domain.name, uuid: uuidText(domain.uuid), state: state.state, reason, detail }
   }
 
   #stateWords(domain: Domain, wait: Wait) {
     return orAbsent(errorCode.noDomain, `look at domain ${domain.name}`, async () =>
       stateOf(await this.#control.call(domainGetState, { domain, flags: 0 }, quick(wait)))
-    )
-  }
-
-  async #look(domain: Domain, wait: Wait): Promise<Look | undefined> {
-    const xml = await orAbsent(errorCode.noDomain, `look at domain ${domain.name}`, () =>
-      this.#metadata(domain, wait)
-    )
-    if (xml === undefined) return undefined
-    if (xml === null) return { kind: 'foreign' }
-    const look = lookAt(xml, { name: domain.name, pool: this.#options.pool })
-    if (look.kind === 'ours') this.#ours.set(uuidText(domain.uuid), domain.name)
-    return look
-  }
-
-  /** Our element in a domain's metadata, null where there is none. */
-  async #metadata(domain: Domain, wait: Wait): Promise<string | null> {
-    const read = async (flags: number) => {
-      const args = { domain, type: metadataType.element, uri: metadataNamespace, flags }
-      return (await this.#control.call(domainGetMetadata, args, quick(wait))).metadata
-    }
-    try {
-      return await read(modificationImpact.config)
-    } catch (error) {
-      if (isAnswer(error, errorCode.noDomainMetadata)) return null
-      // A transient domain has no definition to read from.
-      if (!isAnswer(error, errorCode.operationInvalid)) throw error
-    }
-    return (
-      (await orAbsent(errorCode.noDomainMetadata, 'read metadata', () => read(modificationImpact.live))) ??
-      null
     )
   }
 
@@ -332,11 +277,12 @@ export class Domains {
   }
 
   async #requireOurs(domain: Domain, wait: Wait): Promise<VmMetadata> {
-    const look = await this.#look(domain, wait)
+    const look = await this.looks.one(domain, wait)
     if (look?.kind === 'ours') return look.metadata
+    const why = look?.kind === 'foreign' && look.reason !== 'other' ? ` (${look.detail})` : ''
     throw new HostletError(
       'E_CONFLICT',
-      `domain ${domain.name} exists on this host and is not hostlet's: it is never touched. Choose another name.`
+      `domain ${domain.name} exists on this host and is not hostlet's: it is never touched. Choose another name.${why}`
     )
   }
 
@@ -354,23 +300,6 @@ export class Domains {
       `VM ${wanted.name} (${wanted.uuid}) cannot be defined: VM ${found.name} (${uuid}) exists on this host. Tear that down first, or choose another name.`
     )
   }
-}
-
-/** Metadata of ours that cannot be read makes the domain foreign: not understood is not touched. */
-function lookAt(xml: string, { name, pool }: { name: string; pool: string }): Look {
-  try {
-    if (isTrialMetadata(xml)) return { kind: 'trial' }
-    const metadata = readMetadata(xml, name)
-    return metadata.pool === pool ? { kind: 'ours', metadata } : { kind: 'foreign' }
-  } catch (error) {
-    if (error instanceof HostletError && error.code === 'E_CORRUPT') return { kind: 'foreign' }
-    throw error
-  }
-}
-
-/** libvirt numbers the runs of machines of this boot; one that is off has none. */
-export function runOf({ id }: Pick<Domain, 'id'>): number | null {
-  return id > 0 ? id : null
 }
 
 function quick(wait: Wait): Wait & { deadlineMs: number } {

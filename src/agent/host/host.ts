@@ -11,17 +11,20 @@ import {
   backupPartsInMemory,
   createBackups
 } from '../backups/backups.ts'
-import { policyPath } from '../backups/policy.ts'
 import { createFirewall, type NetworkConfig } from '../firewall/create.ts'
 import type { Firewall } from '../firewall/firewall.ts'
 import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
 import { resolversOf } from '../firewall/resolvers.ts'
 import { HealthProbes } from '../guest/health-probes.ts'
+import { emptyLedger, type Ledger } from '../inventory/ledger.ts'
 import type { EscrowRecords } from '../keys/escrow-records.ts'
 import type { KeyPlace } from '../keys/key-escrow.ts'
 import { Keys } from '../keys/keys.ts'
 import { Secrets } from '../keys/secrets.ts'
 import { EraseCertificates } from '../lifecycle/erase-certificates.ts'
+import { Orphans, orphanReportName } from '../orphans/orphans.ts'
+import { requireWithinLimits } from '../policy/limits.ts'
+import { policyPath } from '../policy/paths.ts'
 import type { Profile } from '../profiles.ts'
 import { type HostMachine, thisMachine } from '../resources/host-machine.ts'
 import { type Reserve, Resources } from '../resources/resources.ts'
@@ -31,9 +34,8 @@ import { Facts } from './facts.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { ImageSource } from './image-source.ts'
 import { Images } from './images.ts'
-import { Orphans } from './orphans.ts'
 import { Placements } from './placement.ts'
-import { QemuLogs } from './qemu-logs.ts'
+import { QemuLogs, qemuLogDirectory } from './qemu-logs.ts'
 import type { Probes } from './readiness.ts'
 import { keepRetainedOff } from './retained.ts'
 import { privateWorkPrefix } from './scratch.ts'
@@ -90,6 +92,8 @@ export interface HostOptions {
   readonly backups?: BackupParts
   /** What is remembered of keys at the scheduler; without it the scheduler is told of none. */
   readonly escrow?: EscrowRecords
+  /** What the agent's books say of VMs; without them nothing is proven by them. */
+  readonly ledger?: Ledger
 }
 
 export interface Host {
@@ -110,6 +114,8 @@ export interface Host {
   readonly keys: Keys
   readonly certificates: EraseCertificates
   readonly bootRecord: BootRecord
+  readonly ledger: Ledger
+  readonly orphans: Orphans
   readonly config: HostConfig
   readonly clock: Clock
   readonly log: Logger
@@ -146,7 +152,10 @@ export function createHost(options: HostOptions): Host {
     vmUids,
     resources,
     isEncrypted,
-    admit: (specification, vms) => firewall.requireAllowed(specification, vms)
+    admit: async (specification, vms) => {
+      requireWithinLimits(backup.policy, specification, vms)
+      await firewall.requireAllowed(specification, vms)
+    }
   })
   const source = new ImageSource(config.images)
   const starts = new VmStarts({ bootRecord, log })
@@ -172,7 +181,21 @@ export function createHost(options: HostOptions): Host {
   })
   const health = new HealthProbes({ clock, log })
   hypervisor.onEvent((event) => health.take(event))
-  const orphans = new Orphans({ hypervisor, placements, seeds, clock, log })
+  const ledger = options.ledger ?? emptyLedger
+  const orphans = new Orphans({
+    hypervisor,
+    placements,
+    images,
+    // Where they lie at the scheduler, none is a leftover of this host.
+    keys: config.keys === 'scheduler' ? noKeys : keys.disks,
+    ledger,
+    seedDirectory: join(config.runtimeDirectory, 'seeds'),
+    consoleDirectory: join(config.runtimeDirectory, 'console'),
+    qemuLogDirectory: options.qemuLogDirectory ?? qemuLogDirectory,
+    reportPath: join(config.runtimeDirectory, orphanReportName),
+    clock,
+    log
+  })
   const gate = hypervisor.addStartGate(keepRetainedOff)
   return {
     hypervisor,
@@ -180,6 +203,8 @@ export function createHost(options: HostOptions): Host {
     log,
     config,
     bootRecord,
+    ledger,
+    orphans,
     placements,
     resources,
     images,
@@ -229,6 +254,8 @@ export function createHost(options: HostOptions): Host {
     }
   }
 }
+
+const noKeys = { list: () => [], discard: () => false }
 
 const reserveDefault: Reserve = { memoryBytes: 1024 ** 3, cores: 1 }
 

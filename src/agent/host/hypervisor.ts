@@ -5,6 +5,7 @@ import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
 import type { MachineInspection } from './inspection.ts'
+import type { InventoryHypervisor } from './inventory-port.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import type { SealedHypervisor } from './sealed-port.ts'
 import type { ShapeHypervisor, VmResources } from './shape-port.ts'
@@ -170,7 +171,7 @@ export type HypervisorStatus =
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHypervisor {
+export interface Hypervisor extends BackupHypervisor, InventoryHypervisor, SealedHypervisor, ShapeHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus
@@ -188,7 +189,7 @@ export interface Hypervisor extends BackupHypervisor, SealedHypervisor, ShapeHyp
   findVm(name: string, wait: Wait): Promise<VmRecord | undefined>
   /** What the machine is like as it runs, or would. E_NOT_FOUND; E_CONFLICT for a foreign one. */
   inspect(name: string, wait: Wait): Promise<MachineInspection>
-  /** Domains that carry no metadata of ours. They are never touched. */
+  /** Domains that are not VMs of ours, with the reason. They are never touched. */
   listForeign(wait: Wait): Promise<readonly ForeignDomain[]>
   /** Defines or redefines. E_CONFLICT when the name or UUID belongs to another domain. Never sets autostart. */
   define(definition: VmDefinition, wait: Wait): Promise<void>

@@ -33,7 +33,14 @@ export interface ImageWait extends Wait {
 export interface ImagesOptions {
   readonly hypervisor: Pick<
     Hypervisor,
-    'findVolume' | 'listVolumes' | 'uploadBase' | 'readVolume' | 'removeVolume' | 'listVms'
+    | 'findVolume'
+    | 'listVolumes'
+    | 'uploadBase'
+    | 'readVolume'
+    | 'removeVolume'
+    | 'listVms'
+    | 'domainUses'
+    | 'surveyVolumes'
   >
   readonly source: Pick<ImageSource, 'open' | 'permit'>
   /** Private directory for downloads and records. */
@@ -86,6 +93,17 @@ export class Images {
     } finally {
       await rm(path, { force: true })
     }
+  }
+
+  /** Whether its bytes were ever found to be right, as far as is remembered. */
+  async isChecked(volume: string): Promise<boolean> {
+    return (await this.#records.get(volume)) !== undefined
+  }
+
+  /** Reads a base volume: whether its bytes do not have the digest of its name. */
+  async isBroken(volume: string, wait: Wait): Promise<boolean> {
+    const digested = await digestStream(await this.#options.hypervisor.readVolume(volume, wait))
+    return digested.sha256 !== digestOfBase(volume)
   }
 
   /** What is in the pool already, checked again if that was before the host booted, or nobody knows. */
@@ -145,7 +163,8 @@ export class Images {
 
   /** Half an upload, or bytes that rotted. What a VM's disk stands on is never removed. */
   async #dropBroken(volume: string, image: ImageReference, wait: Wait): Promise<void> {
-    if ((await this.#inUse(wait, { startedOnly: true })).has(image.sha256)) {
+    const isUsed = (await this.#inUse(wait, { startedOnly: true })).has(image.sha256)
+    if (isUsed || (await this.#isStoodOn(volume, wait))) {
       throw new HostletError(
         'E_CORRUPT',
         `the stored image ${image.sha256} has other bytes than its digest says, and VMs use it. Check the host's disk; restore those VMs from their backups.`,
@@ -185,10 +204,23 @@ export class Images {
     await using _held = await this.#locks.acquire(volume, wait.signal)
     const digest = digestOfBase(volume)
     if (digest === undefined || (await this.#inUse(wait)).has(digest)) return false
+    if (await this.#isStoodOn(volume, wait)) return false
     await this.#records.delete(volume)
     await this.#options.hypervisor.removeVolume(volume, wait)
     this.#options.log.info({ image: digest }, 'unused image removed')
     return true
+  }
+
+  /** By a disk of no VM of ours, or a domain that is not: what was a VM once may be one again. */
+  async #isStoodOn(name: string, wait: Wait): Promise<boolean> {
+    const { hypervisor } = this.#options
+    const volumes = await hypervisor.surveyVolumes(wait)
+    const path = volumes.find((volume) => volume.name === name)?.path
+    if (path === undefined) return false
+    if (volumes.some(({ backing }) => backing === path)) return true
+    return (await hypervisor.domainUses(wait, 'foreign')).some(
+      ({ files }) => files.includes(path) || files.includes(name)
+    )
   }
 
   /** Digests that VMs need, those of restored VMs left out. A VM is defined before its image is fetched, so none is missed. */

@@ -1,9 +1,17 @@
 // What a machine is like as the hypervisor runs it now: read from libvirt's own description, whatever the definition once said.
 
-import { type Connection, domainGetAutostart, domainGetXmlDesc } from 'node-libvirt'
+import {
+  type Connection,
+  domainGetAutostart,
+  domainGetXmlDesc,
+  domainIsPersistent,
+  domainSetAutostart,
+  domainXmlFlag
+} from 'node-libvirt'
+import { runOf } from './domain-looks.ts'
 import type { Domains } from './domains.ts'
-import { runOf } from './domains.ts'
 import type { Wait } from './hypervisor.ts'
+import type { MachineExamination } from './inventory-port.ts'
 import { attempt } from './libvirt-errors.ts'
 import { find, findAll, readXml, type XmlNode } from './xml-read.ts'
 
@@ -76,6 +84,47 @@ export async function inspect(
     const { autostart } = await connection.call(domainGetAutostart, { domain }, options)
     return inspectionIn(xml, { running: runOf(domain) !== null, autostart: Boolean(autostart) })
   })
+}
+
+/** The definition and the machine apart. Throws as `inspect`. */
+export async function examine(
+  name: string,
+  { domains, connection }: { domains: Pick<Domains, 'require'>; connection: Connection },
+  wait: Wait
+): Promise<MachineExamination> {
+  const { domain } = await domains.require(name, wait)
+  const options = { ...wait, deadlineMs }
+  return await attempt(`examine VM ${name}`, async () => {
+    const { persistent } = await connection.call(domainIsPersistent, { domain }, options)
+    // A domain without a definition has no such flag to read.
+    const autostart =
+      Boolean(persistent) &&
+      Boolean((await connection.call(domainGetAutostart, { domain }, options)).autostart)
+    const read = async (flags: number, running: boolean) =>
+      inspectionIn((await connection.call(domainGetXmlDesc, { domain, flags }, options)).xml, {
+        running,
+        autostart
+      })
+    const running = runOf(domain) !== null
+    return {
+      running,
+      autostart,
+      definition: persistent ? await read(domainXmlFlag.inactive, false) : null,
+      live: running ? await read(0, true) : undefined
+    }
+  })
+}
+
+/** Has libvirt not start the VM by itself. */
+export async function clearAutostart(
+  name: string,
+  { domains, connection }: { domains: Pick<Domains, 'require'>; connection: Connection },
+  wait: Wait
+): Promise<void> {
+  const { domain } = await domains.require(name, wait)
+  await attempt(`clear the autostart of VM ${name}`, () =>
+    connection.call(domainSetAutostart, { domain, autostart: false }, { ...wait, deadlineMs })
+  )
 }
 
 export function inspectionIn(

@@ -16,9 +16,10 @@ import { type Capabilities, readCapabilities } from './capabilities.ts'
 import { readCgroups } from './cgroups.ts'
 import { Connections } from './connections.ts'
 import { readCounters } from './counters.ts'
+import { runOf } from './domain-looks.ts'
 import { lifecycleOf } from './domain-state.ts'
 import type { DomainEnvironment } from './domain-xml.ts'
-import { Domains, runOf } from './domains.ts'
+import { Domains } from './domains.ts'
 import type {
   DomainEvent,
   Hypervisor,
@@ -30,8 +31,8 @@ import type {
   VmDefinition,
   Wait
 } from './hypervisor.ts'
-import { inspect } from './inspection.ts'
-import { diskSecretUsage } from './names.ts'
+import { clearAutostart, examine, inspect } from './inspection.ts'
+import { diskSecretUsage, isOwnSecretUsage } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import { Networks } from './networks.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
@@ -178,8 +179,14 @@ export class LibvirtHypervisor implements Hypervisor {
 
   listVms = (wait: Wait) => this.#domains.list(wait)
   findVm = (name: string, wait: Wait) => this.#domains.find(name, wait)
-  inspect = (name: string, wait: Wait) =>
-    inspect(name, { domains: this.#domains, connection: this.#connections.get('jobs') }, wait)
+  inspect = (name: string, wait: Wait) => inspect(name, this.#onJobs(), wait)
+  examine = (name: string, wait: Wait) => examine(name, this.#onJobs(), wait)
+  clearAutostart = (name: string, wait: Wait) => clearAutostart(name, this.#onJobs(), wait)
+  domainUses = (wait: Wait, only?: 'foreign') => this.#domains.looks.uses(wait, only)
+  surveyVolumes = (wait: Wait) => this.#volumes.survey(wait)
+  ensurePool = (wait: Wait) => this.#volumes.ensurePool(wait)
+  listSecrets = async (wait: Wait) =>
+    (await this.#secrets.records(wait)).filter(({ usage }) => isOwnSecretUsage(usage))
   listForeign = (wait: Wait) => this.#domains.listForeign(wait)
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
   annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)
@@ -195,7 +202,7 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#tuning.growDisk(name, role, capacityBytes, wait)
 
   counters(wait: Wait) {
-    return readCounters(this.#connections.get('statistics'), (uuid) => this.#domains.isOurs(uuid), wait)
+    return readCounters(this.#connections.get('statistics'), (uuid) => this.#domains.looks.isOurs(uuid), wait)
   }
 
   beginBackup = (vm: string, request: BackupRequest, wait: Wait) =>
@@ -257,6 +264,10 @@ export class LibvirtHypervisor implements Hypervisor {
     await this.#connections.close()
   }
 
+  #onJobs() {
+    return { domains: this.#domains, connection: this.#connections.get('jobs') }
+  }
+
   /** Before the look at what is there, and before another takes the role: nothing that happens in between is missed. */
   async #listen(control: Connection, signal: AbortSignal): Promise<void> {
     let hadRole = false
@@ -289,7 +300,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const waiting = this.#unrecognised.get(uuid)
     if (waiting !== undefined) {
       if (waiting.length < unrecognisedEventsMax) waiting.push(full)
-    } else if (this.#domains.isOurs(uuid)) this.#deliver(full)
+    } else if (this.#domains.looks.isOurs(uuid)) this.#deliver(full)
     else if (this.#unrecognised.size < unrecognisedMax) void this.#recognise(domain, full)
   }
 
@@ -298,7 +309,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const waiting = [event]
     this.#unrecognised.set(event.uuid, waiting)
     try {
-      const known = await this.#domains.recognise(domain, { signal: AbortSignal.timeout(recogniseMs) })
+      const known = await this.#domains.looks.recognise(domain, { signal: AbortSignal.timeout(recogniseMs) })
       if (known) for (const each of waiting) this.#deliver(each)
     } catch (error) {
       this.#options.log.warn({ error, domain: domain.name }, 'a new domain could not be looked at')
@@ -308,7 +319,7 @@ export class LibvirtHypervisor implements Hypervisor {
   }
 
   #deliver(event: DomainEvent): void {
-    if (event.kind === 'undefined') this.#domains.forget(event.uuid)
+    if (event.kind === 'undefined') this.#domains.looks.forget(event.uuid)
     for (const listener of this.#eventListeners) listener(event)
   }
 

@@ -23,14 +23,27 @@ import {
   type VolumeRecord,
   type Wait
 } from './hypervisor.ts'
+import type { VolumeSurvey } from './inventory-port.ts'
 import { MemoryBackups } from './memory-backups.ts'
+import { MemoryCalls, type Operations } from './memory-calls.ts'
 import { willingGuests } from './memory-guests.ts'
 import { inspectionOf } from './memory-inspection.ts'
+import { MemoryInventory, type Tampering } from './memory-inventory.ts'
 import { MemoryNetworks } from './memory-networks.ts'
-import { countersOf, factsOf, isOff, type MemoryVm, recordOf, requireSecrets, volumeOf } from './memory-vm.ts'
+import {
+  countersOf,
+  factsOf,
+  isOff,
+  type MemoryVm,
+  recordOf,
+  requireSecrets,
+  requireUnused,
+  volumeOf
+} from './memory-vm.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
 import { MemoryWatchers } from './memory-watchers.ts'
 import { changed } from './metadata.ts'
+import { diskSecretUsage } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { reshaped } from './shape.ts'
@@ -44,26 +57,21 @@ export interface MemoryHypervisorOptions {
   readonly facts?: Partial<HypervisorFacts>
 }
 
-type Operations =
-  | Exclude<keyof Hypervisor, 'open' | 'status' | 'onStatus' | 'onEvent' | 'addStartGate' | 'close'>
-  | 'endBackup'
-
 export class MemoryHypervisor implements Hypervisor {
   /** What tests may change, and look at. */
   readonly guests = willingGuests()
-  readonly foreign: ForeignDomain[] = []
-  /** The calls that were made, in order: `start web-1`. */
-  readonly calls: string[] = []
   /** Disks and backup jobs, with what may go wrong with them. */
   readonly backups: MemoryBackups
   /** Keys of disks, by their ids: forgotten when libvirtd restarts, which a test does by clearing them. */
   readonly secrets = new Map<string, string>()
   readonly #options: MemoryHypervisorOptions
   readonly #vms = new Map<string, MemoryVm>()
+  readonly inventory: MemoryInventory
+  readonly foreign: ForeignDomain[]
   readonly #volumes: MemoryVolumes
   readonly #networks = new MemoryNetworks()
   readonly gates = new StartGates()
-  readonly #failures = new Map<Operations, unknown[]>()
+  readonly #asked = new MemoryCalls(() => this.#watchers.status.state === 'away')
   readonly #watchers: MemoryWatchers
   #runs = 0
 
@@ -71,6 +79,8 @@ export class MemoryHypervisor implements Hypervisor {
     this.#options = options
     this.#watchers = new MemoryWatchers(options.clock.now())
     this.#volumes = new MemoryVolumes(options)
+    this.inventory = new MemoryInventory(this.#vms, options.poolPath)
+    this.foreign = this.inventory.foreign
     this.backups = new MemoryBackups({
       clock: options.clock,
       machines: {
@@ -85,12 +95,23 @@ export class MemoryHypervisor implements Hypervisor {
 
   /** Has the next call of a method throw this instead. */
   failNext(method: Operations, error: unknown): void {
-    this.#failures.set(method, [...(this.#failures.get(method) ?? []), error])
+    this.#asked.failNext(method, error)
   }
 
-  /** Has a volume hold other bytes, as after an upload that a crash cut short. */
-  spoilVolume(name: string, content: Buffer): void {
-    this.#volumes.spoil(name, content)
+  /** The calls that were made, in order: `start web-1`. */
+  get calls(): string[] {
+    return this.#asked.made
+  }
+
+  /** Has a volume hold other bytes, as after an upload that a crash cut short; has one look otherwise than it was made. */
+  spoilVolume = (name: string, content: Buffer): void => this.#volumes.spoil(name, content)
+  describeVolume = (name: string, survey: Partial<VolumeSurvey>): void => this.#volumes.describe(name, survey)
+
+  /** Somebody changes a machine behind the agent's back. */
+  tamper(name: string, tampering: Tampering): void {
+    const vm = this.#require(name)
+    vm.tampering = { ...vm.tampering, ...tampering }
+    this.#emit(name, vm.definition.specification.uuid, 'defined', 'updated')
   }
 
   /** libvirt goes away, or comes back. */
@@ -111,14 +132,10 @@ export class MemoryHypervisor implements Hypervisor {
   }
 
   /** As when every lease has run out. */
-  forgetLeases(): void {
-    this.#networks.forgetLeases()
-  }
+  forgetLeases = (): void => this.#networks.forgetLeases()
 
   /** The guest powers itself off. */
-  shutDownGuest(name: string): void {
-    this.#turnOff(name, this.#require(name), 'shutdown')
-  }
+  shutDownGuest = (name: string): void => this.#turnOff(name, this.#require(name), 'shutdown')
 
   open(): void {
     this.setStatus('connected')
@@ -130,55 +147,65 @@ export class MemoryHypervisor implements Hypervisor {
   addStartGate = (gate: StartGate) => this.gates.add(gate)
 
   facts = (wait: Wait): Promise<HypervisorFacts> =>
-    this.#run('facts', '', wait, () => ({ ...factsOf(this.#volumes), ...this.#options.facts }))
+    this.#asked.run('facts', '', wait, () => ({ ...factsOf(this.#volumes), ...this.#options.facts }))
 
   listVms = (wait: Wait): Promise<readonly VmRecord[]> =>
-    this.#run('listVms', '', wait, () => [...this.#vms.values()].map(recordOf))
+    this.#asked.run('listVms', '', wait, () => [...this.#vms.values()].map(recordOf))
   findVm = (name: string, wait: Wait) =>
-    this.#run('findVm', '', wait, () => {
+    this.#asked.run('findVm', '', wait, () => {
       const vm = this.#vms.get(name)
       return vm && recordOf(vm)
     })
   inspect = (name: string, wait: Wait) =>
-    this.#run('inspect', '', wait, () => inspectionOf(this.#require(name)))
+    this.#asked.run('inspect', '', wait, () => inspectionOf(this.#require(name)))
   listForeign = (wait: Wait): Promise<readonly ForeignDomain[]> =>
-    this.#run('listForeign', '', wait, () => [...this.foreign])
+    this.#asked.run('listForeign', '', wait, () => this.inventory.listForeign())
+  domainUses = (wait: Wait, only?: 'foreign') =>
+    this.#asked.run('domainUses', '', wait, () => this.inventory.uses(only))
+  examine = (name: string, wait: Wait) =>
+    this.#asked.run('examine', name, wait, () => this.inventory.examine(this.#require(name)))
+  surveyVolumes = (wait: Wait) => this.#asked.run('surveyVolumes', '', wait, () => this.#volumes.survey())
+  listSecrets = (wait: Wait) =>
+    this.#asked.run('listSecrets', '', wait, () =>
+      [...this.secrets.keys()].map((id) => ({ id, usage: diskSecretUsage(id) }))
+    )
+  clearAutostart = (name: string, wait: Wait) =>
+    this.#asked.run('clearAutostart', name, wait, () => this.inventory.mend(this.#require(name), 'autostart'))
+  ensurePool = (wait: Wait) => this.#asked.run('ensurePool', '', wait, () => this.inventory.ensurePool())
 
   async define(definition: VmDefinition, wait: Wait): Promise<void> {
     const { name, uuid } = definition.specification
-    this.#enter('define', wait, name)
-    const other = [...this.#vms.values()]
-      .map(({ definition: { specification } }) => specification)
-      .find((vm) => (vm.name === name) !== (vm.uuid === uuid))
-    if (other || this.foreign.some((domain) => domain.name === name || domain.uuid === uuid))
+    this.#asked.enter('define', wait, name)
+    if (this.inventory.isTaken(name, uuid))
       throw new HostletError('E_CONFLICT', `VM ${name} cannot be defined: its name or UUID is taken`)
     const before = this.#vms.get(name)
     this.#vms.set(name, { state: 'stopped', reason: 'unknown', run: null, ...before, definition })
+    this.inventory.mend(this.#require(name), 'definition', 'transient')
     this.#emit(name, uuid, 'defined', before ? 'updated' : 'added')
   }
 
-  async annotate(name: string, change: VmChange, wait: Wait): Promise<void> {
-    this.#enter('annotate', wait, name)
-    const vm = this.#require(name)
-    vm.definition = changed(vm.definition, change)
-  }
+  annotate = (name: string, change: VmChange, wait: Wait) =>
+    this.#asked.run('annotate', name, wait, () => {
+      const vm = this.#require(name)
+      vm.definition = changed(vm.definition, change)
+    })
 
   async start(name: string, wait: Wait): Promise<void> {
-    this.#enter('start', wait, name)
+    this.#asked.enter('start', wait, name)
     await this.#passGates(name, wait)
     const vm = this.#require(name)
     if (isOff(vm)) this.#turnOn(name, 'running')
     else if (vm.state === 'paused' && vm.reason === backupReason) this.#resume(name)
   }
 
-  async pressPowerButton(name: string, wait: Wait): Promise<void> {
-    this.#enter('pressPowerButton', wait, name)
-    const vm = this.#require(name)
-    if (!isOff(vm) && this.guests.obeysPowerButton) this.#turnOff(name, vm, 'shutdown')
-  }
+  pressPowerButton = (name: string, wait: Wait) =>
+    this.#asked.run('pressPowerButton', name, wait, () => {
+      const vm = this.#require(name)
+      if (!isOff(vm) && this.guests.obeysPowerButton) this.#turnOff(name, vm, 'shutdown')
+    })
 
   async requestReboot(name: string, wait: Wait): Promise<void> {
-    this.#enter('requestReboot', wait, name)
+    this.#asked.enter('requestReboot', wait, name)
     const vm = this.#requireOn(name)
     // Later, as a guest would: the caller has its answer first.
     if (this.guests.obeysReboot)
@@ -186,31 +213,33 @@ export class MemoryHypervisor implements Hypervisor {
   }
 
   reset = (name: string, wait: Wait) =>
-    this.#run('reset', name, wait, () =>
+    this.#asked.run('reset', name, wait, () =>
       this.#emit(name, this.#requireOn(name).definition.specification.uuid, 'rebooted', '')
     )
 
   cutPower = (name: string, wait: Wait) =>
-    this.#run('cutPower', name, wait, () => {
+    this.#asked.run('cutPower', name, wait, () => {
       const vm = this.#require(name)
       if (!isOff(vm)) this.#turnOff(name, vm, 'destroyed')
     })
 
   reshape = (name: string, shape: VmShape, wait: Wait) =>
-    this.#run('reshape', name, wait, () => {
+    this.#asked.run('reshape', name, wait, () => {
       const vm = this.#require(name)
       vm.definition = reshaped(vm.definition, shape)
+      this.inventory.mend(vm, 'live', ...(shape.sizes || shape.resources ? (['definition'] as const) : []))
     })
   growDisk = (name: string, role: DiskRole, capacityBytes: number, wait: Wait) =>
-    this.#run('growDisk', `${name} ${role}`, wait, () =>
+    this.#asked.run('growDisk', `${name} ${role}`, wait, () =>
       this.#volumes.grow(volumeOf(this.#require(name), role), capacityBytes)
     )
 
-  ejectSeed = (name: string, wait: Wait) => this.#run('ejectSeed', name, wait, () => void this.#require(name))
+  ejectSeed = (name: string, wait: Wait) =>
+    this.#asked.run('ejectSeed', name, wait, () => void this.#require(name))
 
   async undefine(name: string, wait: Wait): Promise<void> {
-    this.#enter('undefine', wait, name)
-    if (!this.#vms.has(name) && !this.foreign.some((domain) => domain.name === name)) return
+    this.#asked.enter('undefine', wait, name)
+    if (!this.#vms.has(name) && !this.inventory.isForeign(name)) return
     const { uuid } = this.#require(name).definition.specification
     this.#vms.delete(name)
     this.backups.forgetCheckpoints(name)
@@ -218,130 +247,107 @@ export class MemoryHypervisor implements Hypervisor {
   }
 
   counters = (wait: Wait): Promise<readonly DomainCounters[]> =>
-    this.#run('counters', '', wait, () => [...this.#vms.values()].map(countersOf))
+    this.#asked.run('counters', '', wait, () => [...this.#vms.values()].map(countersOf))
 
   listVolumes = (wait: Wait): Promise<readonly VolumeRecord[]> =>
-    this.#run('listVolumes', '', wait, () => this.#volumes.list())
+    this.#asked.run('listVolumes', '', wait, () => this.#volumes.list())
   findVolume = (name: string, wait: Wait) =>
-    this.#run('findVolume', '', wait, () => this.#volumes.list().find((volume) => volume.name === name))
+    this.#asked.run('findVolume', '', wait, () => this.#volumes.list().find((volume) => volume.name === name))
 
-  async uploadBase(
-    volume: { name: string; sizeBytes: number },
-    content: Readable,
-    wait: Wait
-  ): Promise<void> {
-    try {
-      this.#enter('uploadBase', wait, volume.name)
-      await this.#volumes.upload(volume, content, wait.signal)
-    } finally {
-      content.destroy()
-    }
-  }
+  uploadBase = (volume: { name: string; sizeBytes: number }, content: Readable, wait: Wait) =>
+    this.#asked
+      .run('uploadBase', volume.name, wait, () => this.#volumes.upload(volume, content, wait.signal))
+      .finally(() => content.destroy())
 
   readVolume = (name: string, wait: Wait): Promise<Readable> =>
-    this.#run('readVolume', name, wait, () => this.#volumes.read(name))
+    this.#asked.run('readVolume', name, wait, () => this.#volumes.read(name))
   createOverlay = (
     overlay: { name: string; base: string; baseFormat: 'qcow2' | 'raw'; capacityBytes: number },
     wait: Wait
-  ) => this.#run('createOverlay', overlay.name, wait, () => this.#volumes.create(overlay))
+  ) => this.#asked.run('createOverlay', overlay.name, wait, () => this.#volumes.create(overlay))
   createVolume = (volume: { name: string; capacityBytes: number }, wait: Wait) =>
-    this.#run('createVolume', volume.name, wait, () => this.#volumes.create(volume))
+    this.#asked.run('createVolume', volume.name, wait, () => this.#volumes.create(volume))
   removeVolume = (name: string, wait: Wait) =>
-    this.#run('removeVolume', name, wait, () => this.#volumes.remove(name))
+    this.#asked.run('removeVolume', name, wait, () => this.#volumes.remove(name))
 
   storeDisk = (disk: StoredDisk, content: Readable, wait: Wait) =>
-    this.#run('storeDisk', disk.name, wait, () => this.#volumes.storeDisk(disk, content, wait.signal))
+    this.#asked.run('storeDisk', disk.name, wait, () => this.#volumes.storeDisk(disk, content, wait.signal))
   readRange = (name: string, range: VolumeRange, wait: Wait) =>
-    this.#run('readRange', name, wait, () => this.#volumes.readRange(name, range))
+    this.#asked.run('readRange', name, wait, () => this.#volumes.readRange(name, range))
   writeRange = (name: string, offsetBytes: number, bytes: Buffer, wait: Wait) =>
-    this.#run('writeRange', name, wait, () => this.#volumes.writeRange(name, offsetBytes, bytes))
+    this.#asked.run('writeRange', name, wait, () => this.#volumes.writeRange(name, offsetBytes, bytes))
   defineSecret = (secret: { id: string; passphrase: string }, wait: Wait) =>
-    this.#run('defineSecret', secret.id, wait, () => void this.secrets.set(secret.id, secret.passphrase))
+    this.#asked.run(
+      'defineSecret',
+      secret.id,
+      wait,
+      () => void this.secrets.set(secret.id, secret.passphrase)
+    )
   removeSecret = (id: string, wait: Wait) =>
-    this.#run('removeSecret', id, wait, () => void this.secrets.delete(id))
+    this.#asked.run('removeSecret', id, wait, () => void this.secrets.delete(id))
 
   ensureNetwork = (network: NetworkDefinition, wait: Wait) =>
-    this.#run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
+    this.#asked.run('ensureNetwork', network.name, wait, () => this.#networks.ensure(network))
   removeNetwork = (name: string, wait: Wait) =>
-    this.#run('removeNetwork', name, wait, () => this.#networks.remove(name))
-  listNetworks = (wait: Wait) => this.#run('listNetworks', '', wait, () => this.#networks.list())
+    this.#asked.run('removeNetwork', name, wait, () => this.#networks.remove(name))
+  listNetworks = (wait: Wait) => this.#asked.run('listNetworks', '', wait, () => this.#networks.list())
   listReservations = (network: string, wait: Wait): Promise<readonly Lease[]> =>
-    this.#run('listReservations', '', wait, () => [...this.#networks.require(network).reservations])
+    this.#asked.run('listReservations', '', wait, () => [...this.#networks.require(network).reservations])
   addReservation = (network: string, reservation: Lease & { vm: string }, wait: Wait) =>
-    this.#run('addReservation', reservation.vm, wait, () =>
+    this.#asked.run('addReservation', reservation.vm, wait, () =>
       this.#networks.addReservation(network, reservation)
     )
   removeReservation = (network: string, macAddress: string, wait: Wait) =>
-    this.#run('removeReservation', macAddress, wait, () =>
+    this.#asked.run('removeReservation', macAddress, wait, () =>
       this.#networks.removeReservation(network, macAddress)
     )
   listLeases = (network: string, wait: Wait): Promise<readonly GrantedLease[]> =>
-    this.#run('listLeases', '', wait, () => [...this.#networks.require(network).leases])
+    this.#asked.run('listLeases', '', wait, () => [...this.#networks.require(network).leases])
 
   beginBackup = (vm: string, request: BackupRequest, wait: Wait): Promise<BackupJob> =>
-    this.#run('beginBackup', vm, wait, async () => {
+    this.#asked.run('beginBackup', vm, wait, async () => {
       await this.#passGates(vm, wait)
       const job = this.backups.begin(vm, request)
-      return { ...job, end: (options) => this.#run('endBackup', vm, options, () => job.end(options)) }
+      return { ...job, end: (options) => this.#asked.run('endBackup', vm, options, () => job.end(options)) }
     })
 
   listCheckpoints = (vm: string, wait: Wait) =>
-    this.#run('listCheckpoints', vm, wait, () => this.backups.list(vm))
+    this.#asked.run('listCheckpoints', vm, wait, () => this.backups.list(vm))
   removeCheckpoint = (vm: string, name: string, wait: Wait) =>
-    this.#run('removeCheckpoint', vm, wait, () => this.backups.remove(vm, name))
+    this.#asked.run('removeCheckpoint', vm, wait, () => this.backups.remove(vm, name))
   redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
-    this.#run('redefineCheckpoint', vm, wait, () => this.backups.redefine(vm, checkpointXml))
+    this.#asked.run('redefineCheckpoint', vm, wait, () => this.backups.redefine(vm, checkpointXml))
   clearBackup = (vm: string, keep: readonly string[], wait: Wait) =>
-    this.#run('clearBackup', vm, wait, () => this.backups.clear(vm, keep))
+    this.#asked.run('clearBackup', vm, wait, () => this.backups.clear(vm, keep))
 
-  guestAgent = (vm: string, wait: Wait) => this.#run('guestAgent', vm, wait, () => this.guests.agent)
+  guestAgent = (vm: string, wait: Wait) => this.#asked.run('guestAgent', vm, wait, () => this.guests.agent)
   startPaused = (name: string, wait: Wait) =>
-    this.#run('startPaused', name, wait, async () => {
+    this.#asked.run('startPaused', name, wait, async () => {
       await this.#passGates(name, wait)
       if (isOff(this.#require(name))) this.#turnOn(name, 'paused')
     })
   resume = (name: string, wait: Wait) =>
-    this.#run('resume', name, wait, () => {
+    this.#asked.run('resume', name, wait, () => {
       if (this.#require(name).state === 'paused') this.#resume(name)
     })
 
   createImport = (volume: { name: string; sizeBytes: number }, wait: Wait) =>
-    this.#run('createImport', volume.name, wait, () => {
-      const users = [...this.#vms.values()].filter((vm) => !isOff(vm))
-      if (users.some(({ definition }) => Object.values(definition.placement).includes(volume.name)))
-        throw new HostletError('E_CONFLICT', `volume ${volume.name} is in use`)
+    this.#asked.run('createImport', volume.name, wait, () => {
+      requireUnused(this.#vms.values(), volume.name)
       return this.#volumes.createImport(volume)
     })
   finishImport = (name: string, wait: Wait) =>
-    this.#run('finishImport', name, wait, () => this.#volumes.finishImport(name))
+    this.#asked.run('finishImport', name, wait, () => this.#volumes.finishImport(name))
 
   async close(): Promise<void> {
     this.setStatus('away')
     this.#volumes.close()
   }
 
-  async #run<Value>(
-    method: Operations,
-    about: string,
-    wait: Wait,
-    work: () => Value | Promise<Value>
-  ): Promise<Value> {
-    this.#enter(method, wait, about)
-    return await work()
-  }
-
-  #enter(method: Operations, { signal }: Wait, about = ''): void {
-    signal.throwIfAborted()
-    this.calls.push(`${method} ${about}`.trim())
-    if (this.#watchers.status.state === 'away') throw new HostletError('E_UNAVAILABLE', 'libvirt is away')
-    const failures = this.#failures.get(method)
-    if (failures?.length) throw failures.shift()
-  }
-
   #require(name: string): MemoryVm {
     const vm = this.#vms.get(name)
     if (vm !== undefined) return vm
-    if (this.foreign.some((domain) => domain.name === name))
+    if (this.inventory.isForeign(name))
       throw new HostletError('E_CONFLICT', `domain ${name} is not hostlet's`)
     throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
   }
@@ -356,6 +362,7 @@ export class MemoryHypervisor implements Hypervisor {
     const { specification } = vm.definition
     Object.assign(vm, { state: 'stopped', reason, run: null })
     this.backups.stopped(name)
+    this.inventory.mend(vm, 'live', 'devices')
     this.#emit(name, specification.uuid, 'stopped', reason)
   }
 
@@ -373,18 +380,15 @@ export class MemoryHypervisor implements Hypervisor {
     const reason = state === 'running' ? 'booted' : backupReason
     Object.assign(vm, { state, reason, run: ++this.#runs, wantedAtStart: vm.definition.wanted })
     this.#emit(name, specification.uuid, 'started', 'booted')
-    if (state === 'running') this.#takeLease(vm)
+    if (state === 'running' && this.guests.takesLease) this.#networks.takeLease(placement.network, placement)
   }
 
   #resume(name: string): void {
     const vm = this.#require(name)
     Object.assign(vm, { state: 'running', reason: 'unpaused' })
-    this.#takeLease(vm)
-    this.#emit(name, vm.definition.specification.uuid, 'resumed', 'unpaused')
-  }
-
-  #takeLease({ definition: { placement } }: MemoryVm): void {
+    const { placement } = vm.definition
     if (this.guests.takesLease) this.#networks.takeLease(placement.network, placement)
+    this.#emit(name, vm.definition.specification.uuid, 'resumed', 'unpaused')
   }
 
   #emit(name: string, uuid: string, kind: DomainEvent['kind'], detail: string): void {

@@ -3,6 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import type { DiskRole } from '../../protocol/backup.ts'
 import type { DomainCounters, HypervisorFacts, VmDefinition, VmRecord } from './hypervisor.ts'
+import type { Tampering } from './memory-inventory.ts'
 
 export interface MemoryVm {
   definition: VmDefinition
@@ -11,6 +12,7 @@ export interface MemoryVm {
   run: number | null
   /** What it was wanted to be when it was last switched on. */
   wantedAtStart?: VmDefinition['wanted']
+  tampering?: Tampering
 }
 
 export function isOff({ state }: MemoryVm): boolean {
@@ -58,4 +60,11 @@ export function volumeOf({ definition }: MemoryVm, role: DiskRole): string {
   const volume = role === 'root' ? rootVolume : dataVolume
   if (volume !== null) return volume
   throw new HostletError('E_NOT_FOUND', `VM ${definition.specification.name} has no data disk`)
+}
+
+/** Throws E_CONFLICT while a machine that is on has the volume. */
+export function requireUnused(vms: Iterable<MemoryVm>, volume: string): void {
+  const users = [...vms].filter((vm) => !isOff(vm))
+  if (users.some(({ definition }) => Object.values(definition.placement).includes(volume)))
+    throw new HostletError('E_CONFLICT', `volume ${volume} is in use`)
 }

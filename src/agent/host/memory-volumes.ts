@@ -4,6 +4,7 @@ import { Buffer } from 'node:buffer'
 import { Readable } from 'node:stream'
 import { HostletError } from '../../errors.ts'
 import type { Placement, VolumeRecord } from './hypervisor.ts'
+import type { VolumeSurvey } from './inventory-port.ts'
 import { MemoryDisk } from './memory-disk.ts'
 import { MemoryImports } from './memory-import.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
@@ -17,6 +18,9 @@ interface MemoryVolume {
   readonly disk?: MemoryDisk
   readonly capacityBytes: number
   readonly path?: string
+  readonly backing?: string
+  /** What a test says of it. */
+  readonly survey?: Partial<VolumeSurvey>
 }
 
 const poolBytesDefault = 1024 ** 3
@@ -57,6 +61,21 @@ export class MemoryVolumes {
     }))
   }
 
+  survey(): VolumeSurvey[] {
+    return this.list().map(({ name, path }) => {
+      const { disk, content, backing, survey } = this.#require(name)
+      const format = disk === undefined ? 'raw' : 'qcow2'
+      const encrypted = disk !== undefined && content !== undefined
+      const common = { name, path, format, encrypted, ownerUid: 0, changedAt: 0 }
+      return { ...common, backing: backing === undefined ? undefined : `${this.#path}/${backing}`, ...survey }
+    })
+  }
+
+  /** Has a volume look otherwise than it was made. */
+  describe(name: string, survey: Partial<VolumeSurvey>): void {
+    this.#volumes.set(name, { ...this.#require(name), survey })
+  }
+
   async upload(
     { name, sizeBytes }: { name: string; sizeBytes: number },
     content: Readable,
@@ -82,14 +101,15 @@ export class MemoryVolumes {
       throw new HostletError('E_NOT_FOUND', `base volume ${base} does not exist`)
     this.#requireSpace(newDiskBytes)
     const disk = this.#diskOn({ capacityBytes, base, baseFormat })
-    this.#volumes.set(name, { disk, capacityBytes })
+    this.#volumes.set(name, { disk, capacityBytes, ...(base !== undefined && { backing: base }) })
   }
 
   async storeDisk({ base, ...disk }: StoredDisk, content: Readable, signal: AbortSignal): Promise<void> {
     await this.upload(disk, content, signal).finally(() => content.destroy())
     const { name, capacityBytes } = disk
     const shown = this.#diskOn({ capacityBytes, base: base?.name, baseFormat: base?.format })
-    this.#volumes.set(name, { ...this.#volumes.get(name), disk: shown, capacityBytes })
+    const backing = base === undefined ? {} : { backing: base.name }
+    this.#volumes.set(name, { ...this.#volumes.get(name), disk: shown, capacityBytes, ...backing })
   }
 
   readRange(name: string, { offsetBytes, lengthBytes }: VolumeRange): Buffer {

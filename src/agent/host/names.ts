@@ -82,6 +82,11 @@ export function scratchSecretUsage(vm: { uuid: string }, name = ''): string {
   return `hostlet-scratch/${vm.uuid}/${name}`
 }
 
+/** Whether a usage is one of these two. */
+export function isOwnSecretUsage(usage: string): boolean {
+  return /^hostlet-(scratch|disk)\//.test(usage)
+}
+
 /** What the secret of a disk's key is used for, as libvirt keeps it: no two may have the same. */
 export function diskSecretUsage(keyId: string): string {
   return `hostlet-disk/${keyId}`

@@ -15,7 +15,14 @@ import { lowestFreeAddress, lowestFreeSubnet, parseSubnet } from './subnet.ts'
 export interface PlacementOptions {
   readonly hypervisor: Pick<
     Hypervisor,
-    'listVms' | 'listReservations' | 'listLeases' | 'listNetworks' | 'define' | 'findVm' | 'ensureNetwork'
+    | 'listVms'
+    | 'listReservations'
+    | 'listLeases'
+    | 'listNetworks'
+    | 'define'
+    | 'findVm'
+    | 'ensureNetwork'
+    | 'domainUses'
   >
   readonly profiles: Readonly<Record<string, Profile>>
   /** What VMs may ask for names. */
@@ -139,6 +146,8 @@ export class Placements {
   async #place({ specification, macAddress, trial }: Claim, wait: Wait): Promise<Placement> {
     const { hypervisor, resources } = this.#options
     const vms = await hypervisor.listVms(wait)
+    // What domains have that are not ours, those above all that were once: it stays theirs.
+    const foreign = await hypervisor.domainUses(wait, 'foreign')
     const { network, ownNetwork } = await this.#network(specification, vms, wait)
     // A machine without a network card needs no network of its own either.
     const isMade = !(trial && ownNetwork !== undefined)
@@ -150,12 +159,22 @@ export class Placements {
         ])
       : [[], []]
     const vm = { specification, placement: { ...(trial && { trial }) } }
-    const placements = [...vms.map((vm) => vm.placement), ...reservations]
+    const macs = [
+      ...[...vms.map((vm) => vm.placement), ...reservations].map((each) => each.macAddress),
+      ...foreign.flatMap(({ macAddresses }) => macAddresses)
+    ]
+    // A lease outlives its VM by up to an hour, and dnsmasq gives no address to one MAC that is leased to another.
+    const addresses = [
+      ...[...vms.map((vm) => vm.placement), ...reservations, ...leases].map(({ address }) => address),
+      ...foreign.flatMap((each) => each.addresses)
+    ]
     return {
-      uid: this.#freeUid(vms),
-      macAddress: freeMac(specification.uuid, new Set(placements.map((each) => each.macAddress)), macAddress),
-      // A lease outlives its VM by up to an hour, and dnsmasq gives no address to one MAC that is leased to another.
-      address: freeAddress(network, new Set([...placements, ...leases].map(({ address }) => address))),
+      uid: this.#freeUid([
+        ...vms.map(({ placement: { uid } }) => uid),
+        ...foreign.flatMap(({ uids }) => uids)
+      ]),
+      macAddress: freeMac(specification.uuid, new Set(macs), macAddress),
+      address: freeAddress(network, new Set(addresses)),
       network: network.name,
       ...(ownNetwork && { ownNetwork }),
       rootVolume: rootVolumeName(specification),
@@ -204,9 +223,9 @@ export class Placements {
     return dns ? { resolvers: this.#options.resolvers } : {}
   }
 
-  #freeUid(vms: readonly VmRecord[]): number {
+  #freeUid(held: readonly number[]): number {
     const { first, count } = this.#options.vmUids
-    const taken = new Set(vms.map((vm) => vm.placement.uid))
+    const taken = new Set(held)
     for (let uid = first; uid < first + count; uid++) {
       if (!taken.has(uid)) return uid
     }

@@ -11,6 +11,7 @@ import {
 } from 'node-libvirt'
 import type { ConnectionRole } from './connections.ts'
 import type { Wait } from './hypervisor.ts'
+import type { SecretRecord } from './inventory-port.ts'
 import { attempt, orAbsent } from './libvirt-errors.ts'
 import { uuidBytes, uuidText } from './uuid.ts'
 import { element, renderXml } from './xml.ts'
@@ -50,11 +51,16 @@ export class Secrets {
 
   /** Ids of secrets whose usage begins so. */
   async list(usagePrefix: string, wait: Wait): Promise<string[]> {
+    return (await this.records(wait)).filter(({ usage }) => usage.startsWith(usagePrefix)).map(({ id }) => id)
+  }
+
+  /** All that libvirt has, whoever told it. */
+  async records(wait: Wait): Promise<SecretRecord[]> {
     const args = { needResults: true, flags: 0 }
     const { secrets } = await attempt('list secrets', () =>
       this.#control.call(connectListAllSecrets, args, quick(wait))
     )
-    return secrets.filter(({ usageId }) => usageId.startsWith(usagePrefix)).map(({ uuid }) => uuidText(uuid))
+    return secrets.map(({ usageId, uuid }) => ({ id: uuidText(uuid), usage: usageId }))
   }
 
   /** No effect when there is none. */

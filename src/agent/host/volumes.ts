@@ -5,16 +5,9 @@ import { Readable } from 'node:stream'
 import {
   type Connection,
   errorCode,
-  poolState,
   type StoragePool,
   type StorageVolume,
-  storagePoolBuild,
-  storagePoolCreate,
-  storagePoolDefineXml,
-  storagePoolGetInfo,
-  storagePoolGetXmlDesc,
   storagePoolListAllVolumes,
-  storagePoolLookupByName,
   storagePoolRefresh,
   storageVolCreateXml,
   storageVolDelete,
@@ -22,8 +15,7 @@ import {
   storageVolGetInfo,
   storageVolLookupByName,
   storageVolResize,
-  storageVolUpload,
-  storageXmlFlag
+  storageVolUpload
 } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
 import { Backoff } from '../../lib/backoff.ts'
@@ -31,16 +23,17 @@ import type { Clock } from '../../lib/clock.ts'
 import { mustRun } from '../../lib/run-process.ts'
 import type { ConnectionRole } from './connections.ts'
 import type { VolumeRecord, Wait } from './hypervisor.ts'
+import type { VolumeSurvey } from './inventory-port.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { ensurePool, isActive } from './pool.ts'
 import type { VolumeRange } from './sealed-port.ts'
+import { surveyVolumes } from './volume-survey.ts'
 import {
   baseVolumeXml,
   diskVolumeXml,
   ownedVolumeXml,
   type PoolDefinition,
-  poolXml,
-  privateVolumeXml,
-  requireSamePool
+  privateVolumeXml
 } from './volume-xml.ts'
 
 const quickMs = 10_000
@@ -76,6 +69,18 @@ export class Volumes {
     )
     const records = await Promise.all(volumes.map((volume) => this.#record(volume, wait)))
     return records.filter((record) => record !== undefined)
+  }
+
+  async survey(wait: Wait): Promise<readonly VolumeSurvey[]> {
+    return await surveyVolumes(this.#jobs, await this.#ensured(wait), wait)
+  }
+
+  /** Starts the pool where somebody stopped it. Returns whether it had to. */
+  async ensurePool(wait: Wait): Promise<boolean> {
+    if (await isActive(this.#jobs, await this.#ensured(wait), wait)) return false
+    this.#pool = undefined
+    await this.#ensured(wait)
+    return true
   }
 
   async find(name: string, wait: Wait): Promise<VolumeRecord | undefined> {
@@ -338,33 +343,6 @@ export class Volumes {
     }
     return await this.#pool.found
   }
-}
-
-async function ensurePool(
-  connection: Connection,
-  definition: PoolDefinition,
-  wait: Wait
-): Promise<StoragePool> {
-  return await attempt(`prepare pool ${definition.name}`, async () => {
-    const { name } = definition
-    const options = { ...wait, deadlineMs: createMs }
-    const found = await connection.call(storagePoolLookupByName, { name }, options).catch((error) => {
-      if (isAnswer(error, errorCode.noStoragePool)) return undefined
-      throw error
-    })
-    const { pool } =
-      found ?? (await connection.call(storagePoolDefineXml, { xml: poolXml(definition), flags: 0 }, options))
-    const flags = storageXmlFlag.inactive
-    const { xml } = await connection.call(storagePoolGetXmlDesc, { pool, flags }, options)
-    requireSamePool(xml, definition)
-    const { state } = await connection.call(storagePoolGetInfo, { pool }, options)
-    if (state === poolState.inactive) {
-      // Makes the directory where it is missing and sets its mode; what is in it stays.
-      await connection.call(storagePoolBuild, { pool, flags: 0 }, options)
-      await connection.call(storagePoolCreate, { pool, flags: 0 }, options)
-    }
-    return pool
-  })
 }
 
 /** libvirt's internal error is all that it says of a pool with uploads under way. */

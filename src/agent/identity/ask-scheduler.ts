@@ -10,7 +10,10 @@ export const replyBytesMax = 256 * 1024
 export interface Question {
   readonly url: URL
   readonly body: unknown
-  readonly tls: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>
+  readonly tls: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'> & {
+    /** See tls.createSecureContext of Node. */
+    readonly allowPartialTrustChain?: boolean
+  }
   readonly signal: AbortSignal
 }
 

@@ -3,6 +3,7 @@
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import { HostletError } from '../../errors.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { spiffeId } from '../../protocol/enrollment.ts'
 import type { TlsSettings } from '../session/socket.ts'
 import type { Identity } from './identity.ts'
@@ -29,9 +30,12 @@ export function publicKeyHash(certificate: X509Certificate): string {
 
 /** Throws E_AUTH with the reason when this host's own certificate is of no use at the time. */
 export function checkIdentity(identity: Identity, now: number): Validity {
-  const [certificate, authority] = [parse(identity.certificate), parse(identity.caCertificate)]
-  if (!certificate.verify(authority.publicKey))
-    throw fault('wrong-ca', "this host's certificate was not signed by the CA that is stored beside it")
+  const certificate = parse(identity.certificate)
+  if (issuerOf(identity) === undefined)
+    throw fault(
+      'wrong-ca',
+      "this host's certificate was not signed by a CA that it believes; the CA of the fleet may have changed"
+    )
   if (!certificate.checkPrivateKey(createPrivateKey(identity.key)))
     throw fault('wrong-key', "this host's certificate does not belong to its key")
   const wanted = spiffeId(identity.trustDomain, 'host', identity.hostId)
@@ -39,13 +43,29 @@ export function checkIdentity(identity: Identity, now: number): Validity {
     throw fault('wrong-name', `this host's certificate does not bear the name ${wanted}`)
   const validity = validityOf(identity.certificate)
   if (now > validity.to)
-    throw fault('expired', `this host's certificate expired on ${new Date(validity.to).toISOString()}`)
+    throw new HostletError(
+      'E_AUTH',
+      `this host's certificate expired on ${new Date(validity.to).toISOString()}. The agent renews it before it connects, within the grace of the scheduler (30 days unless set otherwise). If that fails, or the clock is wrong, see "timedatectl" and the log; past the grace make a token with "hostlet host token" and run "hostlet enroll --force".`,
+      { details: { reason: 'expired' satisfies CertificateFault } }
+    )
   if (now < validity.from)
     throw fault(
       'not-yet-valid',
       `this host's certificate is valid only from ${new Date(validity.from).toISOString()}; check the clock`
     )
   return validity
+}
+
+/** Of the CAs that this host believes, the one that signed its certificate. PEM. */
+export function issuerOf({
+  certificate,
+  caCertificate
+}: Pick<Identity, 'certificate' | 'caCertificate'>): string | undefined {
+  const own = parse(certificate)
+  return splitCertificates(caCertificate).find((pem) => {
+    const authority = parse(pem)
+    return own.checkIssued(authority) && own.verify(authority.publicKey)
+  })
 }
 
 export function validityOf(certificatePem: string): Validity {

@@ -12,7 +12,7 @@ interface Fault {
 const wrongAuthority: Fault = {
   code: 'E_AUTH',
   reason: 'wrong-ca',
-  text: "its certificate was not signed by this fleet's CA. Either it is another scheduler, or this host was enrolled with another one: check the address, or enroll again."
+  text: "its certificate was not signed by this fleet's CA. Either it is another scheduler, or this host was enrolled with another one, or it was away while the fleet's CA was replaced: check the address, or enroll again with a new token."
 }
 const expired: Fault = {
   code: 'E_AUTH',

@@ -3,20 +3,26 @@
 import { X509Certificate } from 'node:crypto'
 import { hostname as systemHostname } from 'node:os'
 import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { release } from '../../lib/release.ts'
 import { CaHash, EnrollmentReply, enrollmentPath } from '../../protocol/enrollment.ts'
 import { compile } from '../../protocol/validate.ts'
-import { askScheduler } from './ask-scheduler.ts'
+import { askScheduler, type Question } from './ask-scheduler.ts'
 import { createRequest } from './certificate-request.ts'
 import { checkIdentity, publicKeyHash, serverFault } from './certificates.ts'
 import { connectionFault } from './connection-fault.ts'
-import { type Identity, identityPath, isEnrolled, saveIdentity } from './identity.ts'
+import { type Identity, identityPath, isEnrolled, loadIdentity, saveIdentity } from './identity.ts'
+import { readMachine } from './machine.ts'
+import { adopt } from './trust.ts'
 
 /** From the first connection to the stored identity. */
 export const enrollmentDeadlineMs = 60_000
+/** An answer that is not there by then is asked for again. */
+const attemptDeadlineMs = 15_000
+const attemptsMax = 3
 /** Certificates in a chain that are looked at. */
 const chainMax = 8
 
@@ -33,6 +39,8 @@ export interface EnrollOptions {
   /** Replaces an identity that is there already. */
   readonly force?: boolean
   readonly hostname?: string
+  /** Stands for this machine; read from it unless given. */
+  readonly machine?: string
   readonly signal?: AbortSignal
   readonly clock?: Clock
 }
@@ -67,18 +75,63 @@ async function requestIdentity(
 ): Promise<Identity> {
   const hostname = (options.hostname ?? systemHostname()).slice(0, 256)
   const { key, certificateRequest } = await createRequest(hostname)
-  const answer = await askScheduler({
+  const answer = await askAgainWhileLost(options, {
     url: new URL(enrollmentPath, url),
     body: { token: options.token, certificateRequest, hostname, agentVersion: release },
     tls: {
       ca: authority.toString(),
+      // The pinned CA may be one that the CA before it vouches for, and then it is not self-signed.
+      allowPartialTrustChain: true,
       minVersion: 'TLSv1.3',
       checkServerIdentity: (name, certificate) =>
         serverFault(name, certificate, schedulerOf(certificate.subjectaltname))
     },
     signal
   })
-  return { ...parseReply(answer), key, enrolledAt: (options.clock ?? systemClock).now() }
+  const machine = options.machine ?? readMachine()
+  const enrolledAt = (options.clock ?? systemClock).now()
+  const { trust = [], ...granted } = parseReply(answer)
+  const identity: Identity = {
+    ...granted,
+    key,
+    enrolledAt,
+    ...(machine !== undefined && { machine })
+  }
+  return trust.reduce(adopt, identity)
+}
+
+/** The token may be used up by a request whose answer was lost: with the same key the scheduler answers again. */
+async function askAgainWhileLost(
+  { clock = systemClock }: EnrollOptions,
+  question: Question
+): Promise<unknown> {
+  for (let attempt = 1; ; attempt++) {
+    using deadline = startDeadline({
+      clock,
+      ms: attemptDeadlineMs,
+      what: 'the answer to the enrollment',
+      signal: question.signal
+    })
+    try {
+      return await askScheduler({ ...question, signal: deadline.signal })
+    } catch (thrown) {
+      const { code, details } = asHostletError(thrown)
+      const isLost = (code === 'E_UNAVAILABLE' && details.status === undefined) || code === 'E_TIMEOUT'
+      if (!isLost || attempt === attemptsMax || question.signal.aborted) throw thrown
+    }
+  }
+}
+
+/**
+ * Tells the identity that its host is this machine now: after the operating system was installed anew, with the state
+ * directory put back. No token is needed, for nothing is gained by it: if the other machine still lives, the scheduler
+ * notices two agents of one host. Throws as loadIdentity does.
+ */
+export function moveIdentity(stateDirectory: string, machine: string | undefined = readMachine()): Identity {
+  const { machine: _former, ...identity } = loadIdentity(stateDirectory)
+  const moved = { ...identity, ...(machine !== undefined && { machine }) }
+  saveIdentity(stateDirectory, moved)
+  return moved
 }
 
 /** The trust domain is not known yet: whatever domain the pinned CA wrote into the certificate is the one. */
@@ -135,7 +188,8 @@ function chainOf(leaf: DetailedPeerCertificate): X509Certificate[] {
 }
 
 function checkReply(identity: Identity, caHash: string, now: number): void {
-  if (publicKeyHash(new X509Certificate(identity.caCertificate)) !== caHash)
+  const authorities = splitCertificates(identity.caCertificate).map((pem) => new X509Certificate(pem))
+  if (!authorities.some((authority) => publicKeyHash(authority) === caHash))
     throw new HostletError('E_AUTH', 'the scheduler answered with another CA than the one that was pinned', {
       details: { reason: 'wrong-ca' }
     })

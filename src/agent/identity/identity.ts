@@ -7,14 +7,21 @@ import { ensurePrivateDirectory, writePrivateFile } from '../../lib/private-file
 import { type Static, Type } from '../../lib/schema.ts'
 import { EnrollmentReply } from '../../protocol/enrollment.ts'
 import { strict, Timestamp } from '../../protocol/names.ts'
+import { TrustJws } from '../../protocol/trust.ts'
 import { compile } from '../../protocol/validate.ts'
+
+const { trust: _statements, ...granted } = EnrollmentReply.properties
 
 const IdentitySchema = Type.Object(
   {
-    ...EnrollmentReply.properties,
+    ...granted,
+    /** The trust statement in force, a compact JWS: where `commandKeys` and `caCertificate` come from since enrollment. */
+    statement: Type.Optional(TrustJws),
     /** PEM, PKCS #8. Made on this host; it never leaves it. */
     key: Type.String({ maxLength: 8_192 }),
-    enrolledAt: Timestamp
+    enrolledAt: Timestamp,
+    /** Which machine it was given to; see machine.ts. */
+    machine: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' }))
   },
   strict
 )

@@ -152,6 +152,11 @@ export class DiskKeys {
     return this.#shelf.destroy(id)
   }
 
+  /** Destroys what lies here of a key, and nothing of it elsewhere: a recovery may still want that. */
+  discard(id: string): boolean {
+    return this.#shelf.destroy(id)
+  }
+
   /** All keys of a VM, wherever they are kept. Returns those that were known. */
   destroyAll(vmUuid: string): Pick<DiskKeyRecord, 'id'>[] {
     const known = this.#custody?.gone({ uuid: vmUuid }) ?? []

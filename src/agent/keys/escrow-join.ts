@@ -3,7 +3,7 @@
 import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import { loadRecipients } from '../backups/credentials.ts'
-import { loadPolicy } from '../backups/policy.ts'
+import { loadPolicy } from '../policy/policy.ts'
 import type { DiskKeys } from './disk-keys.ts'
 import type { EscrowRecords } from './escrow-records.ts'
 import { KeyEscrow, type KeyEscrowOptions } from './key-escrow.ts'
@@ -95,8 +95,7 @@ function withNextStep(error: unknown, vm: string): unknown {
 
 function faultOf(policyPath: string): string | undefined {
   try {
-    loadPolicy(policyPath)
-    return undefined
+    return loadPolicy(policyPath).recovery.length > 0 ? undefined : 'the policy names no recovery key'
   } catch (error) {
     return error instanceof HostletError ? error.message : String(error)
   }

@@ -91,7 +91,7 @@ export class EscrowRecords {
     this.#database.run('UPDATE disk_key_escrow SET fault = ? WHERE id = ?', fault, id)
   }
 
-  /** Destroyed, or about to be: told until acknowledged. Returns the ids of those that were known. */
+  /** Destroyed, or about to be: told until acknowledged, and on the disk when it returns. Returns the ids of those that were known. */
   gone({ uuid, id }: GoneKey, now: number): string[] {
     const known = this.#database
       .all(
@@ -111,7 +111,13 @@ export class EscrowRecords {
         now
       )
     })
+    this.#database.syncNow()
     return known
+  }
+
+  /** Resolves when the disk has what was noted: the scheduler is told of nothing that this host could forget. */
+  durable(): Promise<void> {
+    return this.#database.durable()
   }
 
   goneToTell(limit: number): GoneKey[] {

@@ -144,6 +144,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
     const settled = Promise.withResolvers<void>()
     settled.promise.catch(() => undefined)
     const { key, recipients } = await this.#wrapped(entry)
+    await records.durable()
     this.#sent.set(id, { revision, recipients, settled })
     using deadline = startDeadline({ clock, ms: keyAnswerMs, what: 'handing a key to the scheduler' })
     line.post({ type: 'disk-keys', keys: [{ ...key, revision }] })
@@ -177,6 +178,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
   async #tellRound(again: boolean): Promise<void> {
     const { records, line } = this.#options
     const gone = records.goneToTell(keysAtOnceMax)
+    await records.durable()
     // Keys follow its acknowledgement: a new one of the same VM is not to be destroyed by an end that is told twice.
     if (gone.length > 0) return line.post({ type: 'disk-keys-gone', keys: gone })
     const keys: EscrowedKey[] = []
@@ -191,6 +193,7 @@ export class KeyEscrow implements KeyCustody, Disposable {
       this.#sent.set(entry.id, { revision, recipients: wrapped.recipients })
       keys.push({ ...wrapped.key, revision })
     }
+    await records.durable()
     if (keys.length > 0 && !this.#ended) line.post({ type: 'disk-keys', keys })
   }
 

@@ -5,6 +5,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { signStatement } from '../../lib/statement.ts'
 import { type EraseCertificate, eraseJwsType } from '../../protocol/lifecycle.ts'
 import type { HostIdentity } from '../backups/repositories.ts'
+import { issuerOf } from '../identity/certificates.ts'
 
 export interface EraseCertificatesOptions {
   readonly hostId: string
@@ -45,7 +46,7 @@ export class EraseCertificates {
     const claims: EraseCertificate = { id: randomUUID(), host: hostId, ...facts, finishedAt, method }
     const key = createPrivateKey(identity.key)
     const certificate = await signStatement(eraseJwsType, claims, {
-      certificates: [identity.certificate, identity.caCertificate],
+      certificates: [identity.certificate, issuerOf(identity) ?? identity.caCertificate],
       sign: (bytes) => Promise.resolve(sign('sha256', bytes, { key, dsaEncoding: 'ieee-p1363' }))
     })
     const fault = validityFault(identity.certificate, finishedAt)

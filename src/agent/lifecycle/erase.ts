@@ -136,11 +136,28 @@ export function erasedResult(vm: string, operation: Operation) {
 export async function recordOf(vm: string, host: Host, operation: Operation): Promise<VmRecord | undefined> {
   const { uuid } = subjectOf(operation, vm)
   const record = await host.hypervisor.findVm(vm, operation)
-  if (record === undefined || record.specification.uuid === uuid) return record
+  if (record === undefined) return await refuseQuarantined({ vm, uuid }, host, operation)
+  if (record.specification.uuid === uuid) return record
   throw new HostletError(
     'E_CONFLICT',
     `the VM ${vm} on this host is ${record.specification.uuid}, the command is about ${uuid}. Nothing was removed.`,
     { details: { vm, uuid: record.specification.uuid } }
+  )
+}
+
+/** What of it lies here is that of a domain which is not touched, whatever its name is. */
+async function refuseQuarantined(
+  { vm, uuid }: { vm: string; uuid: string },
+  host: Host,
+  operation: Operation
+): Promise<undefined> {
+  const foreign = await host.hypervisor.listForeign(operation)
+  const found = foreign.find((domain) => domain.uuid === uuid || domain.name === vm)
+  if (found === undefined) return undefined
+  throw new HostletError(
+    'E_CONFLICT',
+    `VM ${vm} cannot be erased: domain ${found.name} (${found.uuid}) is not touched, since ${found.detail ?? "it is not hostlet's"} Nothing was removed.`,
+    { details: { vm, domain: found.name } }
   )
 }
 

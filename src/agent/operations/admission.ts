@@ -4,6 +4,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandSubject } from '../../protocol/command.ts'
+import type { GatePass } from './gate.ts'
 import { type Journal, staleCommand } from './journal.ts'
 import type { PreparedCommand } from './verb-table.ts'
 
@@ -64,5 +65,15 @@ export class Admission<Host> {
       notes: {},
       progress: () => undefined
     })
+  }
+}
+
+/** Begins what the gate has let through, and takes back what that put down where it is refused after all. */
+export async function passing(pass: GatePass | undefined, begin: () => Promise<void>): Promise<void> {
+  try {
+    await begin()
+  } catch (error) {
+    await pass?.withdraw()
+    throw error
   }
 }

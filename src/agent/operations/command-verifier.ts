@@ -18,7 +18,7 @@ export type VerifiedCommand = Omit<SignedCommand, 'approvals'>
 
 export interface VerifierOptions {
   readonly hostId: string
-  /** The keys that enrollment or the last renewal gave. */
+  /** The keys of the trust statement in force, or of enrollment. */
   keys(): readonly CommandKey[]
   readonly clock: Pick<Clock, 'now'>
 }
@@ -38,7 +38,8 @@ export class CommandVerifier {
   async verify(jws: string): Promise<VerifiedCommand> {
     if (jws.length > commandBytesMax)
       throw new HostletError('E_BAD_REQUEST', `the command is longer than ${commandBytesMax} bytes`)
-    const { payload, signer } = await this.#verifiedPayload(jws)
+    // As they are now: a statement that comes after this command may drop the key that it was signed with.
+    const { payload, signer } = await this.#verifiedPayload(jws, this.#options.keys())
     const claims = parseClaims(parseJson(payload))
     if (claims.audience !== this.#options.hostId)
       throw new HostletError(
@@ -70,11 +71,16 @@ export class CommandVerifier {
       )
   }
 
-  async #verifiedPayload(jws: string): Promise<{ payload: Uint8Array; signer: string }> {
+  async #verifiedPayload(
+    jws: string,
+    keys: readonly CommandKey[]
+  ): Promise<{ payload: Uint8Array; signer: string }> {
     // Loaded with the first command: an idle agent does without it.
     const { compactVerify, errors } = await import('jose')
     try {
-      const verified = await compactVerify(jws, (header) => this.#keyFor(header), { algorithms: [algorithm] })
+      const verified = await compactVerify(jws, (header) => this.#keyFor(header, keys), {
+        algorithms: [algorithm]
+      })
       return { payload: verified.payload, signer: String(verified.protectedHeader.kid) }
     } catch (cause) {
       if (cause instanceof HostletError) throw cause
@@ -84,15 +90,15 @@ export class CommandVerifier {
     }
   }
 
-  async #keyFor(header: Readonly<Record<string, unknown>>): Promise<CryptoKey> {
+  async #keyFor(header: Readonly<Record<string, unknown>>, keys: readonly CommandKey[]): Promise<CryptoKey> {
     if (header.alg !== algorithm) throw untrusted(`its algorithm is not ${algorithm}`, 'algorithm')
     if (header.typ !== commandJwsType) throw untrusted(`its type is not ${commandJwsType}`, 'type')
     if (Object.keys(header).some((key) => !headerKeys.includes(key)))
       throw untrusted('its header says more than alg, kid and typ', 'header')
-    const key = this.#options.keys().find(({ kid }) => kid === header.kid)
+    const key = keys.find(({ kid }) => kid === header.kid)
     if (key === undefined)
       throw untrusted(
-        'its key is not one that enrollment gave this host; enroll it again if keys changed',
+        'its key is not one that this host believes; see "hostlet rotate command-key status"',
         'key'
       )
     return this.#import(key)

@@ -3,27 +3,29 @@
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
-import { Limiter, type Ticket } from '../../lib/limiter.ts'
+import { Limiter, retryAfterMsMin, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
-import { Admission } from './admission.ts'
+import { Admission, passing } from './admission.ts'
 import type { CommandVerifier } from './command-verifier.ts'
-import { agentStops, cancelled, Engine, type HostReadiness, neverBegun, recordRetryMs } from './engine.ts'
+import { Drain } from './drain.ts'
+import { Endings } from './endings.ts'
+import { agentStops, cancelled, Engine, type HostReadiness, neverBegun } from './engine.ts'
 import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedCommand } from './gate.ts'
 import type { Journal, JournalEntry } from './journal.ts'
+import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
-import { boundedReport, resultOf } from './result.ts'
+import { notCancellable, nothingHappened, unknownOperation } from './refusals.ts'
+import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
-import type { CancellationState, Lane, Verb } from './verb.ts'
+import type { CancellationState, Verb } from './verb.ts'
 import { checkSubject, type PreparedCommand, VerbTable } from './verb-table.ts'
 
 /** Commands that are being looked at and neither refused nor recorded yet. */
 export const receivingMax = 64
-/** Transfers at a time, unless said otherwise. */
-export const transfersMax = 2
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
@@ -42,6 +44,8 @@ export interface DispatcherOptions<Host> {
   emit(message: AgentMessage): void
   /** An operation that changes VMs has ended, well or not. */
   onChanged?(): void
+  /** The host takes no new work from now on, or takes it again. */
+  onDrain?(): void
   readonly clock: Clock
   readonly log: Logger
   /**
@@ -71,7 +75,9 @@ export class Dispatcher<Host> {
   readonly #trail: CommandTrail
   readonly #turns = new Turns()
   readonly #receiving = new KeyedLock({ waitersMax: receivingMax })
-  readonly #lanes: Readonly<Record<Lane, Limiter>>
+  readonly #lanes: Lanes
+  readonly #drain: Drain
+  readonly #endings: Endings
   readonly #local = new LocalOperations()
   readonly #stopping = new AbortController()
   readonly #operations = new Set<Promise<void>>()
@@ -83,27 +89,40 @@ export class Dispatcher<Host> {
     this.#verbs = new VerbTable(options.verbs)
     this.#gate = options.gate ?? openGate
     this.#trail = options.trail ?? noTrail
-    const others = { cancel: (id: string, signal: AbortSignal) => this.cancel(id, signal) }
+    this.#lanes = new Lanes(options)
+    const { database } = options.journal
+    this.#drain = new Drain({
+      ...options,
+      database,
+      operations: () => this.running + this.waiting,
+      onChanged: () => options.onDrain?.()
+    })
+    const cancel = (id: string, signal: AbortSignal) => this.cancel(id, signal)
+    const ends = { trail: this.#trail, local: this.#local, stop: this.#stopping.signal }
+    this.#endings = new Endings({ ...options, ...ends })
+    const others = { cancel, drain: this.#drain }
     this.#engine = new Engine({ ...options, others })
-    this.#lanes = {
-      work: new Limiter(options),
-      transfer: new Limiter({ ...options, concurrencyMax: options.transfersMax ?? transfersMax })
-    }
     this.#admission = new Admission({ ...options, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
       others,
       limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
+      urgent: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
       stop: this.#stopping.signal
     })
   }
 
   get running(): number {
-    return this.#lanes.work.running + this.#lanes.transfer.running
+    return this.#lanes.running
   }
 
   get waiting(): number {
-    return this.#lanes.work.waiting + this.#lanes.transfer.waiting
+    return this.#lanes.waiting
+  }
+
+  /** Since when the host takes no new work; undefined while it does. */
+  get drainingSince(): number | undefined {
+    return this.#drain.since
   }
 
   /** Operations since the start that could not be undone wholly. */
@@ -119,12 +138,13 @@ export class Dispatcher<Host> {
     if (this.#received >= receivingMax)
       return await this.#refuse(
         undefined,
-        new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.')
+        new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', {
+          details: { retryAfterMs: retryAfterMsMin }
+        })
       )
     this.#received++
     try {
-      const command = await this.#options.verifier.verify(jws)
-      await this.#answer({ ...command, approvals })
+      await this.#answer({ ...(await this.#options.verifier.verify(jws)), approvals })
     } catch (error) {
       await this.#refuse(undefined, error)
     } finally {
@@ -141,8 +161,10 @@ export class Dispatcher<Host> {
     const claims = localClaims(request, this.#options.clock)
     try {
       await this.#trail.note({ kind: 'begun', claims })
-      const { id } = await this.#accept(claims, localDigest)
-      return this.#local.require(id)
+      const { id } = await this.#record(claims, localDigest, this.#verbs.prepare(claims))
+      const operation = this.#local.require(id)
+      await this.#options.journal.durable()
+      return operation
     } catch (error) {
       throw nothingHappened(error)
     }
@@ -163,6 +185,7 @@ export class Dispatcher<Host> {
     const begun = entry.attempts > 0 && entry.state !== 'undoing'
     if (begun && this.#verbs.find(entry.claims.verb)?.cancellable !== true) throw notCancellable(id)
     this.#options.journal.cancel(id)
+    await this.#options.journal.durable()
     this.#logOf(entry).info({}, 'operation is cancelled')
     this.#turns.abort(id, cancelled)
     return 'cancelling'
@@ -200,13 +223,13 @@ export class Dispatcher<Host> {
     const { id } = command.claims
     try {
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
-      if (!this.#repeated(command)) await this.#take(command)
+      if (!(await this.#repeated(command))) await this.#take(command)
     } catch (error) {
       await this.#refuse(command, nothingHappened(error))
     }
   }
 
-  #repeated({ claims, digest }: SignedCommand): boolean {
+  async #repeated({ claims, digest }: SignedCommand): Promise<boolean> {
     const known = this.#options.journal.find(claims.id) ?? this.#reads.find(claims.id)
     if (known === undefined) return false
     if (known.digest !== digest)
@@ -214,6 +237,7 @@ export class Dispatcher<Host> {
         'E_CONFLICT',
         `another command was recorded under the id ${claims.id}. Use a new id for each command.`
       )
+    await this.#options.journal.durable()
     if (!this.#reads.isRunning(claims.id))
       this.#options.emit({ type: 'ack', command: claims.id, repeated: true })
     if (known.result !== undefined) this.#options.emit({ type: 'result', result: known.result })
@@ -226,27 +250,31 @@ export class Dispatcher<Host> {
     const prepared = this.#verbs.prepare(claims)
     const { verb, params } = prepared
     checkSubject(verb, claims, params)
-    await this.#gate.check(command, params)
-    await this.#trail.note({ kind: 'accepted', command })
-    if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
-    await this.#accept(claims, digest, prepared)
+    this.#drain.check(verb)
+    await passing(await this.#gate.check(command, params), async () => {
+      await this.#trail.note({ kind: 'accepted', command })
+      if (!verb.changes && verb.lock === 'none') return this.#reads.begin({ claims, digest, verb, params })
+      await this.#record(claims, digest, prepared)
+      await this.#options.journal.durable()
+      this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
+    })
   }
 
-  /** Records, acknowledges, and begins. */
-  async #accept(
+  /** Records and begins. Before the disk has it nothing is promised; the first step waits for that as well. */
+  async #record(
     claims: CommandClaims,
     digest: string,
-    prepared: PreparedCommand<Host> = this.#verbs.prepare(claims)
+    prepared: PreparedCommand<Host>
   ): Promise<JournalEntry> {
-    const ticket = this.#lanes[prepared.verb.lane ?? 'work'].enter()
+    // Once more: a drain that began meanwhile may have seen nothing of this one.
+    this.#drain.check(prepared.verb)
+    const local = digest === localDigest
+    const ticket = this.#lanes.enter(prepared.verb, { local })
     try {
-      const local = digest === localDigest
       await this.#admission.check(prepared, claims, { local })
       const entry = this.#options.journal.accept(claims, digest, local ? 'schedule' : 'command')
       this.#local.add(entry)
-      const { id: command, origin } = entry
-      if (origin === 'command') this.#options.emit({ type: 'ack', command, repeated: false })
-      this.#logOf(entry).info({ origin }, 'command accepted')
+      this.#logOf(entry).info({ origin: entry.origin }, 'command accepted')
       this.#own(this.#run({ ...prepared, entry, ticket }))
       return entry
     } catch (error) {
@@ -260,12 +288,12 @@ export class Dispatcher<Host> {
     this.#local.add(entry)
     try {
       const prepared = this.#verbs.prepare(entry.claims)
-      const ticket = this.#lanes[prepared.verb.lane ?? 'work'].enter({ always: true })
+      const ticket = this.#lanes.enter(prepared.verb, { local: entry.origin !== 'command', always: true })
       log.info({ state: entry.state, step: entry.step, attempts: entry.attempts }, 'operation resumed')
       this.#own(this.#run({ ...prepared, entry, ticket }))
     } catch (error) {
       log.error({ error }, 'operation cannot be resumed by this version')
-      this.#own(this.#end(entry, { outcome: 'failed', error: asHostletError(error).toReport() }))
+      this.#own(this.#endings.record(entry, { outcome: 'failed', error: asHostletError(error).toReport() }))
     }
   }
 
@@ -277,7 +305,7 @@ export class Dispatcher<Host> {
     await using held = await this.#turnOf(work, turn)
     if (held !== undefined) return await this.#carryOut(work, turn.cancel)
     this.#logOf(entry).info({}, 'operation cancelled before it began')
-    await this.#end(entry, { outcome: 'failed', error: neverBegun.toReport() })
+    await this.#endings.record(entry, { outcome: 'failed', error: neverBegun.toReport() })
   }
 
   /** Its locks, once it has a place too. Undefined when it was cancelled before it had ever begun. */
@@ -320,32 +348,12 @@ export class Dispatcher<Host> {
     const startedAt = this.#options.clock.monotonic()
     const outcome = await this.#engine.run({ entry, verb, params, log, stop, cancel, onProgress })
     if (outcome === undefined) return log.info({}, 'operation interrupted by the stop of the agent')
-    await this.#end(entry, this.#verbs.checkOutcome(verb, outcome))
+    await this.#endings.record(entry, this.#verbs.checkOutcome(verb, outcome))
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
     if (outcome.outcome === 'failed' && outcome.error.details?.undoFailed !== undefined) this.#leftovers++
     if (outcome.outcome === 'done') log.info({ durationMs }, 'operation done')
     else log.warn({ durationMs, error: outcome.error }, 'operation failed')
     if (verb.changes) this.#options.onChanged?.()
-  }
-
-  /** Records the end, however long the disk refuses; only then is it told. */
-  async #end(entry: JournalEntry, outcome: Parameters<typeof resultOf>[1]): Promise<void> {
-    const { journal, clock, emit } = this.#options
-    const finishedAt = clock.now()
-    for (;;) {
-      try {
-        const startedAt = journal.find(entry.id)?.startedAt
-        const result = resultOf({ id: entry.id, startedAt }, outcome, finishedAt)
-        await this.#trail.note({ kind: 'ended', claims: entry.claims, result })
-        journal.finish(result, () => this.#options.onEnd?.(entry, result))
-        this.#local.end(result)
-        if (entry.origin === 'command') emit({ type: 'result', result })
-        return
-      } catch (error) {
-        this.#logOf(entry).error({ error }, 'result could not be recorded, trying again')
-        await clock.sleep(recordRetryMs, this.#stopping.signal)
-      }
-    }
   }
 
   /** The owner of an operation's promise. What escapes is the journal failing, or the agent stopping. */
@@ -355,7 +363,10 @@ export class Dispatcher<Host> {
         if (!this.#stopping.signal.aborted)
           this.#options.log.error({ error }, 'operation left unfinished, the next start resumes it')
       })
-      .finally(() => this.#operations.delete(owned))
+      .finally(() => {
+        this.#operations.delete(owned)
+        this.#drain.noteChange()
+      })
     this.#operations.add(owned)
   }
 
@@ -365,6 +376,8 @@ export class Dispatcher<Host> {
     const fields = { command: claims?.id, verb: claims?.verb, vm: claims?.subject?.vm, error }
     if (error.code === 'E_INTERNAL') this.#options.log.error(fields, 'command refused')
     else this.#options.log.warn(fields, 'command refused')
+    // It may be recorded, and nobody knows: only an agent that has read what the disk has can answer.
+    if (this.#options.journal.fault !== undefined) return
     const report = boundedReport(error.toReport())
     await this.#trail.note({ kind: 'refused', command, error: report }).catch((fault) => {
       this.#options.log.error({ error: fault }, 'refusal could not be written down')
@@ -375,25 +388,4 @@ export class Dispatcher<Host> {
   #logOf({ id, claims }: JournalEntry): Logger {
     return this.#options.log.child({ command: id, verb: claims.verb, vm: claims.subject?.vm })
   }
-}
-
-function unknownOperation(id: string): HostletError {
-  const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`
-  return new HostletError('E_NOT_FOUND', text)
-}
-
-function notCancellable(id: string): HostletError {
-  const text = `operation ${id} is under way and cannot be cut short. Wait for its end: "hostlet op wait".`
-  return new HostletError('E_UNSUPPORTED', text)
-}
-
-/** Before a command is recorded no outcome is unknown: what a wait or a stop cut short may be sent again. */
-function nothingHappened(thrown: unknown): HostletError {
-  const error = asHostletError(thrown)
-  if (error.code !== 'E_TIMEOUT' && error.code !== 'E_INTERRUPTED' && error.code !== 'E_CANCELLED')
-    return error
-  return new HostletError('E_UNAVAILABLE', `the command was not begun: ${error.message}`, {
-    cause: error,
-    details: { ...error.details, reason: error.code }
-  })
 }

@@ -70,7 +70,7 @@ export interface Execution<Host> {
 
 export interface EngineOptions<Host> {
   readonly host: Host
-  readonly journal: Pick<Journal, 'begin' | 'checkpoint' | 'turnBack'>
+  readonly journal: Pick<Journal, 'begin' | 'checkpoint' | 'turnBack' | 'durable'>
   readonly clock: Clock
   readonly readiness: HostReadiness
   readonly others?: OtherOperations
@@ -160,6 +160,8 @@ class Run<Host> {
   async #apply(signal: AbortSignal): Promise<Step> {
     const step = this.#stepAt(this.#index)
     this.#report({})
+    // That the step before is done, also after the loss of power.
+    await this.#options.journal.durable()
     const { log } = this.#execution
     const startedAt = this.#options.clock.monotonic()
     const left = await this.#retrying(
@@ -248,7 +250,8 @@ class Run<Host> {
     const { log, stop } = this.#execution
     for (;;) {
       try {
-        return write()
+        write()
+        return await this.#options.journal.durable()
       } catch (error) {
         log.error({ error }, 'journal could not be written, trying again')
         await clock.sleep(recordRetryMs, stop)

@@ -15,10 +15,16 @@ export interface SignedCommand {
   readonly approvals: readonly string[]
 }
 
+/** What was put down for a command that was let through. */
+export interface GatePass {
+  /** Takes that back: the command was refused after all. Never throws. */
+  withdraw(): Promise<void>
+}
+
 /** The host's own rules, which no command can change. */
 export interface CommandGate {
   /** Throws why the command may not be carried out on this host. Asked once, before the command is recorded. */
-  check(command: SignedCommand, params: unknown): Promise<void>
+  check(command: SignedCommand, params: unknown): Promise<GatePass | undefined>
 }
 
 /** One line of the audit trail that is about a command. Arguments are not told: they may hold what nobody needs to keep. */

@@ -90,7 +90,14 @@ const migrations: readonly string[] = [
      id TEXT NOT NULL,
      since INTEGER NOT NULL,
      PRIMARY KEY (uuid, id)
-   ) STRICT, WITHOUT ROWID;`
+   ) STRICT, WITHOUT ROWID;`,
+  `CREATE TABLE known_vms (
+     uuid TEXT PRIMARY KEY,
+     name TEXT NOT NULL,
+     seen_at INTEGER NOT NULL,
+     adopted_at INTEGER
+   ) STRICT, WITHOUT ROWID;`,
+  'CREATE TABLE host_drain (id INTEGER PRIMARY KEY CHECK (id = 1), since INTEGER NOT NULL) STRICT;'
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

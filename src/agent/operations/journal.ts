@@ -1,11 +1,11 @@
-// The truth about commands: what was accepted, how far it is, how it ended. Every method that changes something is on disk when it returns.
+// The truth about commands: what was accepted, how far it is, how it ended. What a method changes is on the disk once `durable` has resolved.
 
 import type { SQLOutputValue } from 'node:sqlite'
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { backupOrigins } from '../../protocol/backup.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
-import { AgentDatabase } from './database.ts'
+import { AgentDatabase, type DatabaseOptions } from './database.ts'
 import type { StepNotes } from './verb.ts'
 
 /** Notes of one operation, as JSON. */
@@ -43,12 +43,12 @@ export interface JournalEntry {
   readonly cancelled: boolean
 }
 
-export interface JournalOptions {
+export interface JournalOptions extends DatabaseOptions {
   readonly clock: Pick<Clock, 'now'>
   readonly keepMax?: number
 }
 
-export class Journal implements Disposable {
+export class Journal implements Disposable, AsyncDisposable {
   /** Shared with what has to be written in one transaction with an operation's end. */
   readonly database: AgentDatabase
   readonly #clock: Pick<Clock, 'now'>
@@ -58,10 +58,20 @@ export class Journal implements Disposable {
    * Opens or makes the file (0600). Throws E_CORRUPT when it is damaged, E_UNSUPPORTED when a newer agent made it, E_BUSY
    * when another agent has it. `keepMax` bounds the acknowledged results that stay.
    */
-  constructor(path: string, { clock, keepMax = acknowledgedMax }: JournalOptions) {
+  constructor(path: string, { clock, keepMax = acknowledgedMax, ...options }: JournalOptions) {
     this.#clock = clock
     this.#keepMax = keepMax
-    this.database = new AgentDatabase(path)
+    this.database = new AgentDatabase(path, options)
+  }
+
+  /** Why the journal takes nothing more: the disk did not take what was written. */
+  get fault(): HostletError | undefined {
+    return this.database.fault
+  }
+
+  /** Resolves when the disk has all that was written before the call: before then nobody is promised anything. */
+  durable(): Promise<void> {
+    return this.database.durable()
   }
 
   find(id: string): JournalEntry | undefined {
@@ -118,7 +128,7 @@ export class Journal implements Disposable {
     this.database.run('UPDATE commands SET cancelled = 1 WHERE id = ? AND result IS NULL', id)
   }
 
-  /** The arguments are forgotten with it. What `also` writes is on disk with it, or neither is. */
+  /** The arguments are forgotten with it. What `also` writes is recorded with it, or neither is. */
   finish(result: CommandResult, also: () => void = () => undefined): void {
     this.database.transaction(() => {
       this.#finish(result)
@@ -187,6 +197,10 @@ export class Journal implements Disposable {
 
   [Symbol.dispose](): void {
     this.database[Symbol.dispose]()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.database[Symbol.asyncDispose]()
   }
 
   #raiseGeneration({ subject }: CommandClaims): void {

@@ -14,11 +14,14 @@ export function progressMessage(
   command: string,
   { clock, emit }: { readonly clock: Pick<Clock, 'now' | 'monotonic'>; emit(message: AgentMessage): void }
 ): (report: StepReport) => void {
-  let last: { stepIndex: number; at: number } | undefined
+  let last: { stepIndex: number; at: number; hasNote: boolean } | undefined
   return ({ step, stepIndex, steps, ratio, note, transfer }) => {
     const at = clock.monotonic()
-    if (last?.stepIndex === stepIndex && at - last.at < progressIntervalMs) return
-    last = { stepIndex, at }
+    const hasNote = note !== undefined
+    // The first word of a step is told at once: it may be the only one for long.
+    const isSoon = last?.stepIndex === stepIndex && at - last.at < progressIntervalMs
+    if (isSoon && (last?.hasNote === true || !hasNote)) return
+    last = { stepIndex, at, hasNote }
     emit({
       type: 'progress',
       command,

@@ -2,7 +2,7 @@
 
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
-import type { Limiter, Ticket } from '../../lib/limiter.ts'
+import { type Limiter, retryAfterMsMin, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
@@ -31,6 +31,8 @@ export interface ReadsOptions<Host> {
   readonly clock: Clock
   readonly log: Logger
   readonly limiter: Limiter
+  /** Places for what is urgent: a cancellation does not wait behind looks. */
+  readonly urgent: Limiter
   readonly stop: AbortSignal
   readonly others?: OtherOperations
   emit(message: AgentMessage): void
@@ -45,7 +47,7 @@ export class Reads<Host> {
 
   constructor(options: ReadsOptions<Host>) {
     this.#options = options
-    const journal = { begin: nothing, checkpoint: nothing, turnBack: nothing }
+    const journal = { begin: nothing, checkpoint: nothing, turnBack: nothing, durable: resolved }
     this.#engine = new Engine({ ...options, journal, readiness: atOnce })
   }
 
@@ -73,8 +75,15 @@ export class Reads<Host> {
   begin(command: ReadCommand<Host>): void {
     this.#forgetExpired()
     if (this.#reads.size >= readsMax)
-      throw new HostletError('E_BUSY', `${readsMax} answers wait for the scheduler's acknowledgement already`)
-    const ticket = this.#options.limiter.enter()
+      throw new HostletError(
+        'E_BUSY',
+        `${readsMax} answers wait for the scheduler's acknowledgement already`,
+        {
+          details: { retryAfterMs: retryAfterMsMin }
+        }
+      )
+    const { limiter, urgent } = this.#options
+    const ticket = (command.verb.priority === 'urgent' ? urgent : limiter).enter()
     const { claims, digest } = command
     const read: Read = { digest, expiresAt: claims.expiresAt, result: undefined }
     this.#reads.set(claims.id, read)
@@ -127,7 +136,7 @@ export class Reads<Host> {
 }
 
 /** Whoever asks how things are wants to hear that the hypervisor is away, not to wait for it. */
-const atOnce: HostReadiness = { isReady: () => true, untilReady: () => Promise.resolve() }
+const atOnce: HostReadiness = { isReady: () => true, untilReady: resolved }
 
 const blankEntry = {
   state: 'accepted',
@@ -142,3 +151,5 @@ const blankEntry = {
 } as const satisfies Partial<JournalEntry>
 
 function nothing(): void {}
+
+async function resolved(): Promise<void> {}

@@ -77,7 +77,11 @@ export function lockKeysOf(
   params: unknown
 ): readonly string[] {
   const key =
-    verb.lock === 'none' ? id : (verb.lockKey?.(params) ?? subject?.vm ?? namedBy(params).name ?? id)
+    verb.lock === 'none'
+      ? id
+      : verb.lock === 'host'
+        ? ''
+        : (verb.lockKey?.(params) ?? subject?.vm ?? namedBy(params).name ?? id)
   return [`${verb.lock}:${key}`, ...(verb.backups === undefined ? [] : [`backup:${key}`])]
 }
 

@@ -27,6 +27,18 @@ export interface OtherOperations {
    * that is not known here, E_UNSUPPORTED for one under way that cannot be cut short.
    */
   cancel(id: string, signal: AbortSignal): Promise<CancellationState>
+  /** Absent in tests that know of no draining. */
+  readonly drain?: DrainPort
+}
+
+/** A host that is being emptied of work: its VMs run on. */
+export interface DrainPort {
+  /** From now on only what is urgent, and what looks, is taken; durable when it resolves. Returns since when, in ms since the epoch. */
+  begin(): Promise<number>
+  /** Resolves when nothing runs or waits any more, or when it is over by `end`; true for the former. */
+  untilIdle(signal: AbortSignal, onWaiting: (operations: number) => void): Promise<boolean>
+  /** Takes work again; durable when it resolves. False when it did before. */
+  end(): Promise<boolean>
 }
 
 /** What a step may use while it runs. One per operation; it survives a crash except for its signal. */
@@ -64,7 +76,13 @@ export interface Step {
 export const lanes = ['work', 'transfer'] as const
 export type Lane = (typeof lanes)[number]
 
-export const lockScopes = ['vm', 'backup', 'image', 'none'] as const
+/**
+ * `urgent` is what stops, removes, cancels or drains: it has places of its own, so that ten provisions are not before it, and
+ * is taken while the host is drained.
+ */
+export const priorities = ['normal', 'urgent'] as const
+
+export const lockScopes = ['vm', 'backup', 'image', 'host', 'none'] as const
 export const backupManners = ['wait', 'end'] as const
 /** `resume` runs on from the last checkpoint after a crash; `rollback` undoes what was begun and reports E_INTERRUPTED. */
 export const crashPolicies = ['resume', 'rollback'] as const
@@ -73,7 +91,7 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly name: string
   /** One sentence for the documents and for help. */
   readonly summary: string
-  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `none` is for looking. */
+  /** `vm` serialises operations on one VM; `backup` its backups, beside which it may be stopped; `image` one digest; `host` the host as a whole; `none` is for looking. */
   readonly lock: (typeof lockScopes)[number]
   /**
    * What becomes of backups of a VM that the verb makes, replaces or removes. None begins meanwhile; one that is under way
@@ -86,6 +104,8 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   readonly afterCrash: (typeof crashPolicies)[number]
   /** `work` unless it says otherwise. */
   readonly lane?: Lane
+  /** `normal` unless it says otherwise. On one VM the order of acceptance holds all the same. */
+  readonly priority?: (typeof priorities)[number]
   /** True when it may be cancelled while it runs: it is undone then. Before it has begun every operation may be. */
   readonly cancellable?: boolean
   readonly params: Params

@@ -7,6 +7,8 @@ export interface CoreSupply {
   readonly topology: Topology
   /** The first cores of the host, which no VM has to itself: the host's own work runs there, and VMs that share. */
   readonly reserved: number
+  /** Processors of quarantined domains: given to nobody. */
+  readonly held?: readonly number[]
 }
 
 /** The cores of one VM: for each vCPU the threads of the core that it has to itself. */
@@ -19,7 +21,7 @@ export function pinnableCores({ topology, reserved }: CoreSupply): Topology {
 
 /** `taken`: of all VMs that have cores to themselves, running or not. */
 export function freeCores(supply: CoreSupply, taken: readonly OwnCores[]): Topology {
-  const cpus = cpusOf(taken)
+  const cpus = new Set([...cpusOf(taken), ...(supply.held ?? [])])
   return pinnableCores(supply).filter((core) => !core.some((cpu) => cpus.has(cpu)))
 }
 
@@ -46,8 +48,8 @@ export function allocateCores(
 }
 
 /** What VMs without cores of their own run on: every processor whose core is nobody's alone. */
-export function sharedCpus({ topology }: CoreSupply, taken: readonly OwnCores[]): number[] {
-  const cpus = cpusOf(taken)
+export function sharedCpus({ topology, held = [] }: CoreSupply, taken: readonly OwnCores[]): number[] {
+  const cpus = new Set([...cpusOf(taken), ...held])
   return topology.filter((core) => !core.some((cpu) => cpus.has(cpu))).flat()
 }
 

@@ -30,7 +30,7 @@ export interface Reserve {
 }
 
 export interface ResourcesOptions {
-  readonly hypervisor: Pick<Hypervisor, 'listVms' | 'reshape'>
+  readonly hypervisor: Pick<Hypervisor, 'listVms' | 'reshape' | 'domainUses'>
   readonly profiles: Readonly<Record<string, Profile>>
   readonly reserve: Reserve
   readonly machine: HostMachine
@@ -48,6 +48,7 @@ export interface Resized {
 }
 
 const oneAtATime = 'resources'
+const foreignMs = 15_000
 
 export class Resources {
   readonly #options: ResourcesOptions
@@ -268,8 +269,11 @@ export class Resources {
   }
 
   async #cores(): Promise<CoreSupply> {
-    const { machine, reserve } = this.#options
-    return { topology: await machine.topology(), reserved: reserve.cores }
+    const { machine, reserve, hypervisor } = this.#options
+    const foreign = await hypervisor.domainUses({ signal: AbortSignal.timeout(foreignMs) }, 'foreign')
+    // What was a VM of ours may run on the cores that it was given.
+    const held = foreign.flatMap(({ owner, cpus }) => (owner === 'other' ? [] : cpus))
+    return { topology: await machine.topology(), reserved: reserve.cores, held }
   }
 
   async #supply(vms: readonly VmRecord[]): Promise<Supply> {

@@ -35,12 +35,16 @@ export interface SessionState {
   readonly badMessages: number
   /** A ping is out and nothing was heard since. */
   readonly awaitingPong: boolean
+  /** Closed by ourselves, to come back at once. */
+  readonly moving: boolean
   readonly heartbeatIntervalMs: number
 }
 
 export type SessionEvent =
   | { readonly type: 'start' }
   | { readonly type: 'stop' }
+  /** Open the connection anew, because what it was opened with has changed. */
+  | { readonly type: 'reconnect'; readonly reason: string }
   | { readonly type: 'opened' }
   /** The socket is gone, or never came to be. `refused` when trying again soon is no use. `jitter` in [0, 1). */
   | { readonly type: 'closed'; readonly reason: string; readonly refused: boolean; readonly jitter: number }
@@ -50,6 +54,8 @@ export type SessionEvent =
   | { readonly type: 'heard' }
   | { readonly type: 'pong' }
   | { readonly type: 'bad-message' }
+  /** What stood in the way of a connection is out of it: a new certificate came. */
+  | { readonly type: 'nudge' }
   | { readonly type: 'timer'; readonly name: TimerName }
 
 export type SessionEffect =
@@ -79,6 +85,7 @@ export const firstState: SessionState = {
   rounds: 0,
   badMessages: 0,
   awaitingPong: false,
+  moving: false,
   heartbeatIntervalMs: 10_000
 }
 
@@ -90,9 +97,12 @@ export function step(state: SessionState, event: SessionEvent, urls: number): Tr
       return state.phase === 'idle' ? connect(state) : same(state)
     case 'stop':
       return stop(state)
+    case 'reconnect':
+      return state.phase === 'online' && !state.moving ? move(state, event.reason) : same(state)
     case 'opened':
       return state.phase === 'connecting' ? greet(state) : same(state)
     case 'closed':
+      if (state.moving) return connect(state)
       return state.phase === 'waiting' || state.phase === 'idle' ? same(state) : retry(state, event, urls)
     case 'welcome':
       return state.phase === 'greeting' ? goOnline(state, event) : bad(state)
@@ -104,6 +114,8 @@ export function step(state: SessionState, event: SessionEvent, urls: number): Tr
       return alive(state)
     case 'bad-message':
       return bad(state)
+    case 'nudge':
+      return state.phase === 'waiting' ? nudge(state) : same(state)
     case 'timer':
       return timers[event.name](state)
     default:
@@ -129,12 +141,17 @@ function same(state: SessionState): Transition {
 
 function connect(state: SessionState): Transition {
   return {
-    state: { ...state, phase: 'connecting', badMessages: 0, awaitingPong: false },
+    state: { ...state, phase: 'connecting', badMessages: 0, awaitingPong: false, moving: false },
     effects: [
       { do: 'set-timer', name: 'connect', ms: connectTimeoutMs },
       { do: 'connect', urlIndex: state.urlIndex }
     ]
   }
+}
+
+function nudge(state: SessionState): Transition {
+  const { state: next, effects } = connect(state)
+  return { state: next, effects: [{ do: 'clear-timer', name: 'retry' }, ...effects] }
 }
 
 function greet(state: SessionState): Transition {
@@ -201,6 +218,14 @@ function bad(state: SessionState): Transition {
 
 function terminate(state: SessionState, phase: SessionState['phase'], reason: string): Transition {
   return state.phase === phase ? { state, effects: [{ do: 'terminate', reason }] } : same(state)
+}
+
+/** What comes until the other side has closed as well is still taken. */
+function move(state: SessionState, reason: string): Transition {
+  return {
+    state: { ...state, moving: true },
+    effects: [...clearTimers(), { do: 'close', code: closeCodes.normal, reason }]
+  }
 }
 
 /** The next address soon, and the first one again after a wait that grows with each round. */

@@ -38,6 +38,8 @@ export interface OutboxSources {
   /** Certificates of what the host erased by itself that it has not acknowledged; a bounded number. */
   erasures?(): readonly ErasureNotice[]
   readonly metrics: { take(): MetricsSample[] }
+  /** Where the first three lie. Nothing of them is told that the disk may not have: the scheduler would know what this host forgets. */
+  readonly disk?: { readonly isDurable: boolean; durable(): Promise<void> }
 }
 
 export class Outbox {
@@ -79,10 +81,11 @@ export class Outbox {
 
   /** Sends results once more, as many as the socket takes: the rest follows with the next time. Then whatever waits. */
   resend(): void {
-    const wire = this.#openWire()
-    if (wire !== undefined)
-      for (const result of this.#sources.results())
+    const results = this.#openWire() === undefined ? [] : this.#sources.results()
+    this.#whenDurable((wire) => {
+      for (const result of results)
         if (wire.bufferedBytes < socketBytesMax) wire.send({ type: 'result', result })
+    })
     this.tellBackups()
     this.tellErasures()
     this.pump()
@@ -93,7 +96,7 @@ export class Outbox {
     const wire = this.#openWire()
     if (wire === undefined || wire.bufferedBytes >= socketBytesMax) return
     const reports = fitting(this.#sources.backups?.() ?? [])
-    if (reports.length > 0) wire.send({ type: 'backups', reports })
+    if (reports.length > 0) this.#whenDurable((open) => open.send({ type: 'backups', reports }))
   }
 
   /** As of backups. */
@@ -101,7 +104,7 @@ export class Outbox {
     const wire = this.#openWire()
     if (wire === undefined || wire.bufferedBytes >= socketBytesMax) return
     const certificates = fitting(this.#sources.erasures?.() ?? [])
-    if (certificates.length > 0) wire.send({ type: 'erasures', certificates })
+    if (certificates.length > 0) this.#whenDurable((open) => open.send({ type: 'erasures', certificates }))
   }
 
   /** Sends what waits while the socket takes it: the inventory, then events, then metrics. */
@@ -115,6 +118,17 @@ export class Outbox {
       if (event !== undefined) wire.send(event)
     }
     this.#pumpMetrics(wire)
+  }
+
+  /** At once where the disk has everything; not at all once the disk has failed, for then the agent starts anew. */
+  #whenDurable(tell: (wire: Wire) => void): void {
+    const { disk } = this.#sources
+    const now = () => {
+      const wire = this.#openWire()
+      if (wire !== undefined) tell(wire)
+    }
+    if (disk === undefined || disk.isDurable) now()
+    else disk.durable().then(now, () => undefined)
   }
 
   #openWire(): Wire | undefined {

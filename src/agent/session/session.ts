@@ -38,15 +38,25 @@ export interface SessionOptions {
   onBackupsAcknowledged(operations: readonly string[]): void
   onErasuresAcknowledged(certificates: readonly string[]): void
   onDiskKeys(message: DiskKeysMessage): void
+  /** About the head of the audit trail. */
+  onAudit?(message: AuditMessage): void
+  onTrust(statements: readonly string[]): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
+  /** The scheduler's clock when it heard the heartbeat that was sent at that time by ours. */
+  onClock?(sentAt: number, heartbeatSentAt: number): void
   /** The scheduler has welcomed this agent. */
   onOnline?(): void
+  /** A connection did not come to be, or was ended, for a reason that waiting does not mend. */
+  onRefused?(error: HostletError): void
 }
 
 /** Answers about keys of disks. */
 export type DiskKeysMessage = SchedulerMessageOf<'disk-keys-ack' | 'disk-keys-gone-ack' | 'disk-keys-grant'>
+
+/** Answers about the audit trail. */
+export type AuditMessage = SchedulerMessageOf<'audit-receipt' | 'audit-question' | 'audit-refusal'>
 
 type EffectOf<Name extends SessionEffect['do']> = Extract<SessionEffect, { do: Name }>
 type EffectHandlers = { readonly [Name in SessionEffect['do']]: (effect: EffectOf<Name>) => void }
@@ -86,6 +96,7 @@ export class Session {
       this.#handle(message)
     },
     settings: (message) => this.#handle(message),
+    clock: ({ heartbeatSentAt, sentAt }) => this.#options.onClock?.(sentAt, heartbeatSentAt),
     command: ({ jws, approvals }) => this.#options.onCommand(jws, approvals ?? []),
     'result-ack': ({ command }) => this.#options.onResultAcknowledged(command),
     'backups-ack': ({ operations }) => this.#options.onBackupsAcknowledged(operations),
@@ -93,6 +104,10 @@ export class Session {
     'disk-keys-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-gone-ack': (message) => this.#options.onDiskKeys(message),
     'disk-keys-grant': (message) => this.#options.onDiskKeys(message),
+    'audit-receipt': (message) => this.#options.onAudit?.(message),
+    'audit-question': (message) => this.#options.onAudit?.(message),
+    'audit-refusal': (message) => this.#options.onAudit?.(message),
+    trust: ({ statements }) => this.#options.onTrust(statements),
     problem: ({ error }) => this.#options.log.warn({ error }, 'scheduler reports a problem')
   }
   #state = firstState
@@ -123,9 +138,19 @@ export class Session {
     this.#handle({ type: 'start' })
   }
 
+  /** Connects now if it waits to: what it waits for may have come. */
+  nudge(): void {
+    this.#handle({ type: 'nudge' })
+  }
+
   /** Tells at once what the next heartbeat would tell. */
   beat(): void {
     if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
+  }
+
+  /** Opens the connection anew with what the next one is opened with; nothing is lost, and no command waits for long. */
+  reconnect(reason: string): void {
+    this.#handle({ type: 'reconnect', reason })
   }
 
   /** Says goodbye and waits a moment for the answer. */
@@ -180,6 +205,7 @@ export class Session {
     const random = this.#options.random ?? Math.random
     const refused = refusedClose || error.advice === 'refuse'
     this.#handle({ type: 'closed', reason: error.message, refused, jitter: random() })
+    if (refused) this.#options.onRefused?.(error)
   }
 
   #goOnline(intervals: Intervals): void {

@@ -32,6 +32,10 @@ export type TlsSettings = Required<
   Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>
 >
 
+/** Bytes that may wait for a scheduler that does not read; then the connection is given up. */
+export const sendBytesMax = 16 * 1024 * 1024
+/** Answers to pings are dropped while more than this waits: they are only signs of life. */
+export const pongBytesMax = 1024 * 1024
 /** Longest body of a refused upgrade that is read for its reason. */
 const refusalBytesMax = 16_384
 
@@ -41,6 +45,7 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
     // Passed on to node:tls, whose type of checkServerIdentity is the true one.
     ...(tls as unknown as ClientOptions),
     perMessageDeflate: false,
+    autoPong: false,
     maxPayload: messageBytesMax,
     handshakeTimeout: connectTimeoutMs,
     followRedirects: false
@@ -54,6 +59,9 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
     handlers.message(isBinary ? undefined : data.toString('utf8'))
   )
   socket.on('pong', () => handlers.pong())
+  socket.on('ping', (data) => {
+    if (socket.readyState === WebSocket.OPEN && socket.bufferedAmount < pongBytesMax) socket.pong(data)
+  })
   socket.on('error', (error) => fail(connectionFault(error, url)))
   socket.on('unexpected-response', (request, response) => {
     void refusalOf(response, url).then((error) => {
@@ -65,6 +73,10 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
   socket.on('close', (code, reason) =>
     handlers.closed({ code, reason: reason.toString('utf8').slice(0, 256), error: failure })
   )
+  const terminate = (reason: string) => {
+    fail(new HostletError('E_TIMEOUT', `${url}: ${reason}`))
+    socket.terminate()
+  }
   return {
     get isOpen() {
       return socket.readyState === WebSocket.OPEN
@@ -73,16 +85,15 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
       return socket.bufferedAmount
     },
     send: (message: AgentMessage) => {
-      if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message))
+      if (socket.readyState !== WebSocket.OPEN) return
+      if (socket.bufferedAmount > sendBytesMax) terminate('it does not read what is sent to it')
+      else socket.send(JSON.stringify(message))
     },
     ping: () => {
       if (socket.readyState === WebSocket.OPEN) socket.ping()
     },
     close: (code, reason) => socket.close(code, reason),
-    terminate: (reason) => {
-      fail(new HostletError('E_TIMEOUT', `${url}: ${reason}`))
-      socket.terminate()
-    }
+    terminate
   }
 }
 

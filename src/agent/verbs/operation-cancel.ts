@@ -10,6 +10,7 @@ export const operationCancel = defineVerb<unknown>()({
   summary: 'Cancels an operation that waits, or one that runs and can be cut short; what it began is undone.',
   lock: 'none',
   changes: false,
+  priority: 'urgent',
   deadlineMs: 60_000,
   afterCrash: 'resume',
   params: OperationCancelParams,

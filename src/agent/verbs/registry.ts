@@ -7,7 +7,10 @@ import { backupList, document as backupListDocument } from './backup-list.ts'
 import { backupPrune, document as backupPruneDocument } from './backup-prune.ts'
 import { backupVerify, document as backupVerifyDocument } from './backup-verify.ts'
 import type { VerbDocument } from './document.ts'
+import { hostClean, document as hostCleanDocument } from './host-clean.ts'
+import { hostDrain, document as hostDrainDocument } from './host-drain.ts'
 import { hostFacts, document as hostFactsDocument } from './host-facts.ts'
+import { hostResume, document as hostResumeDocument } from './host-resume.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
@@ -21,6 +24,7 @@ import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
 import { vmReboot, document as vmRebootDocument } from './vm-reboot.ts'
 import { vmReimage, document as vmReimageDocument } from './vm-reimage.ts'
 import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
+import { vmRepair, document as vmRepairDocument } from './vm-repair.ts'
 import { vmResize, document as vmResizeDocument } from './vm-resize.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
@@ -51,11 +55,15 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
   { verb: vmAudit, document: vmAuditDocument },
+  { verb: vmRepair, document: vmRepairDocument },
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },
   { verb: hostFacts, document: hostFactsDocument },
-  { verb: hostRotateKey, document: hostRotateKeyDocument }
+  { verb: hostClean, document: hostCleanDocument },
+  { verb: hostRotateKey, document: hostRotateKeyDocument },
+  { verb: hostDrain, document: hostDrainDocument },
+  { verb: hostResume, document: hostResumeDocument }
 ]
 
 export const verbs: readonly Verb<Host>[] = documentedVerbs.map(({ verb }) => verb)

@@ -16,6 +16,7 @@ export const vmErase = defineVerb<Host>()({
   lock: 'vm',
   backups: 'end',
   changes: true,
+  priority: 'urgent',
   deadlineMs: 6 * 3_600_000,
   afterCrash: 'resume',
   params: VmUndeleteParams,

@@ -18,6 +18,7 @@ export const vmStop = defineVerb<Host>()({
   summary: 'Switches a VM off: by its power button first, by cutting the power when the time is over.',
   lock: 'vm',
   changes: true,
+  priority: 'urgent',
   deadlineMs: graceMsMax + cutMs,
   afterCrash: 'resume',
   params: Type.Object(

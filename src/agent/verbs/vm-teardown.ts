@@ -20,6 +20,7 @@ export const vmTeardown = defineVerb<Host>()({
   lock: 'vm',
   backups: 'end',
   changes: true,
+  priority: 'urgent',
   deadlineMs: eraseMs,
   afterCrash: 'resume',
   params: VmTeardownParams,

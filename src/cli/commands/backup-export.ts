@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import type { ExportBackupRequest } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
+import { recordedOnHost } from '../audit/on-host.ts'
 import { backupCommand, type Direct } from '../backup/command.ts'
 import { backupId } from '../backup/latest.ts'
 import { ProgressLine } from '../backup/progress.ts'
@@ -85,10 +86,13 @@ async function here({ cli, repository, signal }: Direct, id: string, options: Op
   const target = await createTarget(options.format, path, disk.sizeBytes)
   using progress = new ProgressLine(cli, `export ${body.vm.name} ${disk.role}`)
   // Takes its half of a file away by itself when it fails, also by Ctrl-C.
-  const { writtenBytes } = await restoreDisk({
-    ...{ store: vault.store, vm: vault.vm, vmKey, disk, target, clock: cli.clock, signal },
-    onProgress: (state) => progress.tell(state)
-  })
+  const facts = { vm: body.vm.name, snapshot: snapshot.id, disk: disk.role, path }
+  const { writtenBytes } = await recordedOnHost(cli, { action: 'backup export', facts }, () =>
+    restoreDisk({
+      ...{ store: vault.store, vm: vault.vm, vmKey, disk, target, clock: cli.clock, signal },
+      onProgress: (state) => progress.tell(state)
+    })
+  )
   progress[Symbol.dispose]()
   const exported = { snapshot: snapshot.id, path, sizeBytes: disk.sizeBytes, writtenBytes }
   cli.show(exported, () => [

@@ -1,15 +1,13 @@
 // hostlet backup keygen: a recovery key pair; the private half is to be kept away from every host.
 
-import { closeSync, existsSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { HostletError } from '../../errors.ts'
 import { privateFileMode } from '../../lib/private-file.ts'
 import { badFile, readText } from '../backup/repository.ts'
-import { outputFormats } from '../cli.ts'
+import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
-
-const publicFileMode = 0o644
+import { publicFileMode, writeNewFiles } from '../key-files.ts'
 
 interface Options {
   readonly out?: string
@@ -21,12 +19,7 @@ export const define: Define = (command, cli) => {
   command
     .option('--out <file>', 'new file for the private key; the public one gets .pub behind its name')
     .option('--public-of <file>', 'make no key: print the public half of the private key in the file')
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices(outputFormats)
-        .default('table')
-    )
+    .addOption(outputOption(command))
   command.addHelpText(
     'after',
     '\nKeep the private key offline and in more than one place: it opens the backups when the host is gone. Put the public one into the policy of the hosts as a recipient.'
@@ -52,7 +45,7 @@ export const define: Define = (command, cli) => {
     }
     const key = await createPrivateKey()
     const path = resolve(out ?? '')
-    writeNew([
+    writeNewFiles([
       { path, mode: privateFileMode, text: `${JSON.stringify(key, undefined, 2)}\n` },
       {
         path: `${path}.pub`,
@@ -66,35 +59,4 @@ export const define: Define = (command, cli) => {
       `thumbprint:  ${key.kid}`
     ])
   })
-}
-
-/** All or none. A key that exists is never written over: backups may need it. */
-function writeNew(files: readonly { path: string; mode: number; text: string }[]): void {
-  const taken = files.find(({ path }) => existsSync(path))
-  if (taken !== undefined)
-    throw new HostletError(
-      'E_CONFLICT',
-      `${taken.path} exists already, and a key is never written over. Choose another name.`
-    )
-  const made: string[] = []
-  try {
-    for (const { path, mode, text } of files) {
-      const file = openSync(path, 'wx', mode)
-      made.push(path)
-      try {
-        writeSync(file, text)
-        fsyncSync(file)
-      } finally {
-        closeSync(file)
-      }
-    }
-  } catch (cause) {
-    for (const path of made) rmSync(path, { force: true })
-    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    throw new HostletError(
-      'E_BAD_REQUEST',
-      `the key cannot be written (${code}). Choose another place for it.`,
-      { cause }
-    )
-  }
 }

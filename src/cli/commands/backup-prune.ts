@@ -2,6 +2,7 @@
 
 import type { OperationView } from '../../protocol/api.ts'
 import { PruneResult, type Retention } from '../../protocol/backup.ts'
+import { recordedOnHost } from '../audit/on-host.ts'
 import { backupCommand, type Direct } from '../backup/command.ts'
 import { withLock } from '../backup/lock.ts'
 import { readResult } from '../backup/result.ts'
@@ -101,9 +102,12 @@ async function here({ cli, repository, signal }: Direct, options: Options): Prom
   await confirmed({ cli, signal }, options, keep)
   const { prune } = await import('../../backup/prune/prune.ts')
   const dryRun = options.dryRun === true
-  const result = await withLock({ cli, vault, what: 'hostlet backup prune', signal }, (held) =>
-    prune({ vault, keep, dryRun, removeDamaged: options.removeDamaged === true, ...held })
-  )
+  const pruning = () =>
+    withLock({ cli, vault, what: 'hostlet backup prune', signal }, (held) =>
+      prune({ vault, keep, dryRun, removeDamaged: options.removeDamaged === true, ...held })
+    )
+  const facts = { vm: options.vm, uuid: vault.vm, kept: retentionText(keep) }
+  const result = await (dryRun ? pruning() : recordedOnHost(cli, { action: 'backup prune', facts }, pruning))
   const { kept, removed, freedBytes } = result
   const answer = { kept: [...kept], removed: [...removed], freedBytes, dryRun }
   cli.show(answer, () => [sentence(answer, options.vm)])

@@ -2,6 +2,7 @@
 
 import type { Vault } from '../../backup/vault/vault.ts'
 import { HostletError } from '../../errors.ts'
+import { recordedOnHost } from '../audit/on-host.ts'
 import { withLock } from '../backup/lock.ts'
 import {
   badFile,
@@ -11,7 +12,7 @@ import {
   readText,
   repositoryOptions
 } from '../backup/repository.ts'
-import { outputFormats } from '../cli.ts'
+import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 
@@ -28,12 +29,7 @@ export const define: Define = (command, cli) => {
       '--recipient <file...>',
       'public keys (JWK) that open the backups from now on; all others open them no more'
     )
-    .addOption(
-      command
-        .createOption('-o, --output <format>', 'table for people, json for programs')
-        .choices(outputFormats)
-        .default('table')
-    )
+    .addOption(outputOption(command))
   command.addHelpText(
     'after',
     '\nA key that has leaked opened what it could: the data stays under the same keys of its VMs. New backups are wrapped as the policy of their host says: change that too. Name the keys of the hosts as well: a host that opens its earlier backups no more takes no new ones.'
@@ -70,8 +66,17 @@ export const define: Define = (command, cli) => {
     })
 
     async function rewrap(vault: Vault, signal: AbortSignal): Promise<readonly string[]> {
-      return withLock({ cli, vault, what: 'hostlet backup rewrap', signal }, (held) =>
-        vault.rewrap(recipients, { signal: held.signal })
+      const facts = {
+        uuid: vault.vm,
+        recipients: recipients
+          .map(({ kid }) => kid)
+          .join(' ')
+          .slice(0, 1_024)
+      }
+      return recordedOnHost(cli, { action: 'backup rewrap', facts }, () =>
+        withLock({ cli, vault, what: 'hostlet backup rewrap', signal }, (held) =>
+          vault.rewrap(recipients, { signal: held.signal })
+        )
       )
     }
   })

@@ -2,8 +2,8 @@
 
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { loadPolicy, type Policy, PolicySchema } from '../../agent/backups/policy.ts'
 import { type AgentConfig, AgentConfigSchema, loadAgentConfig } from '../../agent/config.ts'
+import { loadPolicy, type Policy, PolicySchema } from '../../agent/policy/policy.ts'
 import { HostletError } from '../../errors.ts'
 import { loadSchedulerConfig, type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
 import { type OutputFormat, outputFormats } from '../cli.ts'
@@ -31,12 +31,12 @@ const loaders: Readonly<Record<Kind, (path: string) => AgentConfig | SchedulerCo
 const goodTexts: Readonly<Record<Kind, string>> = {
   agent: 'a valid configuration of the agent',
   scheduler: 'a valid configuration of the scheduler',
-  policy: 'a valid policy of backups. Files that it names are read with each backup'
+  policy: 'a valid policy of a host. Files that it names are read when they are needed'
 }
 
 export const define: Define = (command, cli) => {
   command
-    .argument('<file>', 'configuration of an agent or a scheduler, or a policy of backups')
+    .argument('<file>', 'configuration of an agent or a scheduler, or a policy of a host')
     .addOption(command.createOption('--as <kind>', 'what it is for, where that is not plain').choices(kinds))
     .addOption(
       command

@@ -1,6 +1,7 @@
 // hostlet host show HOST
 
 import type { HostView } from '../../protocol/api.ts'
+import type { ForeignDomain } from '../../protocol/vm.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { stateColumn } from '../columns.ts'
@@ -31,7 +32,8 @@ export const define: Define = (command, cli) => {
           [
             { title: 'DOMAIN', cell: ({ name }) => name },
             stateColumn(),
-            { title: 'UUID', cell: ({ uuid }) => uuid }
+            { title: 'UUID', cell: ({ uuid }) => uuid },
+            { title: 'REASON', cell: ({ reason, detail }) => foreignText(reason, detail), shrinks: true }
           ],
           answer.foreign,
           {
@@ -49,12 +51,15 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
   return [
     ['host', host.id],
     ['name', host.hostname],
+    ['called now', facts?.hostname === host.hostname ? undefined : facts?.hostname],
     ['state', `${host.state} (${host.reason})`],
     ['libvirt', host.hypervisor],
     ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],
     ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],
+    ['drained', drainText(host)],
     ['enrolled', formatTime(host.enrolledAt)],
     ['last seen', host.lastSeenAt === undefined ? 'never' : formatTime(host.lastSeenAt)],
+    ['clock', clockText(host.clockSkewMs)],
     ['certificate until', formatTime(host.certificateExpiresAt)],
     ['agent', host.agentVersion],
     ['system', facts && `${facts.operatingSystem}, Linux ${facts.kernel}, ${facts.architecture}`],
@@ -73,6 +78,24 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
   ]
 }
 
+/** Below a second the way of the message is as long as what it measures. */
+function clockText(skewMs: number | undefined): string | undefined {
+  if (skewMs === undefined) return undefined
+  const off = Math.abs(skewMs)
+  if (off < 1_000) return "as the scheduler's"
+  return `${(off / 1_000).toFixed(off < 10_000 ? 1 : 0)} s ${skewMs > 0 ? 'ahead of' : 'behind'} the scheduler's`
+}
+
+function drainText({ drainingSince }: HostView): string | undefined {
+  return drainingSince === undefined ? undefined : `takes no new work since ${formatTime(drainingSince)}`
+}
+
 function section(title: string, count: number, lines: () => readonly string[]): readonly string[] {
   return count === 0 ? [] : ['', `${title}:`, ...lines()]
+}
+
+/** One that was a VM of ours says what to do with it. */
+function foreignText(reason: ForeignDomain['reason'], detail: string | undefined): string {
+  if (reason === undefined) return '-'
+  return reason === 'other' ? 'not made by hostlet' : `quarantined, ${reason}: ${detail ?? ''}`
 }

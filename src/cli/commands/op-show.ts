@@ -24,7 +24,10 @@ function fields(operation: OperationView): readonly (readonly [string, string | 
     ['verb', operation.verb],
     ['VM', operation.vm],
     ['host', operation.host],
-    ['state', operation.state],
+    [
+      'state',
+      operation.awaits === undefined ? operation.state : `${operation.state} for an ${operation.awaits}`
+    ],
     ['step', operation.step === undefined ? undefined : progressText(operation)],
     ['created', formatTime(operation.createdAt)],
     ['started', startedAt === undefined ? undefined : formatTime(startedAt)],

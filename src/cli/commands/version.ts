@@ -1,16 +1,12 @@
 // hostlet version: this program's; the scheduler tells its own in `hostlet status`.
 
 import { release } from '../../lib/release.ts'
+import { outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 
 export const define: Define = (command, cli) => {
-  command.addOption(
-    command
-      .createOption('-o, --output <format>', 'table for people, json for programs')
-      .choices(['table', 'json'])
-      .default('table')
-  )
+  command.addOption(outputOption(command))
   examples(command, 'hostlet version')
   command.action((options: { output: 'table' | 'json' }) => {
     cli.format = options.output

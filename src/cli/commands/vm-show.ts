@@ -5,6 +5,7 @@ import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import { eventColumns, shownState, since } from '../columns.ts'
 import type { Define } from '../define.ts'
+import { driftLines } from '../drift-text.ts'
 import { describeEgress, describeMapping } from '../network-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
@@ -24,8 +25,10 @@ export const define: Define = (command, cli) => {
       'VmReply'
     )
     if (cli.format === 'json') return cli.show(answer, () => [])
+    const { drift = [] } = answer.vm
     cli.print(
       ...renderFields(fields(answer.vm, cli.clock.now()), cli.colour),
+      ...(drift.length === 0 ? [] : ['', 'Not as its records say:', ...driftLines(drift, cli)]),
       ...(await recentEvents(session, answer.vm))
     )
   })

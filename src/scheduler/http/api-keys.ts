@@ -10,6 +10,7 @@ import type { KeyRecord, KeyStore } from '../store/store.ts'
 export interface Actor {
   readonly id: string
   readonly tier: ApiTier
+  readonly note: string
 }
 
 /** A key's last use is written down this often at most. */
@@ -41,7 +42,7 @@ export class ApiKeys {
     if (record === undefined)
       throw refusal('unknown-key', 'this API key is not known here. Make one with "hostlet key create".')
     await this.#note(record)
-    return { id: record.id, tier: record.tier }
+    return { id: record.id, tier: record.tier, note: record.note }
   }
 
   async #find(hash: Buffer): Promise<KeyRecord | undefined> {

@@ -20,6 +20,21 @@ export async function ask(
   return { operation: await viewOf(store, record) }
 }
 
+/** Asks a host for something of its own, not of one of its VMs. */
+export async function askHost(
+  services: Services,
+  call: { params: { id: string }; repeatable: Repeatable | undefined },
+  verb: string,
+  asked: Record<string, unknown> = {}
+): Promise<OperationReply> {
+  return ask(services, call.repeatable, async () => ({
+    verb,
+    host: await findHost(services.store, call.params.id),
+    arguments: asked,
+    intent: { kind: 'none' }
+  }))
+}
+
 /** Asks the host of a VM to change it. */
 export async function askOfVm(
   services: Services,

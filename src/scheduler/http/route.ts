@@ -5,11 +5,12 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Static, TSchema } from '../../lib/schema.ts'
 import type { ApiTier } from '../../protocol/api.ts'
-import type { CommandKey } from '../../protocol/enrollment.ts'
+import type { Audit } from '../audit.ts'
 import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
 import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
+import type { FleetTrust } from '../trust/fleet-trust.ts'
 import type { Actor, ApiKeys } from './api-keys.ts'
 
 /** What handlers may use. */
@@ -18,9 +19,10 @@ export interface Services {
   readonly store: Store
   readonly commands: Commands
   readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
-  readonly commandKeys: readonly CommandKey[]
+  readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
   readonly keys: ApiKeys
+  readonly audit: Audit
   readonly clock: Clock
   readonly log: Logger
   readonly version: string
@@ -38,6 +40,8 @@ export interface Call<Params, Query, Body> {
   /** Undefined only where the route is open to all. */
   readonly actor: Actor | undefined
   readonly socket: Socket
+  /** What the asker would rather have, as its Accept header says. */
+  readonly accept: string | undefined
   /** Aborted when the asker goes away or the scheduler stops. */
   readonly signal: AbortSignal
   readonly repeatable: Repeatable | undefined
@@ -58,6 +62,17 @@ export interface Route {
   handle(call: Call<unknown, unknown, unknown>, services: Services): Promise<unknown>
 }
 
+/** An answer that is no JSON. */
+export class TextAnswer {
+  readonly type: string
+  readonly text: string
+
+  constructor(type: string, text: string) {
+    this.type = type
+    this.text = text
+  }
+}
+
 type StaticOf<Schema> = Schema extends TSchema ? Static<Schema> : undefined
 
 interface RouteOptions<Params, Query, Body, Reply> {
@@ -71,7 +86,7 @@ interface RouteOptions<Params, Query, Body, Reply> {
   handle(
     call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
     services: Services
-  ): Promise<StaticOf<Reply>>
+  ): Promise<StaticOf<Reply> | TextAnswer>
 }
 
 /** Declares a route as `GET /v1/hosts/{id}`, with the types of its handler inferred from its schemas. */

@@ -1,6 +1,7 @@
 // The one list of routes.
 
 import type { Route } from './route.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
@@ -9,6 +10,7 @@ import { keyRoutes } from './routes/keys.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
+import { rotationRoutes } from './routes/rotations.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { vmLifecycleRoutes } from './routes/vm-lifecycle.ts'
@@ -25,6 +27,8 @@ export const routes: readonly Route[] = [
   ...operationRoutes,
   ...observationRoutes,
   ...tokenRoutes,
+  ...rotationRoutes,
   ...keyRoutes,
+  ...auditRoutes,
   ...enrollmentRoutes
 ]

@@ -1,25 +1,34 @@
 // The HTTPS server: TLS settings, validation, authentication and errors once for all routes.
 
-import { createHash } from 'node:crypto'
+import { constants, createHash, randomUUID } from 'node:crypto'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { HostletError } from '../../errors.ts'
 import { idempotencyHeader, requestBytesMax } from '../../protocol/api.ts'
 import type { Repeatable } from '../store/store.ts'
 import { type Actor, assertTier } from './api-keys.ts'
+import { apiCall, type RequestContext } from './audited.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
-import type { Route, Services } from './route.ts'
+import { type Route, type Services, TextAnswer } from './route.ts'
 
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000
 const handshakeTimeoutMs = 10_000
 /** When to ask again of what is full now. */
 const busyWaitSeconds = 10
+/** Names the request in the answer, the log and the audit. */
+const requestIdHeader = 'request-id'
 const headersBytesMax = 16 * 1024
 const pathPartBytesMax = 256
 /** Sockets of agents and askers together; the system refuses more. */
 const connectionsMax = 12_000
+
+/**
+ * TLS 1.3 only, and no session is resumed: who resumes one shows that it was there before, not that it holds the
+ * certificate's key now.
+ */
+export const tlsRules = { minVersion: 'TLSv1.3', secureOptions: constants.SSL_OP_NO_TICKET } as const
 
 export interface ServerOptions {
   readonly services: Services
@@ -27,11 +36,6 @@ export interface ServerOptions {
   readonly tls: { readonly key: string; readonly cert: string; readonly ca: string }
   /** Aborted when the scheduler stops: long waits end. */
   readonly stopping: AbortSignal
-}
-
-/** What a request knows of itself beyond HTTP. */
-interface RequestContext {
-  actor: Actor | undefined
 }
 
 export function createServer(options: ServerOptions): FastifyInstance {
@@ -46,7 +50,11 @@ export function createServer(options: ServerOptions): FastifyInstance {
       `there is no ${request.method} ${pathOf(request)}. See /openapi.json.`
     )
   })
-  server.setErrorHandler((error, request, reply) => sendError({ error, request, reply, failures, options }))
+  server.setErrorHandler(async (error, request, reply) => {
+    await auditFailure(error, request, contexts.get(request), options)
+    sendError({ error, request, reply, failures, options })
+    return reply
+  })
   for (const route of options.routes) addRoute(server, route, contexts, options)
   return server
 }
@@ -55,6 +63,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
 function createInstance(tls: ServerOptions['tls']): FastifyInstance {
   const instance = fastify({
     logger: false,
+    genReqId: () => randomUUID(),
     bodyLimit: requestBytesMax,
     exposeHeadRoutes: false,
     forceCloseConnections: true,
@@ -64,7 +73,7 @@ function createInstance(tls: ServerOptions['tls']): FastifyInstance {
     clientErrorHandler: answerBrokenRequest,
     https: {
       ...tls,
-      minVersion: 'TLSv1.3',
+      ...tlsRules,
       requestCert: true,
       rejectUnauthorized: false,
       handshakeTimeout: handshakeTimeoutMs,
@@ -125,8 +134,11 @@ function addRoute(
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
     schema: { querystring, ...(params && { params }), ...(body && { body }) },
     // Before the body is read: who may not ask costs nothing.
-    onRequest: async (request) => {
-      contexts.set(request, { actor: await authenticate(request, route, services) })
+    onRequest: async (request, reply) => {
+      reply.header(requestIdHeader, request.id)
+      const context = { actor: undefined, startedAt: services.clock.monotonic(), isAudited: false }
+      contexts.set(request, context)
+      await authenticate(request, route, context, services)
     },
     preValidation: async (request) => {
       if (route.body !== undefined) request.body ??= {}
@@ -140,11 +152,14 @@ function addRoute(
           body: request.body,
           actor,
           socket: request.raw.socket,
+          accept: request.headers.accept,
           signal: AbortSignal.any([stopping, goneSignal(reply)]),
           repeatable: repeatableOf(request, actor)
         },
         services
       )
+      await auditAnswer(answer, request, { context: contexts.get(request), status: route.status, services })
+      if (answer instanceof TextAnswer) return reply.type(answer.type).send(answer.text)
       return reply.status(route.status).send(answer)
     },
     onResponse: async (request, reply) => {
@@ -153,6 +168,7 @@ function addRoute(
         method,
         path: routeOptions.url,
         status: reply.statusCode,
+        request: request.id,
         key: contexts.get(request)?.actor?.id
       }
       if (method === 'GET') services.log.debug(fields, 'request answered')
@@ -167,12 +183,44 @@ const noQuery = { type: 'object', additionalProperties: false }
 async function authenticate(
   request: FastifyRequest,
   route: Route,
+  context: RequestContext,
   { keys }: Services
-): Promise<Actor | undefined> {
-  if (route.tier === 'open') return undefined
-  const actor = await keys.identify(request.headers.authorization)
-  assertTier(actor, route.tier)
-  return actor
+): Promise<void> {
+  if (route.tier === 'open') return
+  context.actor = await keys.identify(request.headers.authorization)
+  assertTier(context.actor, route.tier)
+}
+
+/**
+ * Before the answer goes out. Where it can't be written the call fails although it took effect: its asker looks, or asks again
+ * under the same Idempotency-Key.
+ */
+async function auditAnswer(
+  answer: unknown,
+  request: FastifyRequest,
+  done: { context: RequestContext | undefined; status: number; services: Services }
+): Promise<void> {
+  const { context, status, services } = done
+  if (context === undefined) return
+  context.isAudited = true
+  await services.audit.call(apiCall(request, context, { status, answer, now: services.clock.monotonic() }))
+}
+
+async function auditFailure(
+  thrown: unknown,
+  request: FastifyRequest,
+  context: RequestContext | undefined,
+  { services }: ServerOptions
+): Promise<void> {
+  if (context === undefined || context.isAudited) return
+  context.isAudited = true
+  const { status, error } = answerTo(thrown)
+  const end = { status, code: error.code, now: services.clock.monotonic() }
+  try {
+    await services.audit.call(apiCall(request, context, end))
+  } catch (fault) {
+    services.log.error({ request: request.id, error: fault }, 'refused request could not be written down')
+  }
 }
 
 function repeatableOf(request: FastifyRequest, actor: Actor | undefined): Repeatable | undefined {

@@ -3,7 +3,6 @@
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import { asHostletError, HostletError } from '../../errors.ts'
-import type { Trust } from '../../lib/certified-signature.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
 import {
@@ -13,17 +12,24 @@ import {
   protocolVersion,
   type SchedulerMessage
 } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
+import { clonedReason, clonedRefusal } from '../identity/cloned.ts'
 import type { Store } from '../store/store.ts'
 import { deliver } from './delivery.ts'
 import { handleMessage, type Session } from './handlers.ts'
 import { readHello, readMessage } from './hello.ts'
 import { Inbox } from './inbox.ts'
 import { Outgoing } from './outgoing.ts'
+import { TrustLink, type TrustSource } from './trust-link.ts'
 
 /** How long a new connection may take to say hello. */
 export const helloTimeoutMs = 10_000
 /** Heartbeats that may be missed before the host counts as away. */
 export const heartbeatsMissedMax = 3
+/** Answers to pings are dropped while more than this waits for an agent: they are only signs of life. */
+const pongBytesMax = 1024 * 1024
+/** How often an agent is told the time: clocks drift slowly, and a step is noticed soon enough. */
+export const clockIntervalMs = 60_000
 /** Messages in a row that could not be understood before the connection is closed. */
 export const badMessagesMax = 5
 
@@ -33,14 +39,19 @@ export interface ConnectionOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
-  /** Whose signatures are believed. */
-  readonly trust: Trust
+  readonly witness: Witness
+  /** What the host is told of trust. */
+  readonly trust: TrustSource
+  /** Of this fleet. */
+  readonly trustDomain: string
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
   /** The agent has said hello: from now on this is the host's connection. */
   onReady(connection: AgentConnection): void
   onClosed(connection: AgentConnection): void
+  /** Another run of the agent, which was heard since this one was, is no restart: two machines use the identity. */
+  onCloned(host: string): void
 }
 
 export class AgentConnection {
@@ -50,6 +61,7 @@ export class AgentConnection {
   readonly #inbox: Inbox<{ data: Buffer; isBinary: boolean }>
   readonly #outgoing: Outgoing
   readonly #session: Session
+  readonly #trust: TrustLink
   readonly #log: Logger
   #watch: Disposable
   /** `ended`: hung up on; what still comes is not looked at. */
@@ -61,9 +73,10 @@ export class AgentConnection {
   /** Which run of the agent said hello. */
   #instance = ''
   #delivery: { again: boolean } | undefined
+  #clockToldAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ConnectionOptions) {
-    const { socket, host, store, clock, trust } = options
+    const { socket, host, store, clock, trust, trustDomain, witness } = options
     this.host = host
     this.#options = options
     this.#log = options.log.child({ host })
@@ -73,20 +86,36 @@ export class AgentConnection {
       pause: () => socket.pause(),
       resume: () => socket.resume()
     })
+    this.#trust = new TrustLink({
+      host,
+      source: trust,
+      log: this.#log,
+      now: () => clock.now(),
+      send: (message) => this.#outgoing.send(message)
+    })
     this.#session = {
       host,
+      connection: this.#id,
       store,
-      trust,
+      witness,
+      get trust() {
+        return { authorities: trust.authorities, trustDomain }
+      },
+      trustLink: this.#trust,
       log: this.#log,
       now: () => clock.now(),
       instance: () => this.#instance,
       send: (message) => this.#outgoing.send(message),
+      isClockDue: () => this.#isClockDue(),
       wake: () => this.wake(),
       wakeAfter: (ms) => void clock.timer(ms, () => this.wake())
     }
     this.#watch = clock.timer(helloTimeoutMs, () => this.close('badHello', 'no hello came in time'))
     // ws hands over a message as one Buffer unless told otherwise.
     socket.on('message', (data, isBinary) => this.#onMessage(data as Buffer, isBinary))
+    socket.on('ping', (data) => {
+      if (socket.bufferedAmount < pongBytesMax) socket.pong(data)
+    })
     socket.on('error', (error) => this.#onError(error))
     socket.on('close', (code) => this.#onClose(code))
   }
@@ -104,9 +133,14 @@ export class AgentConnection {
 
   /** Sends what waits for this host; returns at once. */
   wake(): void {
-    if (!this.#isReady) return
+    if (!this.isReady) return
     if (this.#delivery !== undefined) this.#delivery.again = true
     else void this.#deliverAll()
+  }
+
+  /** The trust of the fleet has changed. */
+  async tellTrust(): Promise<void> {
+    if (this.isReady) await this.#trust.tell()
   }
 
   /** Ends the connection without a goodbye. */
@@ -115,13 +149,24 @@ export class AgentConnection {
     this.#options.socket.terminate()
   }
 
+  /** Which of the host's connections this is, as the store knows it. */
+  get id(): string {
+    return this.#id
+  }
+
   /** Resolves when the connection has ended, its end is recorded, and what came is handled. */
   async settled(): Promise<void> {
     await this.#closed.promise
     await this.#inbox.settled()
   }
 
-  get #isReady(): boolean {
+  /** Open, and no hello was taken yet. */
+  get isUnheard(): boolean {
+    return this.#state === 'hello' && this.#isOpen
+  }
+
+  /** It has said hello, and neither side has ended it. */
+  get isReady(): boolean {
     return this.#state === 'ready' && this.#isOpen
   }
 
@@ -148,7 +193,7 @@ export class AgentConnection {
     else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
     await this.#outgoing.send({ type: 'problem', error: isInternal ? internalReport : error.toReport() })
     if (this.#state === 'hello') {
-      this.close(error.code === 'E_AUTH' ? 'auth' : 'badHello', 'hello was not accepted')
+      this.close(isAboutIdentity(error) ? 'auth' : 'badHello', 'hello was not accepted')
       return
     }
     if (error.advice !== 'refuse') return
@@ -156,9 +201,14 @@ export class AgentConnection {
     if (this.#badInARow >= badMessagesMax) this.close('badMessages', 'too many bad messages in a row')
   }
 
-  async #hello({ agentVersion, instance, verbs }: AgentMessageOf<'hello'>): Promise<void> {
+  async #hello({ agentVersion, instance, verbs, trustSerial }: AgentMessageOf<'hello'>): Promise<void> {
     const { store, clock, onReady } = this.#options
     const connectedAt = clock.now()
+    if (await store.hosts.isReturning(this.host, instance)) {
+      await store.hosts.cloned(this.host, connectedAt)
+      this.#options.onCloned(this.host)
+      throw clonedRefusal(this.host)
+    }
     await store.hosts.connected(this.host, {
       connection: this.#id,
       connectedAt,
@@ -167,8 +217,10 @@ export class AgentConnection {
       verbs
     })
     // Looked at after that: whoever revokes a host from here on finds it connected, and cuts it off.
-    if ((await store.hosts.find(this.host))?.revokedAt !== undefined)
-      this.close('auth', 'the host was revoked')
+    const record = await store.hosts.find(this.host)
+    if (record?.revokedAt !== undefined) this.close('auth', 'the host was revoked')
+    if (record?.clonedAt !== undefined) this.close('auth', clonedReason)
+    const statements = await this.#trust.begin(trustSerial)
     if (this.#state !== 'hello' || !this.#isOpen) {
       await store.hosts.away(this.host, this.#id, this.#awayReason ?? 'the connection was lost')
       return
@@ -179,7 +231,11 @@ export class AgentConnection {
     this.#log.info({ agentVersion }, 'host connected')
     // At once, so that of two connections the one whose hello came last is the host's; the welcome still goes out first.
     onReady(this)
-    await this.#outgoing.send(this.#welcome())
+    const welcomed = this.#outgoing.send(this.#welcome())
+    // Ahead of every command: one may be signed by a key that the host is only told of now.
+    if (statements !== undefined) await this.#outgoing.send(statements)
+    await welcomed
+    await this.#trust.remind()
     this.wake()
   }
 
@@ -193,6 +249,13 @@ export class AgentConnection {
       heartbeatIntervalMs,
       metricsIntervalMs
     }
+  }
+
+  #isClockDue(): boolean {
+    const now = this.#options.clock.monotonic()
+    if (now - this.#clockToldAt < clockIntervalMs) return false
+    this.#clockToldAt = now
+    return true
   }
 
   #watchForSilence(): void {
@@ -209,15 +272,16 @@ export class AgentConnection {
     const delivery = { again: true }
     this.#delivery = delivery
     try {
-      while (delivery.again && this.#isReady) {
+      while (delivery.again && this.isReady) {
         delivery.again = false
         await deliver({
           host: this.host,
           connection: this.#id,
           instance: this.#instance,
           commands: store.commands,
+          approvals: store.approvals,
           now: () => clock.now(),
-          isOpen: () => this.#isReady,
+          isOpen: () => this.isReady,
           send: (message) => this.#outgoing.send(message)
         })
       }
@@ -260,6 +324,10 @@ export class AgentConnection {
       this.#log.error({ error: asHostletError(error) }, 'the end of a connection could not be recorded')
     }
   }
+}
+
+function isAboutIdentity({ code, details }: HostletError): boolean {
+  return code === 'E_AUTH' || details.reason === 'cloned-host'
 }
 
 const internalReport = new HostletError(

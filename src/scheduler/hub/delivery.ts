@@ -1,6 +1,7 @@
 // Sends a host what waits for it, oldest first, and no more at a time than an agent looks at.
 
 import type { SchedulerMessage } from '../../protocol/messages.ts'
+import type { ApprovalStore } from '../store/approval-store.ts'
 import type { CommandStore } from '../store/store.ts'
 
 /** How long a command may stay unanswered before it is sent again: an agent that is overrun refuses without saying what. */
@@ -14,6 +15,7 @@ export interface Delivery {
   /** The run of the agent that the connection leads to. */
   readonly instance: string
   readonly commands: Pick<CommandStore, 'undelivered' | 'sent'>
+  readonly approvals: Pick<ApprovalStore, 'of'>
   now(): number
   /** Whether the connection takes more. */
   isOpen(): boolean
@@ -31,6 +33,9 @@ export async function deliver(delivery: Delivery): Promise<void> {
     if (next === undefined) return
     // Recorded first: a command counts as possibly known to its host from here on.
     const isOpen = await commands.sent(next.id, courier)
-    if (isOpen && next.jws !== undefined && !(await send({ type: 'command', jws: next.jws }))) return
+    if (!isOpen || next.jws === undefined) continue
+    const approvals = (await delivery.approvals.of(next.id)).map(({ jws }) => jws)
+    const message = { type: 'command', jws: next.jws, ...(approvals.length > 0 && { approvals }) } as const
+    if (!(await send(message))) return
   }
 }

@@ -5,12 +5,15 @@ import type { Trust } from '../../lib/certified-signature.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage, AgentMessageOf, SchedulerMessage } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
 import { backupFact } from '../backup-facts.ts'
 import { consequenceOfEnd, toldBy } from '../consequences.ts'
 import { learnOfErasure, learnOfTeardown } from '../erasures.ts'
 import { afterRefusal } from '../refusals.ts'
 import type { CommandRecord, Store } from '../store/store.ts'
+import { noteHead } from './audit-heads.ts'
 import { giveKeys, keepKeys, removeKeys } from './disk-keys.ts'
+import type { TrustLink } from './trust-link.ts'
 
 /** A timer may fire a little before the clock on the wall gets there. */
 const timerSlackMs = 20
@@ -22,10 +25,16 @@ export interface Session {
   readonly log: Logger
   /** Whose signatures are believed. */
   readonly trust: Trust
+  readonly witness: Witness
+  readonly trustLink: Pick<TrustLink, 'acknowledged' | 'remind'>
+  /** Id of this connection, as couriers have it. */
+  readonly connection: string
   /** Which run of the agent is at the other end. */
   instance(): string
   now(): number
   send(message: SchedulerMessage): Promise<boolean>
+  /** Whether the agent is to be told the time again; true once in `clockIntervalMs`. */
+  isClockDue(): boolean
   /** Looks for commands to deliver. */
   wake(): void
   wakeAfter(ms: number): void
@@ -39,8 +48,11 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  heartbeat: async (message, { store, host, now, wake }) => {
-    await store.hosts.heartbeat(host, message, now())
+  heartbeat: async (message, { store, host, now, instance, wake, send, isClockDue, trustLink }) => {
+    const at = now()
+    await store.hosts.heartbeat(host, message, { at, instance: instance() })
+    if (isClockDue()) await send({ type: 'clock', heartbeatSentAt: message.sentAt, sentAt: at })
+    await trustLink.remind()
     wake()
   },
 
@@ -122,6 +134,8 @@ const handlers: Handlers = {
   'disk-keys': keepKeys,
   'disk-keys-gone': removeKeys,
   'disk-keys-request': giveKeys,
+  'audit-head': noteHead,
+  'trust-ack': (message, { trustLink }) => trustLink.acknowledged(message),
 
   problem: async ({ error }, { log }) => {
     log.warn({ error }, 'the host could not use a message')
@@ -158,6 +172,11 @@ async function refused(record: CommandRecord, error: ErrorReport, session: Sessi
   const fields = { command: record.id, code: error.code, reason: error.message }
   const decision = afterRefusal(record, error)
   if (decision.kind === 'none') return log.warn(fields, 'refusal that changes nothing')
+  if (decision.kind === 'hold') {
+    if (await store.commands.held(record, error, session.connection))
+      log.info(fields, 'command waits for an approval')
+    return
+  }
   if (decision.kind === 'end') {
     if (await store.commands.failed(record, decision.error, now(), decision.consequence))
       log.warn(fields, 'command refused')

@@ -1,5 +1,6 @@
 // All agents that are connected to this process: lets them in, keeps one connection a host, wakes delivery.
 
+import type { X509Certificate } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
@@ -7,14 +8,22 @@ import { WebSocketServer } from 'ws'
 import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import { splitCertificates } from '../../lib/pem.ts'
 import { agentSocketPath, messageBytesMax, subprotocol } from '../../protocol/messages.ts'
+import type { Witness } from '../audit.ts'
+import { clonedReason } from '../identity/cloned.ts'
 import { answerAndEnd } from '../raw-answer.ts'
-import type { Store } from '../store/store.ts'
+import type { HostStanding, Store } from '../store/store.ts'
 import { AgentConnection } from './connection.ts'
 import { identifyPeer } from './peer.ts'
+import type { TrustSource } from './trust-link.ts'
 
 /** Connections that this process holds; more are refused. */
 export const connectionsMax = 10_000
+/** Connections of one host that have not said hello; the oldest makes room for a newer one. */
+export const unheardMax = 4
+/** How often it is looked whether another process has ended a host's right to its connection; a revocation counts within a second. */
+export const standingIntervalMs = 500
 /** How long agents may take to close when the scheduler stops. */
 const closeWaitMs = 2_000
 
@@ -22,9 +31,10 @@ export interface HubOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
+  readonly witness: Witness
   readonly trustDomain: string
-  /** PEM of the CA of this fleet's hosts. */
-  readonly authority: string
+  /** Whom hosts are to believe, and by which CAs they come. */
+  readonly trust: TrustSource & { cameWith(host: string, certificate: X509Certificate): Promise<void> }
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
@@ -37,6 +47,8 @@ export class Hub {
   readonly #ready = new Map<string, AgentConnection>()
   readonly #all = new Set<AgentConnection>()
   #isOpen = true
+  #watch: Disposable | undefined
+  #looking: Promise<void> | undefined
   #onAllClosed: (() => void) | undefined
 
   constructor(options: HubOptions) {
@@ -46,7 +58,17 @@ export class Hub {
       clientTracking: false,
       maxPayload: messageBytesMax,
       perMessageDeflate: false,
+      autoPong: false,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
+    })
+  }
+
+  /** Begins to look for what other processes write of the hosts that are connected here. */
+  watch(): void {
+    this.#watch = this.#options.clock.timer(standingIntervalMs, () => {
+      this.#looking = this.#look().finally(() => {
+        if (this.#isOpen) this.watch()
+      })
     })
   }
 
@@ -63,6 +85,11 @@ export class Hub {
     this.#ready.get(host)?.wake()
   }
 
+  /** Tells every host that is connected what has changed. */
+  async tellTrust(): Promise<void> {
+    await Promise.all([...this.#ready.values()].map((connection) => connection.tellTrust()))
+  }
+
   /** Ends every connection of the host, because it may not have one any more; one that says hello just now included. */
   disconnect(host: string, reason: string): void {
     for (const connection of this.#all) if (connection.host === host) connection.close('auth', reason)
@@ -70,6 +97,8 @@ export class Hub {
 
   async close(): Promise<void> {
     this.#isOpen = false
+    this.#watch?.[Symbol.dispose]()
+    await this.#looking
     const connections = [...this.#all]
     for (const connection of connections) connection.close('stopping', 'the scheduler is stopping')
     await this.#waitForClose()
@@ -78,23 +107,43 @@ export class Hub {
     this.#server.close()
   }
 
+  /** Costs next to nothing while no other process writes. */
+  async #look(): Promise<void> {
+    const { store, log } = this.#options
+    try {
+      if (this.#all.size === 0 || !(await store.changedByOthers())) return
+      const standing = await store.hosts.standing()
+      for (const connection of this.#all) endUnless(connection, standing.get(connection.host))
+    } catch (thrown) {
+      log.error({ error: asHostletError(thrown) }, 'revocations could not be looked for, the next look comes')
+    }
+  }
+
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     try {
       const { id: host } = await this.#admit(request, socket)
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         const connection = new AgentConnection({
           ...this.#options,
-          trust: { authorities: [this.#options.authority], trustDomain: this.#options.trustDomain },
           socket: webSocket,
           host,
           onReady: (ready) => this.#onReady(ready),
-          onClosed: (closed) => this.#onClosed(closed)
+          onClosed: (closed) => this.#onClosed(closed),
+          onCloned: (cloned) => this.#onCloned(cloned)
         })
+        this.#makeRoom(host)
         this.#all.add(connection)
       })
     } catch (thrown) {
       this.#refuse(asHostletError(thrown), request, socket)
     }
+  }
+
+  /** An agent opens one connection; a host that opens many and says nothing holds no more than a few. */
+  #makeRoom(host: string): void {
+    const unheard = [...this.#all].filter((one) => one.host === host && one.isUnheard)
+    if (unheard.length >= unheardMax)
+      unheard[0]?.cut('the host opened many connections and said hello on none')
   }
 
   #refuse(error: HostletError, request: IncomingMessage, socket: Duplex): void {
@@ -107,17 +156,24 @@ export class Hub {
   }
 
   async #admit(request: IncomingMessage, socket: Duplex) {
-    const { store, clock, trustDomain } = this.#options
+    const { store, clock, trustDomain, trust } = this.#options
     if (request.url?.split('?')[0] !== agentSocketPath)
       throw new HostletError('E_NOT_FOUND', `there is no socket here, agents connect to ${agentSocketPath}`)
     if (!(socket instanceof TLSSocket)) throw new HostletError('E_AUTH', 'agents connect over TLS')
-    const host = await identifyPeer(socket, { trustDomain, hosts: store.hosts, now: clock.now() })
+    const host = await identifyPeer(socket, {
+      trustDomain,
+      authorities: splitCertificates(trust.bundle),
+      hosts: store.hosts,
+      now: clock.now()
+    })
     const offered = String(request.headers['sec-websocket-protocol'] ?? '').split(/\s*,\s*/)
     if (!offered.includes(subprotocol))
       throw new HostletError(
         'E_UNSUPPORTED',
         `the agent does not offer the subprotocol ${subprotocol}. Upgrade the older of the two.`
       )
+    const certificate = socket.getPeerX509Certificate()
+    if (certificate !== undefined) await this.#options.trust.cameWith(host.id, certificate)
     if (!this.#isOpen || this.#all.size >= connectionsMax)
       throw new HostletError('E_UNAVAILABLE', 'the scheduler takes no more agents now. Try again later.')
     return host
@@ -126,6 +182,15 @@ export class Hub {
   #onReady(connection: AgentConnection): void {
     this.#ready.get(connection.host)?.replace()
     this.#ready.set(connection.host, connection)
+  }
+
+  /** Both are sent away: nobody here can tell which of them is the host. */
+  #onCloned(host: string): void {
+    this.#options.log.error(
+      { host },
+      'two machines use one identity, neither may connect until it is settled: hostlet host settle'
+    )
+    this.#ready.get(host)?.close('auth', clonedReason)
   }
 
   #onClosed(connection: AgentConnection): void {
@@ -142,6 +207,12 @@ export class Hub {
     using _timer = this.#options.clock.timer(closeWaitMs, closed.resolve)
     await closed.promise
   }
+}
+
+function endUnless(connection: AgentConnection, standing: HostStanding | undefined): void {
+  if (standing === undefined || standing.revoked) connection.close('auth', 'the host was revoked')
+  else if (standing.cloned) connection.close('auth', clonedReason)
+  else if (connection.isReady && standing.connection !== connection.id) connection.replace()
 }
 
 /** What is shown of an internal error: nothing that it says itself. */

@@ -1,7 +1,14 @@
 // The certificate authority of the fleet: made at the first start, then the one that signs the scheduler and its hosts.
 
 import '../../lib/reflect-metadata.ts'
-import { createHash, X509Certificate as NodeCertificate, randomBytes } from 'node:crypto'
+import {
+  createHash,
+  createPublicKey,
+  type KeyObject,
+  X509Certificate as NodeCertificate,
+  randomBytes,
+  type webcrypto
+} from 'node:crypto'
 import { isIP } from 'node:net'
 import * as x509 from '@peculiar/x509'
 import { HostletError } from '../../errors.ts'
@@ -64,7 +71,41 @@ export class Authority {
       writeCertificate(options.directory, 'ca', pair)
       options.log.info({ caHash: hashOfPublicKey(pair.certificatePem) }, 'certificate authority created')
     }
-    return new Authority(options, pair.certificatePem, await importKey(pair.keyPem))
+    return Authority.of(options, pair)
+  }
+
+  /** One whose certificate and key are at hand. */
+  static async of(
+    options: AuthorityOptions,
+    { certificatePem, keyPem }: CertificateWithKey
+  ): Promise<Authority> {
+    return new Authority(options, certificatePem, await importKey(keyPem))
+  }
+
+  /**
+   * The certificate of another CA of this fleet, signed by this one: whoever believes only this one believes the other
+   * through it. Both have the same name, so that it does not count as a further level (RFC 5280, 4.2.1.9).
+   */
+  async vouchFor(otherPem: string): Promise<string> {
+    const other = new x509.X509Certificate(otherPem)
+    const { publicKey } = other
+    const now = this.#options.clock.now()
+    const until = Math.min(other.notAfter.getTime(), this.#certificate.notAfter.getTime())
+    const certificate = await x509.X509CertificateGenerator.create({
+      serialNumber: newSerialNumber(),
+      subject: other.subject,
+      issuer: this.#certificate.subject,
+      ...validity(now, until),
+      publicKey,
+      signingKey: this.#key,
+      signingAlgorithm: algorithm,
+      extensions: [
+        ...authorityExtensions(),
+        await x509.AuthorityKeyIdentifierExtension.create(this.#certificate.publicKey),
+        await x509.SubjectKeyIdentifierExtension.create(publicKey)
+      ]
+    })
+    return certificate.toString('pem')
   }
 
   /** The scheduler's own certificate: the one on disk while it serves, else a new one. */
@@ -158,8 +199,15 @@ function readReplaceable(directory: string, name: string): CertificateWithKey | 
   }
 }
 
-async function createAuthority(options: AuthorityOptions): Promise<CertificateWithKey> {
-  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+/** A CA that signs itself; of the key that is given (PEM, PKCS #8, P-256), or of a new one. */
+export async function createAuthority(
+  options: Pick<AuthorityOptions, 'trustDomain' | 'authorityMs' | 'clock'>,
+  given?: string
+): Promise<CertificateWithKey> {
+  const keys =
+    given === undefined
+      ? await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+      : await importPair(given)
   const now = options.clock.now()
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerialNumber(),
@@ -167,13 +215,16 @@ async function createAuthority(options: AuthorityOptions): Promise<CertificateWi
     ...validity(now, now + options.authorityMs),
     keys,
     signingAlgorithm: algorithm,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, 0, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey)
-    ]
+    extensions: [...authorityExtensions(), await x509.SubjectKeyIdentifierExtension.create(keys.publicKey)]
   })
-  return { certificatePem: certificate.toString('pem'), keyPem: await exportKey(keys.privateKey) }
+  return { certificatePem: certificate.toString('pem'), keyPem: given ?? (await exportKey(keys.privateKey)) }
+}
+
+function authorityExtensions(): x509.Extension[] {
+  return [
+    new x509.BasicConstraintsExtension(true, 0, true),
+    new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true)
+  ]
 }
 
 function validity(now: number, until: number): { notBefore: Date; notAfter: Date } {
@@ -187,8 +238,13 @@ function newSerialNumber(): string {
   return bytes.toString('hex')
 }
 
-function hashOfPublicKey(certificatePem: string): string {
-  const key = new NodeCertificate(certificatePem).publicKey.export({ type: 'spki', format: 'der' })
+/** `sha256:` and the hash of a certificate's public key. */
+export function hashOfPublicKey(certificatePem: string): string {
+  return hashOfKey(new NodeCertificate(certificatePem).publicKey)
+}
+
+export function hashOfKey(publicKey: KeyObject): string {
+  const key = publicKey.export({ type: 'spki', format: 'der' })
   return `sha256:${createHash('sha256').update(key).digest('hex')}`
 }
 
@@ -199,4 +255,12 @@ async function exportKey(key: CryptoKey): Promise<string> {
 async function importKey(keyPem: string): Promise<CryptoKey> {
   const [der] = x509.PemConverter.decode(keyPem)
   return crypto.subtle.importKey('pkcs8', der ?? new ArrayBuffer(0), algorithm, false, ['sign'])
+}
+
+async function importPair(keyPem: string): Promise<webcrypto.CryptoKeyPair> {
+  const spki = createPublicKey(keyPem).export({ type: 'spki', format: 'der' })
+  return {
+    privateKey: await importKey(keyPem),
+    publicKey: await crypto.subtle.importKey('spki', new Uint8Array(spki), algorithm, true, ['verify'])
+  }
 }

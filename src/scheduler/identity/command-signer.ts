@@ -1,5 +1,6 @@
 // The key that signs commands, and signing. Whoever holds it commands every host, so nothing but this file reads it.
 
+import { createPrivateKey } from 'node:crypto'
 import { join } from 'node:path'
 import {
   CompactSign,
@@ -13,11 +14,13 @@ import { HostletError } from '../../errors.ts'
 import { writePrivateFile } from '../../lib/private-file.ts'
 import { type CommandClaims, commandBytesMax, commandJwsType } from '../../protocol/command.ts'
 import type { CommandKey } from '../../protocol/enrollment.ts'
+import { type ReceiptClaims, receiptJwsType } from '../../protocol/trail.ts'
 import { readIfThere } from './read-if-there.ts'
 
 const algorithm = 'EdDSA'
 
-interface PrivateKey extends CommandKey {
+/** As JWK; `kid` is the RFC 7638 thumbprint. */
+export interface CommandPrivateKey extends CommandKey {
   readonly d: string
 }
 
@@ -35,17 +38,32 @@ export class CommandSigner {
   static async open(directory: string): Promise<CommandSigner> {
     const path = join(directory, 'command-key.json')
     const text = readIfThere(path)
-    const jwk = text === undefined ? await createKey() : parseKey(text, path)
-    if (text === undefined) writePrivateFile(path, `${JSON.stringify(jwk)}\n`)
+    const jwk = text === undefined ? await createCommandKey() : await parseCommandKey(text, path)
+    if (text === undefined) writePrivateFile(path, commandKeyText(jwk))
+    return CommandSigner.of(jwk, path)
+  }
+
+  /** `path` is where the key came from, for errors. */
+  static async of(jwk: CommandPrivateKey, path: string): Promise<CommandSigner> {
     const { d: _secret, ...publicKey } = jwk
     return new CommandSigner(publicKey, await importKey(jwk, path))
   }
 
+  /** The scheduler's receipt for the head of a host's audit trail. */
+  async signReceipt(claims: ReceiptClaims): Promise<string> {
+    return this.signPayload(new TextEncoder().encode(JSON.stringify(claims)), receiptJwsType)
+  }
+
+  /** The compact JWS of any payload, in the same bytes. */
+  async signPayload(payload: Uint8Array, typ: string): Promise<string> {
+    return await new CompactSign(payload)
+      .setProtectedHeader({ alg: algorithm, kid: this.publicKey.kid, typ })
+      .sign(this.#key)
+  }
+
   /** The compact JWS. Throws E_BAD_REQUEST when the command is longer than a host accepts. */
   async sign(claims: CommandClaims): Promise<string> {
-    const jws = await new CompactSign(new TextEncoder().encode(JSON.stringify(claims)))
-      .setProtectedHeader({ alg: algorithm, kid: this.publicKey.kid, typ: commandJwsType })
-      .sign(this.#key)
+    const jws = await this.signPayload(new TextEncoder().encode(JSON.stringify(claims)), commandJwsType)
     if (jws.length <= commandBytesMax) return jws
     throw new HostletError(
       'E_BAD_REQUEST',
@@ -54,7 +72,11 @@ export class CommandSigner {
   }
 }
 
-async function createKey(): Promise<PrivateKey> {
+export function commandKeyText(key: CommandPrivateKey): string {
+  return `${JSON.stringify(key)}\n`
+}
+
+export async function createCommandKey(): Promise<CommandPrivateKey> {
   const { privateKey } = await generateKeyPair(algorithm, { crv: 'Ed25519', extractable: true })
   const { x, d } = await exportJWK(privateKey)
   if (x === undefined || d === undefined)
@@ -63,11 +85,23 @@ async function createKey(): Promise<PrivateKey> {
   return { ...bare, d, kid: await calculateJwkThumbprint(bare) }
 }
 
-function parseKey(text: string, path: string): PrivateKey {
-  const jwk = safeParse(text)
-  const whole = ['x', 'd', 'kid'].every((name) => typeof jwk?.[name] === 'string')
-  if (whole && jwk?.kty === 'OKP' && jwk.crv === 'Ed25519') return jwk as unknown as PrivateKey
-  throw corrupt(path)
+/** From a JWK, or from PEM as "openssl genpkey -algorithm ed25519" writes it. Throws E_CORRUPT; shows nothing of the text. */
+export async function parseCommandKey(text: string, path: string): Promise<CommandPrivateKey> {
+  const jwk = text.includes('-----BEGIN') ? jwkOfPem(text) : safeParse(text)
+  const whole = ['x', 'd'].every((name) => typeof jwk?.[name] === 'string')
+  if (!whole || jwk?.kty !== 'OKP' || jwk.crv !== 'Ed25519') throw corrupt(path)
+  const bare = { kty: 'OKP', crv: 'Ed25519', x: String(jwk.x) } as const
+  const kid = typeof jwk.kid === 'string' ? jwk.kid : await calculateJwkThumbprint(bare)
+  return { ...bare, d: String(jwk.d), kid }
+}
+
+function jwkOfPem(text: string): Record<string, unknown> | undefined {
+  try {
+    return { ...createPrivateKey(text).export({ format: 'jwk' }) }
+  } catch {
+    // The caller says that the file is corrupt.
+    return undefined
+  }
 }
 
 function safeParse(text: string): Record<string, unknown> | undefined {
@@ -80,7 +114,7 @@ function safeParse(text: string): Record<string, unknown> | undefined {
   }
 }
 
-async function importKey(jwk: PrivateKey, path: string): Promise<CryptoKey> {
+async function importKey(jwk: CommandPrivateKey, path: string): Promise<CryptoKey> {
   try {
     const key = await importJWK({ ...jwk }, algorithm)
     if (!(key instanceof Uint8Array)) return key

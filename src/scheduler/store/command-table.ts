@@ -22,6 +22,9 @@ import type {
   VmConsequence
 } from './store.ts'
 
+/** Tells whether approvals came since. */
+const newestApproval = '(SELECT max(approvals.sequence) FROM approvals WHERE approvals.command = commands.id)'
+
 /** Open commands of one host; more are refused. */
 export const openCommandsMax = 2_000
 /** Overdue commands that one round deals with; the next round takes the rest. */
@@ -32,7 +35,7 @@ const isOpen = `state IN ('waiting', 'sent', 'running')`
 
 const undelivered = `${commandSelect} WHERE host = :host AND ${isOpen} AND expires_at > :now
   AND CASE state
-    WHEN 'waiting' THEN coalesce(retry_at, 0) <= :now AND NOT EXISTS
+    WHEN 'waiting' THEN coalesce(retry_at, 0) <= :now AND held_by IS NOT :connection AND NOT EXISTS
       (SELECT 1 FROM commands AS earlier WHERE earlier.vm = commands.vm AND earlier.sequence < commands.sequence
          AND earlier.state = 'waiting' AND earlier.retry_at > :now)
     WHEN 'sent' THEN sent_by IS NOT :connection OR sent_at <= :unansweredBefore
@@ -106,7 +109,7 @@ export class CommandTable implements CommandStore {
   async sent(id: string, { connection, now }: Pick<Courier, 'connection' | 'now'>): Promise<boolean> {
     const changes = this.#sqlite.run(
       `UPDATE commands SET state = iif(state = 'running', state, 'sent'), sent_at = :now, sent_by = :connection,
-         retry_at = NULL
+         retry_at = NULL, held_by = NULL, sent_approval = ${newestApproval}
        WHERE id = :id AND ${isOpen}`,
       { id, connection, now }
     )
@@ -154,6 +157,17 @@ export class CommandTable implements CommandStore {
       `UPDATE commands SET state = 'waiting', refusals = refusals + 1, refusal = :refusal, retry_at = :retryAt
        WHERE id = :id AND host = :host AND state IN ('waiting', 'sent')`,
       { id, host, refusal: JSON.stringify(refusal), retryAt }
+    )
+    if (changes > 0) this.#changed(id)
+    return changes > 0
+  }
+
+  async held({ id, host }: CommandRecord, refusal: ErrorReport, connection: string): Promise<boolean> {
+    const changes = this.#sqlite.run(
+      `UPDATE commands SET state = 'waiting', refusals = refusals + 1, refusal = :refusal, retry_at = NULL,
+         held_by = iif(${newestApproval} IS sent_approval, :connection, NULL)
+       WHERE id = :id AND host = :host AND state IN ('waiting', 'sent')`,
+      { id, host, refusal: JSON.stringify(refusal), connection }
     )
     if (changes > 0) this.#changed(id)
     return changes > 0

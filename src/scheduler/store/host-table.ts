@@ -2,10 +2,14 @@
 
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
+import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
 import { mergeInventory } from './inventory.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { HostRecord, HostReport, HostStore, InventoryOutcome, Page } from './store.ts'
+import type { HostRecord, HostReport, HostStanding, HostStore, InventoryOutcome, Page } from './store.ts'
+
+/** Runs of an agent that are remembered: a clone shows itself with the one before the last, or soon after it. */
+const earlierInstancesMax = 16
 
 interface HostRow {
   readonly id: string
@@ -13,6 +17,10 @@ interface HostRow {
   readonly enrolled_at: number
   readonly certificate_expires_at: number
   readonly revoked_at: number | null
+  readonly certificate_key: string | null
+  readonly certificate_from: number | null
+  readonly previous_key: string | null
+  readonly cloned_at: number | null
   readonly vm_count: number
   readonly state: 'connected' | 'away' | null
   readonly reason: string
@@ -25,15 +33,21 @@ interface HostRow {
   readonly hypervisor: HostReport['hypervisor']
   readonly operations_running: number
   readonly operations_waiting: number
+  readonly draining_since: number | null
   readonly conditions: string
   readonly facts: string | null
   readonly foreign_count: number
+  readonly clock_skew_ms: number | null
+  readonly trail_fault_at: number | null
+  readonly trail_fault: string | null
 }
 
 const select = `
   SELECT hosts.*, host_reports.*, json_array_length(foreign_domains) AS foreign_count,
-    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count
-  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id`
+    (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count,
+    trail_faults.at AS trail_fault_at, trail_faults.message AS trail_fault
+  FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id
+    LEFT JOIN trail_faults ON trail_faults.host = hosts.id`
 
 export class HostTable implements HostStore {
   readonly #sqlite: Sqlite
@@ -74,11 +88,67 @@ export class HostTable implements HostStore {
     )
   }
 
-  async renewed(id: string, certificateExpiresAt: number): Promise<void> {
-    this.#sqlite.run('UPDATE hosts SET certificate_expires_at = :certificateExpiresAt WHERE id = :id', {
-      id,
-      certificateExpiresAt
-    })
+  async renewed(
+    id: string,
+    {
+      certificateExpiresAt,
+      issued,
+      previousKey
+    }: { certificateExpiresAt: number; issued: CertificateMark; previousKey: string }
+  ): Promise<void> {
+    this.#sqlite.run(
+      `UPDATE hosts SET certificate_expires_at = :certificateExpiresAt, certificate_key = :key,
+         certificate_from = :from, previous_key = :previousKey WHERE id = :id`,
+      { id, certificateExpiresAt, ...issued, previousKey }
+    )
+  }
+
+  async used(id: string, certificate: CertificateMark): Promise<void> {
+    this.#sqlite.run(
+      `UPDATE hosts SET certificate_key = :key, certificate_from = :from, previous_key = NULL WHERE id = :id`,
+      { id, ...certificate }
+    )
+  }
+
+  async cloned(id: string, at: number): Promise<boolean> {
+    return (
+      this.#sqlite.run('UPDATE hosts SET cloned_at = :at WHERE id = :id AND cloned_at IS NULL', { id, at }) >
+      0
+    )
+  }
+
+  async settled(id: string): Promise<boolean> {
+    const changed = this.#sqlite.run(
+      'UPDATE hosts SET cloned_at = NULL WHERE id = :id AND cloned_at IS NOT NULL',
+      { id }
+    )
+    // Whoever comes next begins anew: of those that were seen, none counts as one that returns.
+    this.#sqlite.run(
+      `UPDATE host_reports SET living_instance = '', earlier_instances = '[]' WHERE host = :id`,
+      { id }
+    )
+    return changed > 0
+  }
+
+  async isReturning(id: string, instance: string): Promise<boolean> {
+    const row = this.#sqlite.get<{ earlier_instances: string }>(
+      'SELECT earlier_instances FROM host_reports WHERE host = :id',
+      { id }
+    )
+    return row !== undefined && fromJson<string[]>(row.earlier_instances).includes(instance)
+  }
+
+  async standing(): Promise<ReadonlyMap<string, HostStanding>> {
+    const rows = this.#sqlite.all<{ id: string; revoked: number; cloned: number; connection: string | null }>(
+      `SELECT id, revoked_at IS NOT NULL AS revoked, cloned_at IS NOT NULL AS cloned, connection
+       FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id`
+    )
+    return new Map(
+      rows.map(({ id, revoked, cloned, connection }) => [
+        id,
+        { revoked: revoked === 1, cloned: cloned === 1, connection: given(connection) }
+      ])
+    )
   }
 
   async connected(
@@ -106,18 +176,45 @@ export class HostTable implements HostStore {
     )
   }
 
-  async heartbeat(id: string, heartbeat: AgentMessageOf<'heartbeat'>, at: number): Promise<void> {
+  async heartbeat(
+    id: string,
+    heartbeat: AgentMessageOf<'heartbeat'>,
+    { at, instance }: { at: number; instance: string }
+  ): Promise<void> {
+    this.#noteInstance(id, instance)
     this.#sqlite.run(
       `UPDATE host_reports SET last_seen_at = :at, hypervisor = :hypervisor, operations_running = :running,
-         operations_waiting = :waiting, conditions = :conditions
+         operations_waiting = :waiting, draining_since = :drainingSince, conditions = :conditions, clock_skew_ms = :skew
        WHERE host = :id`,
       {
         id,
         at,
+        skew: heartbeat.sentAt - at,
         hypervisor: heartbeat.hypervisor,
         running: heartbeat.operationsRunning,
         waiting: heartbeat.operationsWaiting,
+        drainingSince: heartbeat.drainingSince ?? null,
         conditions: JSON.stringify(heartbeat.conditions)
+      }
+    )
+  }
+
+  /** A run of the agent counts once it has been heard after its hello: one that died before cannot come back. */
+  #noteInstance(id: string, instance: string): void {
+    const row = this.#sqlite.get<{ living_instance: string; earlier_instances: string }>(
+      `SELECT living_instance, earlier_instances FROM host_reports
+       WHERE host = :id AND instance = :instance AND living_instance <> :instance`,
+      { id, instance }
+    )
+    // Also when another run has said hello to another process since: this one may be dead by now.
+    if (row === undefined) return
+    const earlier = [row.living_instance, ...fromJson<string[]>(row.earlier_instances)]
+    this.#sqlite.run(
+      'UPDATE host_reports SET living_instance = :instance, earlier_instances = :earlier WHERE host = :id',
+      {
+        id,
+        instance,
+        earlier: JSON.stringify(earlier.filter((one) => one !== '').slice(0, earlierInstancesMax))
       }
     )
   }
@@ -134,9 +231,18 @@ function toRecord(row: HostRow): HostRecord {
     enrolledAt: row.enrolled_at,
     certificateExpiresAt: row.certificate_expires_at,
     revokedAt: given(row.revoked_at),
+    certificates: toCertificates(row),
+    clonedAt: given(row.cloned_at),
     vmCount: row.vm_count,
+    trailFault:
+      row.trail_fault_at === null ? undefined : { at: row.trail_fault_at, message: row.trail_fault ?? '' },
     report: row.state === null ? undefined : toReport(row, row.state)
   }
+}
+
+function toCertificates(row: HostRow): KnownCertificates | undefined {
+  const { certificate_key: key, certificate_from: from, previous_key: previous } = row
+  return key === null || from === null ? undefined : { current: { key, from }, previousKey: given(previous) }
 }
 
 function toReport(row: HostRow, state: HostReport['state']): HostReport {
@@ -152,8 +258,10 @@ function toReport(row: HostRow, state: HostReport['state']): HostReport {
     hypervisor: row.hypervisor,
     operationsRunning: row.operations_running,
     operationsWaiting: row.operations_waiting,
+    drainingSince: given(row.draining_since),
     conditions: fromJson(row.conditions),
     facts: fromJsonOrNull(row.facts),
-    foreignCount: row.foreign_count
+    foreignCount: row.foreign_count,
+    clockSkewMs: given(row.clock_skew_ms)
   }
 }

@@ -184,6 +184,71 @@ export const mainMigrations: readonly string[] = [
     withheld_at INTEGER NOT NULL,
     withheld_by TEXT NOT NULL
   ) STRICT;
+  `,
+  // Which of a host's certificates counts, and whether two machines were seen to use one identity.
+  `
+  ALTER TABLE main.hosts ADD COLUMN certificate_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN certificate_from INTEGER;
+  ALTER TABLE main.hosts ADD COLUMN previous_key TEXT;
+  ALTER TABLE main.hosts ADD COLUMN cloned_at INTEGER;
+  `,
+  // Audit: calls of the API as a chain of lines, and the heads of the trails of hosts.
+  `
+  CREATE TABLE main.api_audit (
+    sequence INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT,
+    object TEXT,
+    operation TEXT,
+    refused INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    line TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX main.api_audit_by_time ON api_audit (at);
+  CREATE TABLE main.api_audit_anchor (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trail_heads (
+    host TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (host, seq)
+  ) STRICT;
+  CREATE TABLE main.trail_faults (
+    host TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    message TEXT NOT NULL
+  ) STRICT;
+  `,
+  // Which keys and CAs the fleet goes by, and all that hosts were ever told of them: one that was away is told it in order.
+  `
+  CREATE TABLE main.trust_statements (
+    serial INTEGER PRIMARY KEY,
+    jws TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    what TEXT NOT NULL,
+    forced INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE main.trust_state (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), state TEXT NOT NULL) STRICT;
+  `,
+  // Signatures of others under a command, and the connection over which its host said that it needs one more.
+  `
+  CREATE TABLE main.approvals (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    command TEXT NOT NULL REFERENCES commands (id) ON DELETE CASCADE,
+    approver TEXT NOT NULL,
+    jws TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    received_from TEXT NOT NULL,
+    UNIQUE (command, approver)
+  ) STRICT;
+  ALTER TABLE main.commands ADD COLUMN held_by TEXT;
+  ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
   `
 ]
 
@@ -259,5 +324,22 @@ export const observedMigrations: readonly string[] = [
   // When the newest inventory was taken, by the clock of the host.
   'ALTER TABLE observed.host_reports ADD COLUMN looked_at INTEGER NOT NULL DEFAULT 0',
   // Bytes of an operation that moves some.
-  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT'
+  'ALTER TABLE observed.progress ADD COLUMN transfer TEXT',
+  // Which run of the agent was heard last, which ones before it, and how far the host's clock is off.
+  `
+  ALTER TABLE observed.host_reports ADD COLUMN living_instance TEXT NOT NULL DEFAULT '';
+  ALTER TABLE observed.host_reports ADD COLUMN earlier_instances TEXT NOT NULL DEFAULT '[]';
+  ALTER TABLE observed.host_reports ADD COLUMN clock_skew_ms INTEGER;
+  `,
+  // Which trust statement each host goes by, and which CA signed the certificate that it last came with.
+  `
+  CREATE TABLE observed.host_trust (
+    host TEXT PRIMARY KEY,
+    serial INTEGER,
+    fault TEXT,
+    authority TEXT
+  ) STRICT;
+  `,
+  // Since when the host takes no new work.
+  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER'
 ]

@@ -1,5 +1,7 @@
 // The store on one machine: every table over one SQLite connection, and the bounds on what is kept.
 
+import { ApprovalTable } from './approval-table.ts'
+import { AuditTable } from './audit-table.ts'
 import { BackupTable } from './backup-table.ts'
 import { CommandTable } from './command-table.ts'
 import { DiskKeyTable } from './disk-key-table.ts'
@@ -11,6 +13,8 @@ import { MetricsTable } from './metrics-table.ts'
 import { Sqlite } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
 import { TokenTable } from './token-table.ts'
+import { TrailTable } from './trail-table.ts'
+import { TrustTable } from './trust-table.ts'
 import { VmTable } from './vm-table.ts'
 
 /** Rows that one statement of a round deletes at most, so that the process goes on meanwhile; the next round takes the rest. */
@@ -21,14 +25,19 @@ export class SqliteStore implements Store {
   readonly hosts: HostTable
   readonly vms: VmTable
   readonly commands: CommandTable
+  readonly approvals: ApprovalTable
   readonly metrics: MetricsTable
   readonly events: EventTable
   readonly backups: BackupTable
   readonly erasures: EraseTable
   readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
+  readonly audit: AuditTable
+  readonly trails: TrailTable
+  readonly trust: TrustTable
   readonly #sqlite: Sqlite
   readonly #bounds: StoreBounds
+  #changesOfOthers = ''
 
   constructor(directory: string, bounds: StoreBounds) {
     const sqlite = new Sqlite(directory)
@@ -38,16 +47,20 @@ export class SqliteStore implements Store {
     this.hosts = new HostTable(sqlite)
     this.vms = new VmTable(sqlite)
     this.commands = new CommandTable(sqlite)
+    this.approvals = new ApprovalTable(sqlite)
     this.metrics = new MetricsTable(sqlite)
     this.events = new EventTable(sqlite)
     this.backups = new BackupTable(sqlite)
     this.erasures = new EraseTable(sqlite)
     this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
+    this.audit = new AuditTable(sqlite)
+    this.trails = new TrailTable(sqlite)
+    this.trust = new TrustTable(sqlite)
   }
 
   async prune(now: number): Promise<number> {
-    const { commands, metrics, events } = this.#bounds
+    const { commands, metrics, events, audit } = this.#bounds
     const ended = `state NOT IN ('waiting', 'sent', 'running')`
     const removed = 'removed_at IS NOT NULL'
     const counts = [
@@ -64,6 +77,7 @@ export class SqliteStore implements Store {
       this.#pruneTable({ table: 'host_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'vm_metrics', time: 'at', bound: metrics, now }),
       this.#pruneTable({ table: 'events', time: 'received_at', bound: events, now }),
+      audit === undefined ? 0 : this.audit.prune(audit, now),
       this.#sqlite.run('DELETE FROM tokens WHERE expires_at < :before', { before: now - commands.keepMs })
     ]
     if (counts[0] !== 0)
@@ -71,6 +85,12 @@ export class SqliteStore implements Store {
     if (counts[2] !== 0)
       this.#sqlite.run('DELETE FROM backup_sources WHERE uuid NOT IN (SELECT uuid FROM backup_snapshots)')
     return counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  async changedByOthers(): Promise<boolean> {
+    const seen = this.#changesOfOthers
+    this.#changesOfOthers = this.#sqlite.changesOfOthers()
+    return seen !== this.#changesOfOthers
   }
 
   async close(): Promise<void> {

@@ -49,6 +49,14 @@ export class Sqlite {
     }
   }
 
+  /** Changes with each commit of another connection to either file, and with nothing else (sqlite.org/pragma.html). */
+  changesOfOthers(): string {
+    const versions = ['main', 'observed'].map((schema) =>
+      this.get<{ data_version: number }>(`PRAGMA ${schema}.data_version`)
+    )
+    return versions.map((row) => row?.data_version).join('.')
+  }
+
   close(): void {
     this.#statements.clear()
     this.#database.close()

@@ -1,7 +1,7 @@
 // What the scheduler remembers: one interface, so that another engine can take SQLite's place. Nothing outside may assume that this process is the only one.
 
 import type { ErrorReport } from '../../errors.ts'
-import type { ApiTier, EventView, OperationState, TokenView } from '../../protocol/api.ts'
+import type { EventView, OperationState, TokenView } from '../../protocol/api.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
@@ -14,9 +14,16 @@ import type {
   VmSpecification,
   VmSummary
 } from '../../protocol/vm.ts'
+import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
+import type { ApprovalStore } from './approval-store.ts'
+import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
+import type { KeyStore } from './key-store.ts'
+import type { TrustStore } from './trust-store.ts'
+
+export type { KeyRecord, KeyStore } from './key-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -37,6 +44,8 @@ export interface NewHost {
   readonly hostname: string
   readonly enrolledAt: number
   readonly certificateExpiresAt: number
+  /** Absent where nobody wants to know later whether it is the last one. */
+  readonly certificate?: CertificateMark
 }
 
 export interface TokenStore {
@@ -44,8 +53,11 @@ export interface TokenStore {
   list(limit: number, now: number): Promise<Page<TokenView>>
   /** False when there is no such token. */
   remove(id: string): Promise<boolean>
-  /** Throws E_AUTH with the reason when the token cannot be used now. Uses nothing up. */
-  check(hash: Buffer, now: number): Promise<void>
+  /**
+   * Throws E_AUTH with the reason when the token cannot be used now. Uses nothing up. Resolves with the host that has used
+   * it where that was so: within the token's time it may ask again, if its key proves who it is.
+   */
+  check(hash: Buffer, now: number): Promise<{ readonly usedBy: string | undefined }>
   /** Uses the token up and records the host, both or neither. Throws E_AUTH as check does; E_CONFLICT when the id is taken. */
   enroll(hash: Buffer, host: NewHost): Promise<void>
 }
@@ -64,9 +76,13 @@ export interface HostReport {
   readonly hypervisor: 'connected' | 'away' | 'unknown'
   readonly operationsRunning: number
   readonly operationsWaiting: number
+  /** Since when it takes no new work. */
+  readonly drainingSince?: number | undefined
   readonly conditions: readonly Condition[]
   readonly facts: HostFacts | undefined
   readonly foreignCount: number
+  /** The host's clock minus ours at its last heartbeat; the way of the message makes it look a little behind. */
+  readonly clockSkewMs: number | undefined
 }
 
 export interface HostRecord {
@@ -75,7 +91,13 @@ export interface HostRecord {
   readonly enrolledAt: number
   readonly certificateExpiresAt: number
   readonly revokedAt: number | undefined
+  /** Undefined for a host that enrolled before anybody kept note and has not renewed since. */
+  readonly certificates: KnownCertificates | undefined
+  /** When two machines were seen to use its identity; undefined once that is settled. */
+  readonly clonedAt: number | undefined
   readonly vmCount: number
+  /** Why its audit trail is not believed. */
+  readonly trailFault?: TrailFaultRecord | undefined
   readonly report: HostReport | undefined
 }
 
@@ -85,16 +107,42 @@ export interface HostStore {
   foreign(id: string): Promise<readonly ForeignDomain[]>
   /** False when there is no such host or it is revoked already. */
   revoke(id: string, at: number): Promise<boolean>
-  renewed(id: string, certificateExpiresAt: number): Promise<void>
+  /** `previousKey` is that of the certificate which asked for the new one. */
+  renewed(
+    id: string,
+    renewal: { certificateExpiresAt: number; issued: CertificateMark; previousKey: string }
+  ): Promise<void>
+  /** The host uses this certificate: the one before it is good no more. */
+  used(id: string, certificate: CertificateMark): Promise<void>
+  /** False when it was noticed before. */
+  cloned(id: string, at: number): Promise<boolean>
+  /** Lets the host connect again after `cloned`. False when there was nothing to settle. */
+  settled(id: string): Promise<boolean>
+  /** Whether this run of the agent was heard before another one of the same host was: then both live. */
+  isReturning(id: string, instance: string): Promise<boolean>
+  /** Of every host: what may end its connection. */
+  standing(): Promise<ReadonlyMap<string, HostStanding>>
   connected(
     id: string,
     report: Pick<HostReport, 'connection' | 'connectedAt' | 'agentVersion' | 'instance' | 'verbs'>
   ): Promise<void>
   /** No effect when another connection of the host has taken over. */
   away(id: string, connection: string, reason: string): Promise<void>
-  heartbeat(id: string, heartbeat: AgentMessageOf<'heartbeat'>, at: number): Promise<void>
+  heartbeat(
+    id: string,
+    heartbeat: AgentMessageOf<'heartbeat'>,
+    heard: { at: number; instance: string }
+  ): Promise<void>
   /** Replaces what is known of the host and of the VMs on it; VMs that nobody knew are taken in. */
   inventory(id: string, inventory: AgentMessageOf<'inventory'>, at: number): Promise<InventoryOutcome>
+}
+
+/** Why a host's connection may have to end. */
+export interface HostStanding {
+  readonly revoked: boolean
+  readonly cloned: boolean
+  /** The connection that said hello last, to whichever process. */
+  readonly connection: string | undefined
 }
 
 export interface InventoryOutcome {
@@ -252,6 +300,11 @@ export interface CommandStore {
   progress(host: string, progress: AgentMessageOf<'progress'>): Promise<boolean>
   /** Nothing happened on the host; it is to be sent again at `retryAt`. False when the host has taken it, or it has ended. */
   postponed(seen: CommandRecord, refusal: ErrorReport, retryAt: number): Promise<boolean>
+  /**
+   * Nothing happened on the host, which wants more approvals: it is sent again when one comes, or over another connection.
+   * At once where one came while it was on its way. False when the host has taken it, or it has ended.
+   */
+  held(seen: CommandRecord, refusal: ErrorReport, connection: string): Promise<boolean>
   /** Ended without a result, and known to be. False when it had ended, or is not in the state in which it was seen. */
   failed(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
   /** Durable when it resolves. The first result stays; one that comes after expiry replaces the guess. False when it does not count. */
@@ -299,29 +352,12 @@ export interface EventStore {
   list(filter: EventFilter, limit: number): Promise<Page<EventView>>
 }
 
-export interface KeyRecord {
-  readonly id: string
-  readonly hash: Buffer
-  readonly tier: ApiTier
-  readonly note: string
-  readonly createdAt: number
-  readonly lastUsedAt: number | undefined
-}
-
-export interface KeyStore {
-  add(key: Omit<KeyRecord, 'lastUsedAt'>): Promise<void>
-  list(limit: number): Promise<Page<KeyRecord>>
-  findByHash(hash: Buffer): Promise<KeyRecord | undefined>
-  used(id: string, at: number): Promise<void>
-  /** Throws E_CONFLICT for the last admin key. False when there is no such key. */
-  remove(id: string): Promise<boolean>
-  count(): Promise<number>
-}
-
 export interface StoreBounds {
   readonly commands: Bound
   readonly metrics: Bound
   readonly events: Bound
+  /** Absent: all of it stays. */
+  readonly audit?: Bound
 }
 
 export interface Bound {
@@ -334,13 +370,19 @@ export interface Store {
   readonly hosts: HostStore
   readonly vms: VmStore
   readonly commands: CommandStore
+  readonly approvals: ApprovalStore
   readonly metrics: MetricsStore
   readonly events: EventStore
   readonly backups: BackupStore
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly audit: AuditStore
+  readonly trails: TrailStore
+  readonly trust: TrustStore
   /** Forgets what is older, or more, than the bounds allow. Resolves with the number of rows forgotten. */
   prune(now: number): Promise<number>
+  /** Whether another process has written since the last call. May say so without need. */
+  changedByOthers(): Promise<boolean>
   close(): Promise<void>
 }

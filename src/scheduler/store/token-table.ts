@@ -42,8 +42,9 @@ export class TokenTable implements TokenStore {
     return this.#sqlite.run('DELETE FROM tokens WHERE id = :id', { id }) > 0
   }
 
-  async check(hash: Buffer, now: number): Promise<void> {
-    this.#usable(hash, now)
+  async check(hash: Buffer, now: number): Promise<{ readonly usedBy: string | undefined }> {
+    const { used_at: usedAt, host } = this.#known(hash, now)
+    return { usedBy: usedAt === null ? undefined : (host ?? undefined) }
   }
 
   async enroll(hash: Buffer, host: NewHost): Promise<void> {
@@ -58,26 +59,41 @@ export class TokenTable implements TokenStore {
     })
   }
 
-  #addHost(host: NewHost): void {
+  #addHost({ certificate, ...fields }: NewHost): void {
     try {
       this.#sqlite.run(
-        `INSERT INTO hosts (id, hostname, enrolled_at, certificate_expires_at)
-         VALUES (:id, :hostname, :enrolledAt, :certificateExpiresAt)`,
-        { ...host }
+        `INSERT INTO hosts (id, hostname, enrolled_at, certificate_expires_at, certificate_key, certificate_from)
+         VALUES (:id, :hostname, :enrolledAt, :certificateExpiresAt, :key, :from)`,
+        { ...fields, key: certificate?.key ?? null, from: certificate?.from ?? null }
       )
     } catch (error) {
       if (!isConstraintFault(error)) throw error
-      throw new HostletError('E_CONFLICT', `the host id ${host.id} is taken`, { cause: error })
+      throw new HostletError('E_CONFLICT', `the host id ${fields.id} is taken`, { cause: error })
     }
   }
 
-  #usable(hash: Buffer, now: number): TokenRow {
+  #known(hash: Buffer, now: number): TokenRow {
     const row = this.#sqlite.get<TokenRow>('SELECT * FROM tokens WHERE hash = :hash', { hash })
     if (row === undefined) throw refusal('unknown', 'is not known here')
-    if (row.used_at !== null) throw refusal('used', 'was used already')
-    if (row.expires_at <= now) throw refusal('expired', 'has expired')
+    if (row.expires_at <= now) throw row.used_at === null ? refusal('expired', 'has expired') : usedToken(row)
     return row
   }
+
+  #usable(hash: Buffer, now: number): TokenRow {
+    const row = this.#known(hash, now)
+    if (row.used_at !== null) throw usedToken(row)
+    return row
+  }
+}
+
+/** Names the host: whoever shows the token may know what became of it. */
+export function usedToken({ host }: { readonly host: string | null }): HostletError {
+  const what = host === null ? '' : ` by host ${host}`
+  const lost =
+    host === null
+      ? ''
+      : ` If that was this machine and the answer was lost, remove that entry with "hostlet host rm ${host}".`
+  return refusal('used', `was used already${what}.${lost} A token is good for one host`)
 }
 
 function refusal(reason: 'unknown' | 'used' | 'expired', what: string): HostletError {

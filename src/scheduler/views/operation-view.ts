@@ -3,6 +3,7 @@
 import { type Advice, errorCodes } from '../../errors.ts'
 import type { OperationView } from '../../protocol/api.ts'
 import { refusalCharactersMax } from '../consequences.ts'
+import { needsApproval } from '../refusals.ts'
 import type { CommandRecord } from '../store/store.ts'
 
 /** Whether the operation's host is connected now, for the hint. */
@@ -28,6 +29,7 @@ export function operationView(record: CommandRecord, context: OperationContext):
     }),
     createdAt,
     expiresAt,
+    ...present({ awaits: awaitsApproval(record) ? ('approval' as const) : undefined }),
     ...present({ startedAt: record.startedAt, finishedAt: record.finishedAt, value: record.value, error }),
     next: hint(record, context)
   }
@@ -45,7 +47,8 @@ export function present<Fields extends Record<string, unknown>>(fields: Fields):
 const hints: {
   readonly [State in CommandRecord['state']]: (record: CommandRecord, context: OperationContext) => string
 } = {
-  waiting: (record, { hostConnected }) => (hostConnected ? waitingHint(record) : awayHint(record)),
+  waiting: (record, { hostConnected }) =>
+    hostConnected || awaitsApproval(record) ? waitingHint(record) : awayHint(record),
   sent: ({ host, id, expiresAt }, { hostConnected }) =>
     hostConnected
       ? `Sent to host ${host}, not acknowledged yet. Follow it with "hostlet op wait ${id}".`
@@ -69,7 +72,15 @@ function hint(record: CommandRecord, context: OperationContext): string {
   return hints[record.state](record, context)
 }
 
-function waitingHint({ host, refusal, retryAt, expiresAt }: CommandRecord): string {
+/** As far as its host has said, and nothing came since. */
+function awaitsApproval({ state, refusal }: CommandRecord): boolean {
+  return state === 'waiting' && refusal !== undefined && needsApproval(refusal)
+}
+
+function waitingHint(record: CommandRecord): string {
+  const { host, refusal, retryAt, expiresAt } = record
+  if (refusal !== undefined && awaitsApproval(record))
+    return `Waits for an approval until ${moment(expiresAt)}: ${refusal.message.slice(0, refusalCharactersMax)}`
   if (refusal === undefined || retryAt === undefined)
     return `Host ${host} is connected and gets the command now.`
   const said = refusal.message.slice(0, refusalCharactersMax)

@@ -17,7 +17,7 @@ export function vmView(record: VmRecord): VmView {
     cpus: record.cpus,
     memoryBytes: record.memoryBytes,
     ...present({ address: report?.address, macAddress: report?.macAddress, startedAt: report?.startedAt }),
-    ...present({ health: healthOf(record) }),
+    ...present({ health: healthOf(record), drift: report?.present ? report.drift : undefined }),
     createdAt: record.createdAt,
     ...present({ reportedAt: report?.reportedAt }),
     fresh: record.hostConnected && report?.present === true,

@@ -44,6 +44,7 @@ class Rig implements AsyncDisposable {
   outcome: ((begun: LocalRequest) => Partial<CommandResult> | undefined) | undefined = () => ({})
   refuse: HostletError | undefined
   resumed: LocalOperation[] = []
+  paused = false
   scheduler = this.#make()
 
   async start(...vms: [name: string, schedule: BackupSchedule][]): Promise<void> {
@@ -85,6 +86,7 @@ class Rig implements AsyncDisposable {
       records: this.records,
       operations: { begin: async (request) => this.#begin(request), localOperations: () => this.resumed },
       runsAtOnceMax: 2,
+      isPaused: () => this.paused,
       onReports: () => this.told++,
       clock: this.clock,
       log: silentLogger
@@ -145,6 +147,18 @@ function failed(code: 'E_UNAVAILABLE' | 'E_CANCELLED' = 'E_UNAVAILABLE'): Partia
 }
 
 describe('scheduled backups', () => {
+  it('do not begin while the host is drained, and those that are due begin when it takes work again', async () => {
+    await using rig = new Rig()
+    rig.paused = true
+    await rig.start(['web-1', hourly])
+    await rig.clock.advance(3 * hourMs)
+    assert.deepEqual(rig.begun, [])
+    rig.paused = false
+    rig.scheduler.refresh()
+    await settle()
+    assert.deepEqual(rig.times(), ['01-01T03:00'])
+  })
+
   it('are begun at their times, as the schedule says, without anybody connected', async () => {
     await using rig = new Rig()
     const limits = { bytesPerSecond: 1_000_000 }

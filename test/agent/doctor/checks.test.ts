@@ -93,6 +93,10 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
   ['pool-directory', 'warn', pool({ mode: 0o40755 })],
   ['policy', 'fail', { policy: known({ fault: 'policy.yaml:3:1: unknown key' }) }],
   ['policy', 'warn', { policy: known(null) }],
+  ['policy', 'warn', { policy: known({ recoveryKeys: 1, repositories: 0, rules: [] }) }],
+  ['command-rules', 'warn', { policy: known(null) }],
+  ['command-rules', 'warn', { policy: known({ recoveryKeys: 1, repositories: 1, rules: [] }) }],
+  ['recovery-key', 'warn', { policy: known({ recoveryKeys: 0, repositories: 0, rules: ['x'] }) }],
   ['recovery-key', 'warn', { policy: known(null) }],
 
   ['ksm', 'warn', { ksm: known(true) }],
@@ -100,6 +104,11 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
   ['mitigations', 'warn', { vulnerabilities: known(['l1tf', 'mds']) }],
   ['huge-pages', 'fail', { hugePages: known({ total: 0, free: 0 }) }],
   ['clock', 'fail', { clockSynchronised: known(false) }],
+  [
+    'leftovers',
+    'warn',
+    { leftovers: known({ at: 0, items: [{ kind: 'key', name: 'k', verdict: 'ours', why: 'w' }] }) }
+  ],
   ['vm-users', 'fail', { accountsInRange: known(['alice']) }]
 ]
 

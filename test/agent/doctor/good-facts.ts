@@ -47,7 +47,7 @@ export function goodFacts(): DoctorFacts {
     keyFiles: value([{ path: '/var/lib/hostlet/keys/a.json', mode: 0o100600 }]),
     credentials: value(['hostlet-host-key', 'hostlet-backup-key']),
     tpm: value(true),
-    policy: value({ recoveryKeys: 1 }),
+    policy: value({ recoveryKeys: 1, repositories: 1, rules: ['3 of vm.teardown in 1h'] }),
     swap: value([{ name: '/dev/zram0', safe: true }]),
     hibernation: value(false),
     corePattern: value('|/lib/systemd/systemd-coredump %P'),
@@ -62,6 +62,7 @@ export function goodFacts(): DoctorFacts {
     bridgeNetfilter: value(false),
     ipForward: value(true),
     bridges: value([{ name: 'hl-starter', ipv6Disabled: true, ipv6Addresses: [] }]),
+    leftovers: value({ at: 0, items: [] }),
     accountsInRange: value([])
   }
 }

@@ -7,6 +7,8 @@ import type { FirewallSubject } from '../../../src/agent/firewall/inventory.ts'
 import {
   checkMappings,
   hostListening,
+  type ListeningPorts,
+  type PortHolder,
   portsIn,
   requireFree
 } from '../../../src/agent/firewall/port-mappings.ts'
@@ -22,6 +24,10 @@ function vm(name: string, ...ports: PortMapping[]): VmSpecification {
 
 const holder = { specification: vm('web-1', tcp(20_001)) } as FirewallSubject
 const nobody = async () => new Set<string>()
+const beside = (listening: ListeningPorts, foreign: readonly PortHolder[] = []) => ({
+  listening,
+  foreign: async () => foreign
+})
 
 describe('mapped ports', () => {
   it('lie in the host’s range, and are named once', () => {
@@ -31,12 +37,20 @@ describe('mapped ports', () => {
   })
 
   it('are one VM’s only', async () => {
-    await assert.rejects(requireFree(vm('a', tcp(20_001)), [holder], nobody), {
+    await assert.rejects(requireFree(vm('a', tcp(20_001)), [holder], beside(nobody)), {
       code: 'E_CONFLICT',
       message: /port 20001 \(tcp\) of the host: VM web-1 has it/
     })
-    await requireFree(vm('a', { ...tcp(20_001), transport: 'udp' }), [holder], nobody)
-    await requireFree(vm('web-1', tcp(20_001)), [holder], nobody)
+    await requireFree(vm('a', { ...tcp(20_001), transport: 'udp' }), [holder], beside(nobody))
+    await requireFree(vm('web-1', tcp(20_001)), [holder], beside(nobody))
+  })
+
+  it('of a quarantined domain stay its own', async () => {
+    const quarantined = { name: 'copy', hostPorts: [tcp(20_001)] }
+    await assert.rejects(requireFree(vm('a', tcp(20_001)), [], beside(nobody, [quarantined])), {
+      code: 'E_CONFLICT',
+      message: /VM copy has it/
+    })
   })
 
   it('are not taken from a program of the host', async () => {
@@ -44,7 +58,7 @@ describe('mapped ports', () => {
     await new Promise((resolve) => server.once('listening', resolve))
     const { port } = Object(server.address())
     try {
-      await assert.rejects(requireFree(vm('a', tcp(port)), [], hostListening), {
+      await assert.rejects(requireFree(vm('a', tcp(port)), [], beside(hostListening)), {
         code: 'E_CONFLICT',
         message: /a program on the host listens there/
       })

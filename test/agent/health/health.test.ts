@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import type { PlanHealth } from '../../../src/agent/backups/schedule-plan.ts'
 import type { HealthFacts } from '../../../src/agent/health/conditions.ts'
 import { conditionRules } from '../../../src/agent/health/conditions.ts'
+import { healthyInventory } from '../../../src/agent/health/inventory-rules.ts'
 import { HealthTracker } from '../../../src/agent/health/tracker.ts'
 import { healthyKeys } from '../../../src/agent/keys/key-watch.ts'
 import type { LogFields, Logger } from '../../../src/lib/log.ts'
@@ -22,7 +23,8 @@ const well: HealthFacts = {
   leftovers: 0,
   seedsInMemory: true,
   backups: [],
-  keys: healthyKeys
+  keys: healthyKeys,
+  inventory: healthyInventory
 }
 
 function planOf(changes: Partial<PlanHealth> = {}): PlanHealth {
@@ -62,6 +64,17 @@ describe('the conditions', () => {
     ['a clock that is behind', { clockSkewMs: 45_000 }, 'clock-skew warning'],
     ['a clock that is ahead', { clockSkewMs: -45_000 }, 'clock-skew warning'],
     [
+      'a clock that is so far behind that commands are misjudged',
+      { clockSkewMs: 60_000 },
+      'clock-skew critical'
+    ],
+    ['a clock that is so far ahead', { clockSkewMs: -60_000 }, 'clock-skew critical'],
+    [
+      'a certificate whose time has not come, by a clock that is behind',
+      { certificate: { from: now + 1, to: now + dayMs } },
+      'certificate critical'
+    ],
+    [
       'a certificate that was not renewed',
       { certificate: { from: now - 95 * dayMs, to: now + 5 * dayMs } },
       'certificate warning'
@@ -94,6 +107,21 @@ describe('the conditions', () => {
       'backup-failed critical'
     ]
   ]
+  it('are silent about a clock within its limit, and say the limit and which way it is off beyond', () => {
+    assert.deepEqual(severities({ clockSkewMs: 30_000 }), [])
+    assert.deepEqual(severities({ clockSkewMs: -30_000 }), [])
+    const messageAt = (clockSkewMs: number) =>
+      conditionRules.find(({ id }) => id === 'clock-skew')?.holds({ ...well, clockSkewMs })?.message ?? ''
+    assert.match(
+      messageAt(31_000),
+      /31 s behind the scheduler's\. From 60 s on commands are misjudged: new ones are refused/
+    )
+    assert.match(
+      messageAt(-95_000),
+      /95 s ahead of the scheduler's\. From 60 s .*expire too early\. Look at "timedatectl"/
+    )
+  })
+
   for (const [what, facts, expected] of cases)
     it(`tell of ${what}`, () => {
       assert.deepEqual(severities(facts), [expected])

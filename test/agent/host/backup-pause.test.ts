@@ -6,9 +6,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { scratchVolumeName } from '../../../src/agent/host/names.ts'
-import { Orphans } from '../../../src/agent/host/orphans.ts'
 import { privateWorkPrefix } from '../../../src/agent/host/scratch.ts'
-import { silentLogger } from '../../../src/lib/log.ts'
 import { type Bench, makeBench, succeed } from '../verbs/bench.ts'
 
 const vm = { name: 'web-1', uuid: '0b54e6f2-6b53-4a3e-9d1c-000000000001' }
@@ -51,7 +49,7 @@ describe('a VM that stands paused for its backup', () => {
 })
 
 describe('scratch files', () => {
-  it('are lost when their VM is gone, and only then', async () => {
+  it('are lost when their VM is gone or has no job, and ours as far as the VM is known', async () => {
     await using bench = await stoppedVm()
     const { hypervisor } = bench
     const gone = { name: 'gone', uuid: '0b54e6f2-6b53-4a3e-9d1c-000000000009' }
@@ -61,9 +59,14 @@ describe('scratch files', () => {
         { name: scratchVolumeName(owner, scratch), capacityBytes: 1024 ** 2 },
         wait()
       )
-    const { placements, seeds, clock } = bench.host
-    await using orphans = new Orphans({ hypervisor, placements, seeds, clock, log: silentLogger })
-    assert.deepEqual((await orphans.find(wait())).volumes, [scratchVolumeName(gone, scratch)])
+    const found = await bench.host.orphans.find({}, wait())
+    assert.deepEqual(
+      found.map(({ kind, name, verdict }) => [kind, name, verdict]),
+      [
+        ['scratch', scratchVolumeName(vm, scratch), 'ours'],
+        ['scratch', scratchVolumeName(gone, scratch), 'maybe']
+      ]
+    )
   })
 })
 

@@ -143,7 +143,7 @@ describe('keys of disks', { timeout: 600_000 }, () => {
 
   it('are wrapped anew when the policy names other recovery keys, and stand as a condition while it names none', async () => {
     await open('host')
-    fleet.writePolicy({ recovery: 'nobody' })
+    fleet.writePolicy({ repositories: {}, recovery: [] })
     await provision()
     await fleet.until(
       'the scheduler to know of them',

@@ -26,13 +26,13 @@ describe('a command that is accepted', () => {
     assert.equal(fixture.changed, 1)
   })
 
-  it('is on disk before it is acknowledged', async () => {
+  it('is recorded before it is acknowledged', async () => {
     await using fixture = await Fixture.create()
     const claims = fixture.claims()
     const states: unknown[] = []
     fixture.sent.push = (message) => states.push([message.type, fixture.journal.find(claims.id)?.state])
     await fixture.receive(claims)
-    assert.deepEqual(states[0], ['ack', 'accepted'])
+    assert.deepEqual(states[0], ['ack', 'running'])
     assert.deepEqual(states.at(-1), ['result', 'done'])
   })
 

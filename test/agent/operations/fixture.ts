@@ -6,8 +6,10 @@ import { join } from 'node:path'
 import { Type } from 'typebox'
 import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
 import { Dispatcher, type DispatcherOptions } from '../../../src/agent/operations/dispatch.ts'
-import { Journal, type JournalEntry } from '../../../src/agent/operations/journal.ts'
+import { Journal, type JournalEntry, type JournalOptions } from '../../../src/agent/operations/journal.ts'
 import { defineVerb, type Step } from '../../../src/agent/operations/verb.ts'
+import { hostDrain } from '../../../src/agent/verbs/host-drain.ts'
+import { hostResume } from '../../../src/agent/verbs/host-resume.ts'
 import { operationCancel } from '../../../src/agent/verbs/operation-cancel.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { CommandResult } from '../../../src/protocol/command.ts'
@@ -86,7 +88,17 @@ export const verbs = [
     afterCrash: 'resume'
   }),
   define({ ...common, name: 'test.remove', lock: 'vm', backups: 'end', changes: true, afterCrash: 'resume' }),
-  operationCancel
+  define({
+    ...common,
+    name: 'test.stop',
+    lock: 'vm',
+    changes: true,
+    priority: 'urgent',
+    afterCrash: 'resume'
+  }),
+  operationCancel,
+  hostDrain,
+  hostResume
 ]
 
 export class Fixture implements AsyncDisposable {
@@ -103,12 +115,14 @@ export class Fixture implements AsyncDisposable {
   journal: Journal
   dispatcher: Dispatcher<FakeHost>
   changed = 0
+  /** Replaced by tests of what waits for the disk. */
+  sync: () => Promise<void> = async () => undefined
   readonly ends: { entry: JournalEntry; result: CommandResult }[] = []
   #options: Partial<DispatcherOptions<FakeHost>> = {}
 
   private constructor(signer: Signer) {
     this.signer = signer
-    this.journal = new Journal(join(this.directory, 'agent.db'), { clock: this.clock })
+    this.journal = this.#open()
     this.dispatcher = this.#createDispatcher()
   }
 
@@ -120,8 +134,14 @@ export class Fixture implements AsyncDisposable {
   restart(options: Partial<DispatcherOptions<FakeHost>> = {}): void {
     this.#options = options
     this.journal[Symbol.dispose]()
-    this.journal = new Journal(join(this.directory, 'agent.db'), { clock: this.clock })
+    this.journal = this.#open()
     this.sent.length = 0
+    this.dispatcher = this.#createDispatcher()
+  }
+
+  /** Another journal on the same file, and a dispatcher on it. */
+  openJournal(options: Partial<JournalOptions>): void {
+    this.journal = this.#open(options)
     this.dispatcher = this.#createDispatcher()
   }
 
@@ -160,6 +180,11 @@ export class Fixture implements AsyncDisposable {
     await stopped
     this.journal[Symbol.dispose]()
     rmSync(this.directory, { recursive: true })
+  }
+
+  #open(options: Partial<JournalOptions> = {}): Journal {
+    const path = join(this.directory, 'agent.db')
+    return new Journal(path, { clock: this.clock, sync: () => this.sync(), ...options })
   }
 
   #createDispatcher(): Dispatcher<FakeHost> {

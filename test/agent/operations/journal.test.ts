@@ -167,6 +167,42 @@ describe('the journal', () => {
     assert.throws(open, { code: 'E_UNSUPPORTED', message: /newer agent/ })
   })
 
+  for (const [call, when] of [
+    // Of libuv's pool: the fifth group of commits.
+    ['fdatasync', 5],
+    // Of SQLite, on the spot: the head of a new log.
+    ['fsync', 1]
+  ] as const)
+    it(`acknowledges nothing after ${call} has failed, and the next start has what was acknowledged`, async (test) => {
+      const script = fileURLToPath(new URL('./journal-child.ts', import.meta.url))
+      open()[Symbol.dispose]()
+      const traced = [
+        '-f',
+        '-qq',
+        '-E',
+        'UV_THREADPOOL_SIZE=1',
+        '-o',
+        '/dev/null',
+        '-P',
+        `${path}-wal`,
+        '-e',
+        `trace=${call}`
+      ]
+      const inject = ['-e', `inject=${call}:error=EIO:when=${when}+`]
+      const { signal } = new AbortController()
+      const child = await runProcess('strace', [...traced, ...inject, process.execPath, script, path], {
+        signal,
+        deadlineMs: 60_000
+      }).catch((error) => error)
+      if (child.cause?.code === 'ENOENT') return test.skip('strace is not installed')
+      assert.match(child.stderr, /^E_UNAVAILABLE/m)
+      const acknowledged = child.stdout.split('\n').slice(0, -1)
+      using journal = open()
+      const found = new Set(journal.unfinished().map(({ id }) => id))
+      for (const id of acknowledged) assert.ok(found.has(id), 'an acknowledged command is lost')
+      assert.equal(acknowledged.length, when - 1)
+    })
+
   it('has every command that it acknowledged, after its process was killed in the middle of its work', async () => {
     const child = spawn(
       process.execPath,

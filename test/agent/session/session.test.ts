@@ -93,6 +93,7 @@ class Rig implements AsyncDisposable {
       onResultAcknowledged: (command) => this.acknowledged.push(command),
       onErasuresAcknowledged: () => undefined,
       onBackupsAcknowledged: (operations) => this.backups.push(...operations),
+      onTrust: () => undefined,
       onDiskKeys: () => undefined,
       onIntervals: (intervals) => this.intervals.push(intervals),
       onWelcome: () => undefined

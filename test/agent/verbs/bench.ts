@@ -11,6 +11,7 @@ import { createHost, type Host, type HostConfig } from '../../../src/agent/host/
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
 import type { Probes } from '../../../src/agent/host/readiness.ts'
+import type { Ledger } from '../../../src/agent/inventory/ledger.ts'
 import { Engine } from '../../../src/agent/operations/engine.ts'
 import type { JournalEntry } from '../../../src/agent/operations/journal.ts'
 import type { Outcome } from '../../../src/agent/operations/verb.ts'
@@ -20,7 +21,7 @@ import type { HostMachine } from '../../../src/agent/resources/host-machine.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
 import { asHostletError, type ErrorReport } from '../../../src/errors.ts'
 import { type Clock, systemClock } from '../../../src/lib/clock.ts'
-import { silentLogger } from '../../../src/lib/log.ts'
+import { type Logger, silentLogger } from '../../../src/lib/log.ts'
 import type { CommandClaims, CommandSubject } from '../../../src/protocol/command.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 
@@ -49,6 +50,8 @@ export interface BenchOptions {
   readonly machine?: HostMachine
   readonly hostId?: string
   readonly backups?: BackupParts
+  readonly ledger?: Ledger
+  readonly log?: Logger
 }
 
 export const allAnswer: Probes = { tcp: async () => true, http: async () => true }
@@ -88,9 +91,10 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
     hostId: options.hostId ?? 'host-1',
     ...(options.backups && { backups: options.backups }),
     ...(options.machine && { machine: options.machine }),
+    ...(options.ledger && { ledger: options.ledger }),
     agentVersion: '0.1.0',
     clock,
-    log: silentLogger,
+    log: options.log ?? silentLogger,
     bootRecord,
     probes,
     availableMemoryBytes,
@@ -203,6 +207,8 @@ export class MemoryJournal {
   turnBack(_id: string, failure: ErrorReport): void {
     this.entry = { ...this.entry, failure }
   }
+
+  async durable(): Promise<void> {}
 }
 
 export interface Run {

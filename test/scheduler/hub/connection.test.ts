@@ -20,7 +20,7 @@ import { hostFacts, metricsSample, uuid1, uuid2, vmSample, vmSummary } from '../
 import type { TestAgent } from '../support/test-agent.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
-describe("an agent's connection", { timeout: 60_000 }, () => {
+describe("an agent's connection", { timeout: 120_000 }, () => {
   let scheduler: TestScheduler
   let agent: TestAgent
 

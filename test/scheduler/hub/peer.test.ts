@@ -6,34 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { connect } from 'node:tls'
-import { silentLogger } from '../../../src/lib/log.ts'
-import { Authority } from '../../../src/scheduler/identity/authority.ts'
-import { createKeyPair, createRequest, refusedUpgrade, type TestAgent } from '../support/test-agent.ts'
+import { authorityIn, certificateOf } from '../support/certificates.ts'
+import { refusedUpgrade, type TestAgent } from '../support/test-agent.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
 const dayMs = 86_400_000
-
-async function authorityIn(
-  directory: string,
-  now: number,
-  trustDomain = 'hostlet.internal'
-): Promise<Authority> {
-  return Authority.open({
-    directory,
-    trustDomain,
-    authorityMs: 3_650 * dayMs,
-    serverMs: 90 * dayMs,
-    hostMs: 7 * dayMs,
-    clock: { now: () => now },
-    log: silentLogger
-  })
-}
-
-async function certificateOf(authority: Authority, host: string): Promise<{ cert: string; key: string }> {
-  const pair = await createKeyPair()
-  const { certificatePem } = await authority.issueHostCertificate(await createRequest(pair), host)
-  return { cert: certificatePem, key: pair.keyPem }
-}
 
 describe('agent socket: who may open it', { timeout: 60_000 }, () => {
   let scheduler: TestScheduler

@@ -48,7 +48,11 @@ export const agentVerbs = [
   'operation.cancel',
   'image.prefetch',
   'host.facts',
-  'host.rotate-key'
+  'host.rotate-key',
+  'host.clean',
+  'vm.repair',
+  'host.drain',
+  'host.resume'
 ]
 
 export interface KeyPair {
@@ -226,8 +230,8 @@ export class TestAgent {
     this.send({ type: 'refusal', ...(command && { command }), error })
   }
 
-  heartbeat(): void {
-    const operations = { operationsRunning: 0, operationsWaiting: 0 }
+  heartbeat(changes: { operationsRunning?: number; drainingSince?: number } = {}): void {
+    const operations = { operationsRunning: 0, operationsWaiting: 0, ...changes }
     this.send({ type: 'heartbeat', sentAt: 1, ...operations, hypervisor: 'connected', conditions: [] })
   }
 

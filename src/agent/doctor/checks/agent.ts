@@ -46,17 +46,58 @@ export const agentChecks: readonly Check[] = [
   },
   {
     id: 'policy',
-    title: 'policy of backups',
-    judge: ({ policy, config }) =>
+    title: 'policy of the host',
+    judge: ({ policy, config: { backup } }) =>
       over(policy, (found) => {
         if (found === null)
           return warn(
-            `no ${config.backup.policy}: this host takes no backups`,
-            'Write one from config/policy.yaml; hostlet config check tells its faults.'
+            `no ${backup.policy}: this host takes no backups`,
+            'Write one from config/policy.yaml; hostlet policy check tells its faults.'
           )
-        return 'fault' in found
-          ? fail(found.fault, 'hostlet config check FILE, as root.')
-          : pass(config.backup.policy)
+        if ('fault' in found)
+          return fail(
+            `${found.fault} Commands that change anything are refused`,
+            `hostlet policy check ${backup.policy}, as root.`
+          )
+        return found.repositories === 0
+          ? warn(
+              `${backup.policy} names no repository: this host takes no backups`,
+              'Name one under repositories.'
+            )
+          : pass(backup.policy)
+      })
+  },
+  {
+    id: 'command-rules',
+    title: 'rules for commands',
+    judge: ({ policy }) =>
+      over(policy, (found) => {
+        if (found !== null && 'fault' in found) return skip('the policy cannot be read')
+        const rules = found?.rules ?? []
+        return rules.length > 0
+          ? pass(rules.join('; '))
+          : warn(
+              'none: whoever holds the scheduler may remove every VM of this host',
+              'Set bounds under commands in the policy: docs/operate-policy.md.'
+            )
+      })
+  },
+  {
+    id: 'leftovers',
+    title: 'left of VMs that are gone',
+    judge: ({ leftovers }) =>
+      over(leftovers, (report) => {
+        if (report === null) return skip('the agent has not looked since the host booted')
+        // A lease ends by itself.
+        const items = report.items.filter(({ kind }) => kind !== 'lease')
+        const ours = items.filter(({ verdict }) => verdict === 'ours')
+        const [first] = ours
+        if (first === undefined)
+          return pass(items.length === 0 ? 'nothing' : `${items.length}, none of it provably hostlet's`)
+        return warn(
+          `${ours.length} provably ours, such as ${first.kind} ${first.name}; ${items.length - ours.length} that may be`,
+          'hostlet host clean ID --dry-run lists them with the reasons, hostlet host clean ID removes what is proven.'
+        )
       })
   },
   {
@@ -64,7 +105,7 @@ export const agentChecks: readonly Check[] = [
     title: 'recovery key',
     judge: ({ policy }) =>
       over(policy, (found) => {
-        if (found === null || 'fault' in found)
+        if (found === null || 'fault' in found || found.recoveryKeys === 0)
           return warn(
             'none: what this host encrypts is lost with it',
             'hostlet backup keygen on another machine; its public half goes into the policy (recovery).'

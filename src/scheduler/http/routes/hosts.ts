@@ -3,6 +3,8 @@
 import { HostletError } from '../../../errors.ts'
 import { type Static, Type } from '../../../lib/schema.ts'
 import {
+  DrainRequest,
+  DryRunRequest,
   EmptyRequest,
   HostDetail,
   HostList,
@@ -11,11 +13,15 @@ import {
   MetricsQuery,
   OperationReply,
   PrefetchRequest,
-  Removed
+  Removed,
+  Settled
 } from '../../../protocol/api.ts'
 import { HostId, strict } from '../../../protocol/names.ts'
+import { keptVmsMax } from '../../../protocol/orphans.ts'
+import type { Store } from '../../store/store.ts'
 import { hostView } from '../../views/host-view.ts'
-import { ask } from '../ask.ts'
+import { assertTier } from '../api-keys.ts'
+import { ask, askHost } from '../ask.ts'
 import { findHost, listItemsDefault } from '../lookup.ts'
 import { defineRoute } from '../route.ts'
 
@@ -60,6 +66,24 @@ export const hostRoutes = [
     }
   }),
 
+  defineRoute('POST /v1/hosts/{id}/settle', {
+    tier: 'admin',
+    summary: 'Let a host connect again that two machines had claimed to be, once one of them is gone',
+    params: HostParams,
+    body: EmptyRequest,
+    reply: Settled,
+    handle: async ({ params: { id } }, { store, log }) => {
+      await findHost(store, id)
+      if (!(await store.hosts.settled(id)))
+        throw new HostletError(
+          'E_CONFLICT',
+          `there is nothing to settle: no two machines were seen to use the identity of host ${id}`
+        )
+      log.info({ host: id }, 'cloned host settled')
+      return { settled: true as const }
+    }
+  }),
+
   defineRoute('GET /v1/hosts/{id}/metrics', {
     tier: 'read',
     summary: 'The newest samples of a host, oldest first',
@@ -80,13 +104,7 @@ export const hostRoutes = [
     params: HostParams,
     body: PrefetchRequest,
     reply: OperationReply,
-    handle: ({ params, body, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'image.prefetch',
-        host: await findHost(services.store, params.id),
-        arguments: { image: body },
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'image.prefetch', { image: call.body })
   }),
 
   defineRoute('POST /v1/hosts/{id}/refresh', {
@@ -96,13 +114,27 @@ export const hostRoutes = [
     params: HostParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.facts',
-        host: await findHost(services.store, params.id),
-        arguments: {},
+    handle: (call, services) => askHost(services, call, 'host.facts')
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/clean', {
+    tier: 'manage',
+    summary:
+      'Have a host remove what VMs that are gone left there, as far as it is provably so; with `dryRun` say what would go. Without it takes tier admin',
+    status: 202,
+    params: HostParams,
+    body: DryRunRequest,
+    reply: OperationReply,
+    handle: ({ params: { id }, body, repeatable, actor }, services) => {
+      const dryRun = body.dryRun === true
+      if (!dryRun && actor !== undefined) assertTier(actor, 'admin')
+      return ask(services, repeatable, async () => ({
+        verb: 'host.clean',
+        host: await findHost(services.store, id),
+        arguments: { dryRun, keep: await vmsOf(services.store, id) },
         intent: { kind: 'none' }
       }))
+    }
   }),
 
   defineRoute('POST /v1/hosts/{id}/rotate-key', {
@@ -112,12 +144,36 @@ export const hostRoutes = [
     params: HostParams,
     body: EmptyRequest,
     reply: OperationReply,
-    handle: ({ params, repeatable }, services) =>
-      ask(services, repeatable, async () => ({
-        verb: 'host.rotate-key',
-        host: await findHost(services.store, params.id),
-        arguments: {},
-        intent: { kind: 'none' }
-      }))
+    handle: (call, services) => askHost(services, call, 'host.rotate-key')
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/drain', {
+    tier: 'manage',
+    summary: 'Have a host take no new work, and tell when what it has taken is done; its VMs run on',
+    status: 202,
+    params: HostParams,
+    body: DrainRequest,
+    reply: OperationReply,
+    handle: (call, services) => askHost(services, call, 'host.drain', call.body)
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/resume', {
+    tier: 'manage',
+    summary: 'Have a host that was drained take work again',
+    status: 202,
+    params: HostParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askHost(services, call, 'host.resume')
   })
 ]
+
+/** VMs that are known to be on a host, whether or not it has reported them of late: nothing of theirs may go. */
+async function vmsOf(store: Store, host: string): Promise<{ name: string; uuid: string }[]> {
+  const { items, more } = await store.vms.list({ host }, keptVmsMax)
+  if (!more) return items.map(({ name, uuid }) => ({ name, uuid }))
+  throw new HostletError(
+    'E_UNSUPPORTED',
+    `host ${host} has more than ${keptVmsMax} VMs, more than one command can name as not to be touched.`
+  )
+}

@@ -4,10 +4,12 @@ import { HostletError } from '../../../errors.ts'
 import { Type } from '../../../lib/schema.ts'
 import {
   EmptyRequest,
+  NewApproval,
   OperationList,
   OperationQuery,
   OperationReply,
   operationStatesEnded,
+  SignedCommandReply,
   WaitQuery
 } from '../../../protocol/api.ts'
 import { CommandId, strict } from '../../../protocol/names.ts'
@@ -54,6 +56,26 @@ export const operationRoutes = [
     }
   }),
 
+  defineRoute('GET /v1/operations/{id}/command', {
+    tier: 'manage',
+    summary: 'The command of an operation as it was signed, and who has approved it',
+    params: OperationParams,
+    reply: SignedCommandReply,
+    handle: async ({ params }, { store }) => signedCommand(store, await findCommand(store, params.id))
+  }),
+
+  defineRoute('POST /v1/operations/{id}/approvals', {
+    tier: 'manage',
+    summary: 'Hand in an approval, which goes to the host with the command',
+    params: OperationParams,
+    body: NewApproval,
+    reply: SignedCommandReply,
+    handle: async ({ params, body, actor }, { store, commands }) => {
+      await commands.approve(await findCommand(store, params.id), body.approval, actor?.id ?? '')
+      return signedCommand(store, await findCommand(store, params.id))
+    }
+  }),
+
   defineRoute('POST /v1/operations/{id}/cancel', {
     tier: 'manage',
     summary:
@@ -77,6 +99,15 @@ export const operationRoutes = [
     }
   })
 ]
+
+async function signedCommand(store: Services['store'], record: CommandRecord) {
+  const approvals = await store.approvals.of(record.id)
+  return {
+    operation: await viewOf(store, record),
+    ...(record.jws !== undefined && { command: record.jws }),
+    approvals: approvals.map(({ approver, receivedAt }) => ({ approver, receivedAt }))
+  }
+}
 
 /** Throws E_CONFLICT for an operation that has ended. False where its host may have it: only that can say what was done. */
 async function cancelledHere({ store, clock, log }: Services, record: CommandRecord): Promise<boolean> {

@@ -4,6 +4,7 @@ import { HostletError } from '../../../errors.ts'
 import { type Static, Type } from '../../../lib/schema.ts'
 import {
   CreateVmRequest,
+  DryRunRequest,
   EmptyRequest,
   MetricsQuery,
   OperationReply,
@@ -161,6 +162,18 @@ export const vmRoutes = [
     body: EmptyRequest,
     reply: OperationReply,
     handle: (call, services) => askAboutVm(services, call, 'vm.audit')
+  }),
+
+  defineRoute('POST /v1/vms/{name}/repair', {
+    tier: 'manage',
+    summary:
+      "Have a VM's host put right what is not as its records say; with `dryRun` say what that would be",
+    status: 202,
+    params: VmParams,
+    body: DryRunRequest,
+    reply: OperationReply,
+    handle: (call, services) =>
+      askOfVm(services, call, { verb: 'vm.repair', intent: { kind: 'none' }, arguments: call.body })
   }),
 
   defineRoute('POST /v1/vms/{name}/forget', {

@@ -1,0 +1,24 @@
+// Why a command is not carried out, where the dispatcher itself says no.
+
+import { asHostletError, HostletError } from '../../errors.ts'
+
+export function unknownOperation(id: string): HostletError {
+  const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`
+  return new HostletError('E_NOT_FOUND', text)
+}
+
+export function notCancellable(id: string): HostletError {
+  const text = `operation ${id} is under way and cannot be cut short. Wait for its end: "hostlet op wait".`
+  return new HostletError('E_UNSUPPORTED', text)
+}
+
+/** Before a command is recorded no outcome is unknown: what a wait or a stop cut short may be sent again. */
+export function nothingHappened(thrown: unknown): HostletError {
+  const error = asHostletError(thrown)
+  if (error.code !== 'E_TIMEOUT' && error.code !== 'E_INTERRUPTED' && error.code !== 'E_CANCELLED')
+    return error
+  return new HostletError('E_UNAVAILABLE', `the command was not begun: ${error.message}`, {
+    cause: error,
+    details: { ...error.details, reason: error.code }
+  })
+}
