@@ -8,6 +8,9 @@ import { acknowledgeBackups, keepReport } from '../../../src/agent/backups/sched
 import { BootRecord } from '../../../src/agent/host/boot-record.ts'
 import { createHost, type Host, type HostConfig } from '../../../src/agent/host/host.ts'
 import { HostKeeper } from '../../../src/agent/host-keeper.ts'
+import { noteVms } from '../../../src/agent/inventory/join.ts'
+import { KnownVms } from '../../../src/agent/inventory/known-vms.ts'
+import { ledgerOf } from '../../../src/agent/inventory/ledger.ts'
 import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
 import {
   acknowledgeErasures,
@@ -18,8 +21,10 @@ import { CommandVerifier } from '../../../src/agent/operations/command-verifier.
 import type { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { Dispatcher } from '../../../src/agent/operations/dispatch.ts'
 import { Journal } from '../../../src/agent/operations/journal.ts'
+import { HostGate } from '../../../src/agent/policy/host-gate.ts'
 import { profileOf } from '../../../src/agent/profiles.ts'
 import { Outbox } from '../../../src/agent/session/outbox.ts'
+import { Trail } from '../../../src/agent/trail/trail.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
 import { openStore } from '../../../src/backup/repository/open-store.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
@@ -30,6 +35,7 @@ import { hostId } from '../../support/signed-commands.ts'
 import type { AgentStart } from './calls.ts'
 import type { Gate } from './gate.ts'
 import type { RemoteWorld } from './remote.ts'
+import { requireWholeTrail } from './trail.ts'
 
 /** What all agents of a campaign share, in a file. */
 export interface Fixture {
@@ -38,6 +44,12 @@ export interface Fixture {
   readonly recovery: unknown
   /** Directory of images. */
   readonly images: string
+}
+
+export interface Finish {
+  /** Operations and results that are left. */
+  readonly open: number
+  readonly draining: boolean
 }
 
 export interface Campaigner {
@@ -49,8 +61,8 @@ export interface Campaigner {
   attach(): void
   /** How many operations were left by an earlier run of it. */
   readonly unfinished: number
-  /** Ends once nothing runs any more; tells what is left open. */
-  finish(): Promise<number>
+  /** Ends once nothing runs any more. */
+  finish(): Promise<Finish>
 }
 
 export async function openAgent(
@@ -67,6 +79,14 @@ export async function openAgent(
   const log = silentLogger
   const journal = new Journal(join(directory, 'state', 'agent.db'), { clock })
   gateDatabase(journal.database, gate)
+  const trail = await Trail.open({
+    stateDirectory: join(directory, 'state'),
+    identity: () => ({ hostId, commandKeys: [fixture.commandKey] }),
+    clock,
+    log
+  })
+  await requireWholeTrail(directory)
+  const known = new KnownVms({ database: journal.database, clock })
   const records = new BackupRecords({ database: journal.database, clock })
   const erasures = new ErasureRecords({ database: journal.database })
   const { hypervisor, nft } = world
@@ -83,6 +103,7 @@ export async function openAgent(
     availableMemoryBytes: () => 1024 ** 4,
     qemuLogDirectory: join(directory, 'logs'),
     escrow: new EscrowRecords({ database: journal.database }),
+    ledger: ledgerOf(journal, known),
     backups: {
       good: records,
       instance: `${process.pid}`,
@@ -96,9 +117,29 @@ export async function openAgent(
     results: () => dispatcher.unacknowledged(),
     backups: () => records.unacknowledged(),
     erasures: () => erasures.unacknowledged(),
-    metrics: { take: () => [] }
+    metrics: { take: () => [] },
+    disk: journal.database
   })
-  const keeper = new HostKeeper({ host, clock, log, journal, onReady: () => undefined })
+  const { signal: lookSignal } = new AbortController()
+  let noted: Promise<unknown> = Promise.resolve()
+  const keeper = new HostKeeper({
+    host,
+    clock,
+    log,
+    journal,
+    onReady: () => {
+      noted = host.vms.list({ signal: lookSignal }).then((vms) => noteVms(known, vms, log))
+    }
+  })
+  const gateOfHost = new HostGate({
+    policyPath: join(directory, 'policy', 'policy.yaml'),
+    stateDirectory: join(directory, 'state'),
+    verbs,
+    hypervisor,
+    commandKeys: () => [fixture.commandKey],
+    clock,
+    log
+  })
   const dispatcher = new Dispatcher<Host>({
     host,
     verbs,
@@ -106,6 +147,8 @@ export async function openAgent(
     clock,
     log,
     readiness: keeper,
+    gate: gateOfHost,
+    trail,
     onEnd: (entry, result) => {
       if (keepReport(records, entry, result)) queueMicrotask(() => outbox.tellBackups())
       if (keepErasure(erasures, entry, result)) queueMicrotask(() => outbox.tellErasures())
@@ -159,6 +202,7 @@ export async function openAgent(
     finish: async () => {
       while (dispatcher.running + dispatcher.waiting > 0) await clock.sleep(5)
       await keeper[Symbol.asyncDispose]()
+      await noted
       // Rules that are still to be applied are a part of the end.
       await host.firewall.refresh({ signal: AbortSignal.timeout(30_000) })
       await dispatcher.stop(1_000)
@@ -168,9 +212,12 @@ export async function openAgent(
         dispatcher.unacknowledged().length +
         records.unacknowledged().length +
         erasures.unacknowledged().length
-      journal[Symbol.dispose]()
+      const draining = dispatcher.drainingSince !== undefined
+      await trail[Symbol.asyncDispose]()
+      await requireWholeTrail(directory)
+      await journal[Symbol.asyncDispose]()
       await gate.living()
-      return open
+      return { open, draining }
     }
   }
 }
@@ -251,7 +298,9 @@ export function writePolicy(directory: string, { recovery }: Pick<Fixture, 'reco
   const policy = {
     repositories: { main: { url: `file://${directory}/repository` } },
     exportDirectories: [`${directory}/exports`],
-    recovery: [{ jwk: recovery }]
+    recovery: [{ jwk: recovery }],
+    // One that is sent again after a kill is no second one.
+    commands: { rates: [{ verbs: ['vm.provision', 'vm.reimage', 'vm.restore'], max: 1, per: '1h' }] }
   }
   writeFileSync(join(directory, 'policy', 'policy.yaml'), JSON.stringify(policy), { mode: 0o600 })
 }

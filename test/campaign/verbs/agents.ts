@@ -98,8 +98,7 @@ export class Agents {
       await opened.erase(message.vm)
       this.#options.tell({ type: 'local', agent })
     } else {
-      const open = await opened.finish()
-      this.#options.tell({ type: 'finished', agent, effects: gate.effects, open })
+      this.#options.tell({ type: 'finished', agent, effects: gate.effects, ...(await opened.finish()) })
     }
   }
 

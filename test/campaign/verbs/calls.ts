@@ -2,6 +2,7 @@
 
 import { HostletError } from '../../../src/errors.ts'
 import type { AgentMessage } from '../../../src/protocol/messages.ts'
+import type { Finish } from './agent.ts'
 
 export type Port = 'hypervisor' | 'nft'
 
@@ -45,9 +46,13 @@ export const changing: ReadonlySet<string> = new Set([
   'resume',
   'createImport',
   'finishImport',
+  'clearAutostart',
+  'ensurePool',
   'apply',
-  // A transfer that was cut short, and what a guest writes: from the campaign itself.
+  // What a kill cuts short, and what guests and others do: from the campaign itself.
   'spoilVolume',
+  'describeVolume',
+  'tamper',
   'writeAsGuest'
 ])
 
@@ -84,7 +89,7 @@ export type FromAgents =
   | { readonly type: 'message'; readonly agent: string; readonly message: AgentMessage }
   | { readonly type: 'local'; readonly agent: string }
   | { readonly type: 'reached'; readonly agent: string; readonly what: string }
-  | { readonly type: 'finished'; readonly agent: string; readonly effects: number; readonly open: number }
+  | ({ readonly type: 'finished'; readonly agent: string; readonly effects: number } & Finish)
   | { readonly type: 'failed'; readonly agent: string; readonly reason: string }
 
 export interface Fault {

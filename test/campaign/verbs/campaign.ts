@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DiskKeys } from '../../../src/agent/keys/disk-keys.ts'
 import { HostKey } from '../../../src/agent/keys/host-key.ts'
 import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
+import { verbs } from '../../../src/agent/verbs/registry.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import type { CommandResult } from '../../../src/protocol/command.ts'
 import { createSigner, hostId, type Signer } from '../../support/signed-commands.ts'
@@ -23,6 +24,7 @@ import {
   scenariosOf,
   states
 } from './scenarios.ts'
+import { toldOf } from './trail.ts'
 import { World } from './world.ts'
 
 /** Agents that die together. As many recover beside them. */
@@ -43,6 +45,7 @@ export interface Undisturbed {
   readonly after: readonly string[]
   readonly happened: readonly string[]
   readonly results: readonly string[]
+  readonly draining: boolean
 }
 
 interface Task {
@@ -66,9 +69,15 @@ export interface Tally {
   readonly faults: string[]
 }
 
-export class Campaign {
+/** Every so manieth of the points, from that one on. */
+export interface Sample {
+  readonly stride: number
+  readonly first: number
+}
+
+export class Campaign implements AsyncDisposable {
   readonly tallies = new Map<string, Tally>()
-  processes = 0
+  readonly #processes: AgentProcess[] = []
   readonly #directory: string
   readonly #fixturePath: string
   readonly fixture: Fixture
@@ -120,15 +129,18 @@ export class Campaign {
     const agents = this.process()
     const makings = makingOf(this.images)
     for (const state of statesFor(scenarios, makings)) {
-      const { from, asks, guestWrites = [], losesKeys } = makings[state]
+      const { from, asks, guestWrites = [], losesKeys, afterwards } = makings[state]
       const run = await this.runOn(from, { name: `make-${state.toLowerCase()}`, asks })
       await this.#whole(await agents.start(run), run)
+      const failed = run.results.flat().find(({ outcome }) => outcome !== 'done')
+      if (failed !== undefined) throw new Error(`${run.name}: ${JSON.stringify(failed.error)}`)
       for (const block of guestWrites) {
         const bytes = new Uint8Array(blockBytes).fill(block + 1)
         const args = ['web-1', 'root', block * blockBytes, bytes]
         await run.world.call({ port: 'hypervisor', method: 'writeAsGuest', args })
       }
       if (losesKeys) await this.#loseKeys(run)
+      await afterwards?.(run.world)
       this.#hosts.set(state, run)
     }
     // Until what is kept for a day of the campaign is due.
@@ -137,9 +149,9 @@ export class Campaign {
     await agents.kill()
   }
 
-  /** Kills at all points, many at a time. */
-  async killAll(): Promise<void> {
-    const tasks = interleaved([...this.tallies.values()].map(tasksOf))
+  /** Kills at every so manieth point of each scenario, many at a time. */
+  async killAll(sample: Sample): Promise<void> {
+    const tasks = interleaved([...this.tallies.values()].map((tally, index) => tasksOf(tally, sample, index)))
     let recovering: Dying[] = []
     let next = this.process()
     while (tasks.length + recovering.length > 0) {
@@ -159,13 +171,14 @@ export class Campaign {
   async #undisturbed(scenario: Scenario, agents: AgentProcess): Promise<void> {
     const run = await this.#runOf(scenario)
     const before = await digestOf(run.world, run.directory)
-    const { effects } = await this.#whole(await agents.start(run), run)
+    const { effects, draining } = await this.#whole(await agents.start(run), run)
     const undisturbed = {
       effects,
       before,
       after: await digestOf(run.world, run.directory),
       happened: [...run.world.happened],
-      results: run.results.map(([result]) => brief(result))
+      results: run.results.map(([result]) => brief(result)),
+      draining
     }
     this.tallies.set(scenario.name, { scenario, undisturbed, points: 0, kills: 0, faults: [] })
   }
@@ -197,7 +210,9 @@ export class Campaign {
 
   async #noted(dying: Dying, work: () => Promise<Dying | undefined>): Promise<Dying | undefined> {
     try {
-      return await work()
+      const left = await work()
+      if (left === undefined) rmSync(dying.run.directory, { recursive: true })
+      return left
     } catch (error) {
       this.#fault(dying, String(error))
       return undefined
@@ -210,6 +225,9 @@ export class Campaign {
     this.#tally(dying).points++
     if (!('effects' in end)) return this.#fault(dying, 'the agent died where it was not to')
     if (end.open > 0) this.#fault(dying, `${end.open} operations or results are left open`)
+    if (end.draining !== undisturbed.draining)
+      this.#fault(dying, `the host takes ${end.draining ? 'no new work' : 'work'}`)
+    for (const what of faultsOfTrail(run)) this.#fault(dying, what)
     for (const results of run.results) {
       const different = new Set(results.map((result) => JSON.stringify(result)))
       if (different.size !== 1) this.#fault(dying, `${different.size} results: ${[...different].join(' ')}`)
@@ -262,6 +280,7 @@ export class Campaign {
   ): Promise<Run> {
     const directory = join(this.#directory, 'agents', options.name)
     const origin = from === undefined ? undefined : this.#hosts.get(from)
+    if (from !== undefined && origin === undefined) throw new Error(`there is no host that is ${from}`)
     if (origin === undefined) {
       for (const name of ['state', 'policy', 'repository', 'exports'])
         mkdirSync(join(directory, name), { recursive: true, mode: 0o700 })
@@ -291,16 +310,29 @@ export class Campaign {
     return end
   }
 
+  /** How many were killed with all agents in them. */
+  get processes(): number {
+    return this.#processes.length
+  }
+
+  /** Nothing of it runs on, wherever it came to an end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#processes.map((each) => each.kill()))
+  }
+
   /** Another one for agents to live in. */
   process(): AgentProcess {
-    this.processes++
-    return new AgentProcess(this.#fixturePath)
+    const made = new AgentProcess(this.#fixturePath)
+    this.#processes.push(made)
+    return made
   }
 }
 
-function tasksOf({ scenario, undisturbed }: Tally): Task[] {
+/** Others in each scenario, so that what is common to all is met at all its points. */
+function tasksOf({ scenario, undisturbed }: Tally, { stride, first }: Sample, index: number): Task[] {
   const tasks: Task[] = []
-  for (let at = 0; at <= undisturbed.effects; at += scenario.stride ?? 1)
+  const every = stride * (scenario.stride ?? 1)
+  for (let at = (first + index) % every; at <= undisturbed.effects; at += every)
     tasks.push({ scenario, at, second: at % secondKillEvery === 3 ? 1 + ((at * 5) % 11) : undefined })
   return tasks
 }
@@ -322,6 +354,22 @@ function effectsOf(happened: readonly string[]): string {
 function interleaved<Value>(lists: readonly Value[][]): Value[] {
   const placed = lists.flatMap((list) => list.map((value, index) => ({ value, place: index / list.length })))
   return placed.sort((left, right) => left.place - right.place).map(({ value }) => value)
+}
+
+/** Each command is there with its decision, and what was journaled with its end, as it was told. */
+function faultsOfTrail({ asked, directory }: Run): string[] {
+  const told = toldOf(directory)
+  return asked.flatMap(({ id, verb, local, results }) => {
+    if (local === true) return []
+    const lines = told.get(id) ?? []
+    const ends = lines.filter((line) => line === 'done' || line === 'failed')
+    const isJournaled = verbs.find(({ name }) => name === verb)?.lock !== 'none'
+    const isWhole =
+      lines.includes('accepted') &&
+      (ends.length > 0 || !isJournaled) &&
+      ends.every((end) => end === results[0]?.outcome)
+    return isWhole ? [] : [`the audit trail tells of ${verb}: ${lines.join()}`]
+  })
 }
 
 function brief(result: CommandResult | undefined): string {

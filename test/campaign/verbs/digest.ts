@@ -1,5 +1,6 @@
 // The state of a host in lines that two hosts to which the same happened have alike: what is random in it is left out.
 
+import { createHash } from 'node:crypto'
 import { globSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { VmRecord } from '../../../src/agent/host/hypervisor.ts'
@@ -7,10 +8,11 @@ import type { World } from './world.ts'
 
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
 /**
- * The journal, and files of SQLite: what is in them is told by what the agent answers. When a machine started is not known
+ * The journal, and files of SQLite: what is in them is told by what the agent answers. The audit trail, which is verified
+ * besides. What belongs to nobody, which is looked for when there is time. When a machine started is not known
  * where the agent that saw it was killed before it wrote that down.
  */
-const ownFiles = /^(state\/agent\.db|run\/vm-starts\.json)/
+const ownFiles = /^(state\/(agent\.db|audit\/)|run\/(vm-starts|leftovers)\.json)/
 
 export async function digestOf(world: World, directory: string): Promise<string[]> {
   const { hypervisor } = world
@@ -18,6 +20,8 @@ export async function digestOf(world: World, directory: string): Promise<string[
   const networks = await hypervisor.listNetworks(wait())
   const lines: string[] = vms.map(vmLine)
   for (const { specification } of vms) {
+    const { autostart, definition } = await hypervisor.examine(specification.name, wait())
+    lines.push(`machine of ${specification.name} ${digest({ autostart, definition })}`)
     const names = await hypervisor.listCheckpoints(specification.name, wait())
     lines.push(...names.map(() => `checkpoint of ${specification.name}`))
     if (hypervisor.backups.hasJob(specification.name)) lines.push(`backup job of ${specification.name}`)
@@ -30,9 +34,18 @@ export async function digestOf(world: World, directory: string): Promise<string[
       lines.push(`reservation ${address}`)
   }
   lines.push(...[...hypervisor.secrets.keys()].map(() => 'secret'))
-  lines.push(`rules ${JSON.stringify(await world.nft.read('hostlet', wait()))}`)
+  const rules = await world.nft.read('hostlet', wait())
+  lines.push(`${rules.length} rules ${digest(rules)}`)
   lines.push(...filesOf(directory))
   return lines.map(withoutRandom).sort()
+}
+
+/** Of what takes pages, without the ids in it. */
+function digest(value: unknown): string {
+  return createHash('sha256')
+    .update(withoutRandom(JSON.stringify(value)))
+    .digest('hex')
+    .slice(0, 12)
 }
 
 function vmLine({

@@ -22,6 +22,9 @@ const effects = [
   'open'
 ] as const
 
+/** Files that grow by lines, of which a kill may leave a part: each write to them is an effect. */
+const appended = /\/state\/(audit\/[^/]+|command-rates)\.jsonl$/
+
 /** From now on, for the whole process: before the modules of the agent are used. */
 export function gateFiles(gateOf: (agent: string) => Gate | undefined): void {
   const find = (args: readonly unknown[]): Gate | undefined => {
@@ -47,6 +50,7 @@ function gatePromise(name: (typeof effects)[number], find: Find): void {
     await gate?.living()
     const value = await original(...args)
     await gate?.passed(`${name} ${about(args)}`)
+    if (gate !== undefined && appended.test(String(args[0]))) gateHandle(value as promises.FileHandle, gate)
     return value
   }
   Object.assign(promises, { [name]: gated })
@@ -64,6 +68,32 @@ function gateSync(name: string, find: Find): void {
     return value
   }
   Object.assign(all, { [name]: gated })
+}
+
+function gateHandle(handle: promises.FileHandle, gate: Gate): void {
+  const write = handle.write.bind(handle) as (bytes: Uint8Array, offset?: number) => Promise<unknown>
+  const truncate = handle.truncate.bind(handle)
+  const append = handle.appendFile.bind(handle)
+  Object.assign(handle, {
+    write: async (bytes: Uint8Array, offset = 0) => {
+      await gate.living()
+      // The first half of it is there before the rest: killed now, that is what stays.
+      const end = gate.willDieNext() ? (offset + bytes.length) >> 1 : bytes.length
+      const written = await write(bytes.subarray(0, end), offset)
+      await gate.passed('write to the audit trail')
+      return written
+    },
+    truncate: async (bytes: number) => {
+      await gate.living()
+      await truncate(bytes)
+      await gate.passed('truncate')
+    },
+    appendFile: async (text: string) => {
+      await gate.living()
+      await append(gate.willDieNext() ? text.slice(0, text.length >> 1) : text)
+      await gate.passed('append a line')
+    }
+  })
 }
 
 /** A file that is opened to be read is none. */

@@ -11,6 +11,7 @@ import type {
   VmRecord,
   Wait
 } from '../../../src/agent/host/hypervisor.ts'
+import type { DomainUse } from '../../../src/agent/host/inventory-port.ts'
 import { StartGates } from '../../../src/agent/host/start-gates.ts'
 import type { Extent } from '../../../src/backup/disk.ts'
 import type { HostletError } from '../../../src/errors.ts'
@@ -76,6 +77,8 @@ export class RemoteWorld {
       },
       addStartGate: (gate: StartGate) => this.#gates.add(gate),
       beginBackup: (vm, request, wait) => this.#beginBackup(vm, request, wait),
+      domainUses: async (wait, only) =>
+        (await this.#ask('hypervisor', 'domainUses', [only], wait)) as readonly DomainUse[],
       readVolume: async (name, wait) =>
         Readable.from([await this.#ask('hypervisor', 'readVolume', [name], wait)]),
       readRange: async (name, range, wait) =>

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import type { CommandResult, CommandSubject } from '../../../src/protocol/command.ts'
 import type { AgentMessage } from '../../../src/protocol/messages.ts'
 import { claimsOf, type Signer } from '../../support/signed-commands.ts'
+import type { Finish } from './agent.ts'
 import { type AgentStart, type FromAgents, faultOf, type ToAgents } from './calls.ts'
 import type { World } from './world.ts'
 
@@ -28,7 +29,7 @@ export interface Asked extends Ask {
 /** What it had done, for another run that goes on from there. */
 export type Snapshot = readonly Asked[]
 
-export type End = { readonly reached: string } | { readonly effects: number; readonly open: number }
+export type End = { readonly reached: string } | ({ readonly effects: number } & Finish)
 
 export type RunOptions = {
   readonly name: string
@@ -89,6 +90,11 @@ export class Run {
 
   snapshot(): Snapshot {
     return copyOf(this.#asked)
+  }
+
+  /** Of each thing that was asked: how it was told to have ended, where that is told. */
+  get asked(): readonly Readonly<Asked>[] {
+    return this.#asked
   }
 
   /** Of each command the results that came, repeated ones too. */

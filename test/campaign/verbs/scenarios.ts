@@ -3,6 +3,7 @@
 import type { CommandSubject } from '../../../src/protocol/command.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import type { Ask } from './run.ts'
+import type { World } from './world.ts'
 
 export const vm = 'web-1'
 export const uuid = '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
@@ -13,17 +14,20 @@ export interface Images {
   readonly second: VmSpecification['image']
 }
 
-/** How a host came to be as it is before what is asked of it: each is made once, from another, and copied. */
+/** How a host came to be as it is before what is asked of it: each is made once, from one before it, and copied. */
 export const states = [
   'empty',
   'running',
   'stopped',
   'kept',
-  'due',
   'backedUp',
+  'due',
   'backedUpTwice',
   'sealed',
-  'keyless'
+  'keyless',
+  'littered',
+  'drifted',
+  'draining'
 ] as const
 export type State = (typeof states)[number]
 
@@ -32,6 +36,8 @@ export interface Making {
   readonly asks: readonly Ask[]
   /** Blocks of the root disk that the guest writes afterwards. */
   readonly guestWrites?: readonly number[]
+  /** What others do to the host afterwards, behind the agent's back. */
+  readonly afterwards?: (world: World) => Promise<void>
   /** The keys of its disks are lost, and known to the campaign. */
   readonly losesKeys?: true
 }
@@ -73,8 +79,26 @@ export function makingOf(images: Images): Readonly<Record<State, Making>> {
         { verb: 'vm.stop', subject: subject(2), arguments: { vm, force: true } }
       ]
     },
-    keyless: { from: 'sealed', asks: [], losesKeys: true }
+    keyless: { from: 'sealed', asks: [], losesKeys: true },
+    littered: { from: 'running', asks: [], afterwards: undefineByHand },
+    drifted: { from: 'running', asks: [], afterwards: changeByHand },
+    draining: { from: 'running', asks: [{ verb: 'host.drain' }] }
   }
+}
+
+/** All that a VM had stays, for so long that nobody can be at work on it. */
+async function undefineByHand(world: World): Promise<void> {
+  const call = (method: string, ...args: unknown[]) => world.call({ port: 'hypervisor', method, args })
+  await call('cutPower', vm)
+  await call('undefine', vm)
+  for (const { name } of await world.hypervisor.listVolumes({ signal: AbortSignal.timeout(30_000) }))
+    await call('describeVolume', name, { changedAt: 0 })
+}
+
+async function changeByHand(world: World): Promise<void> {
+  const definition = (xml: string) => xml.replace(/(<memory[^>]*>)\d+/, '$1131072')
+  const args = [vm, { autostart: true, definition }]
+  await world.call({ port: 'hypervisor', method: 'tamper', args })
 }
 
 const backUp: Ask = { verb: 'vm.backup', arguments: { vm, target: 'main' } }
@@ -189,7 +213,24 @@ export function scenariosOf(images: Images): readonly Scenario[] {
         { verb: 'operation.cancel', arguments: { operation: 'FIRST' } }
       ]
     },
+    one('vm.repair', 'drifted', { vm }),
     one('host.facts', 'empty', {}, looking),
+    one('host.clean', 'littered', {}, looking),
+    {
+      name: 'host.drain',
+      verb: 'host.drain',
+      state: 'empty',
+      asks: [
+        {
+          verb: 'vm.provision',
+          subject: subject(1),
+          arguments: { specification: specificationOf(images) },
+          untilAcknowledged: true
+        },
+        { verb: 'host.drain' }
+      ]
+    },
+    one('host.resume', 'draining', {}, looking),
     one('host.rotate-key', 'sealed', {}, looking)
   ]
 }

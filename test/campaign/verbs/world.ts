@@ -6,7 +6,9 @@ import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import type { NftCommand } from '../../../src/agent/firewall/nft-json.ts'
 import type { BackupJob, BackupRequest } from '../../../src/agent/host/backup-port.ts'
 import type { DomainEvent } from '../../../src/agent/host/hypervisor.ts'
+import type { VolumeSurvey } from '../../../src/agent/host/inventory-port.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
+import type { Tampering } from '../../../src/agent/host/memory-inventory.ts'
 import type { DiskSource, Extent } from '../../../src/backup/disk.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import type { DiskRole } from '../../../src/protocol/backup.ts'
@@ -85,6 +87,8 @@ export class World {
         Readable.from([bytes]),
         this.#wait
       ),
+    domainUses: async (only) =>
+      await this.hypervisor.domainUses(this.#wait, only === 'foreign' ? only : undefined),
     readVolume: async (name) => await buffer(await this.hypervisor.readVolume(String(name), this.#wait)),
     writeRange: async (name, offset, bytes) =>
       await this.hypervisor.writeRange(
@@ -95,6 +99,9 @@ export class World {
       ),
     spoilVolume: async (name, bytes) =>
       this.hypervisor.spoilVolume(String(name), Buffer.from(bytes as Uint8Array)),
+    describeVolume: async (name, survey) =>
+      this.hypervisor.describeVolume(String(name), survey as Partial<VolumeSurvey>),
+    tamper: async (vm, tampering) => this.hypervisor.tamper(String(vm), tampering as Tampering),
     writeAsGuest: async (vm, role, offset, bytes) =>
       this.hypervisor.backups.disk(String(vm), role as DiskRole).write(Number(offset), bytes as Uint8Array),
     apply: async (commands) => await this.nft.apply(commands as NftCommand[], this.#wait),
