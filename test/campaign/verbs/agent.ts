@@ -300,7 +300,13 @@ export function writePolicy(directory: string, { recovery }: Pick<Fixture, 'reco
     exportDirectories: [`${directory}/exports`],
     recovery: [{ jwk: recovery }],
     // One that is sent again after a kill is no second one.
-    commands: { rates: [{ verbs: ['vm.provision', 'vm.reimage', 'vm.restore'], max: 1, per: '1h' }] }
+    commands: {
+      rates: ['vm.provision', 'vm.reimage', 'vm.restore'].map((verb) => ({
+        verbs: [verb],
+        max: 1,
+        per: '1h'
+      }))
+    }
   }
   writeFileSync(join(directory, 'policy', 'policy.yaml'), JSON.stringify(policy), { mode: 0o600 })
 }

@@ -112,6 +112,8 @@ export interface Scenario {
   readonly neverReady?: true
   /** Every so manieth effect instead of each: where one costs seconds of computing. */
   readonly stride?: number
+  /** Its first command is cancelled, and how far it had come by then is chance. */
+  readonly cancels?: true
   /** Codes of a failure that undoes everything, where the verb rolls back after a crash. */
   readonly mayFail?: readonly string[]
 }
@@ -203,6 +205,7 @@ export function scenariosOf(images: Images): readonly Scenario[] {
       verb: 'operation.cancel',
       state: 'empty',
       neverReady: true,
+      cancels: true,
       asks: [
         {
           verb: 'vm.provision',

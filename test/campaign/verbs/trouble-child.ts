@@ -1,10 +1,10 @@
 // A process with one agent that runs into trouble on purpose: a full file system, a clock that is set. Tells what came of it.
 
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agents } from './agents.ts'
 import type { Call } from './calls.ts'
 import { Campaign } from './campaign.ts'
+import { fill } from './full.ts'
 import type { Run } from './run.ts'
 import { seededProvision, uuid, vm } from './scenarios.ts'
 
@@ -34,22 +34,6 @@ function held(method: string): { reached: Promise<void>; release(): void } {
     await released.promise
   }
   return { reached: reached.promise, release: () => released.resolve() }
-}
-
-/** Files until nothing more fits; removed by what it returns. */
-function fill(place: string): () => void {
-  mkdirSync(place, { recursive: true })
-  const ballast = mkdtempSync(join(place, 'ballast-'))
-  const pieces = [65_536, 4_096, 1_024]
-  for (const [kind, bytes] of pieces.entries())
-    for (let piece = 0; piece < 100_000; piece++)
-      try {
-        writeFileSync(join(ballast, `${kind}-${piece}`), Buffer.alloc(bytes))
-      } catch {
-        break
-      }
-  if (statfsSync(place).bavail > 0) throw new Error(`${place} is not full`)
-  return () => rmSync(ballast, { recursive: true })
 }
 
 async function fullState() {
