@@ -2,7 +2,7 @@
 import { globSync, statSync } from 'node:fs'
 import { relative, resolve, sep } from 'node:path'
 
-const groupNames = ['unit', 'contract', 'integration'] as const
+const groupNames = ['unit', 'contract', 'campaign', 'integration'] as const
 
 export interface Group {
   name: (typeof groupNames)[number]
@@ -20,7 +20,7 @@ export function selectFiles(root: string, wanted: readonly string[]): Group[] {
     .filter((group) => group.files.length > 0)
 }
 
-/** What shares the machine's libvirtd lies in a folder `integration` or `contract`, at any depth. */
+/** What shares the machine's libvirtd, or has the machine to itself for minutes, lies in a folder of the group's name, at any depth. */
 export function groupOf(file: string): Group['name'] {
   const folders = file.split(sep)
   return groupNames.find((name) => folders.includes(name) && name !== 'unit') ?? 'unit'

@@ -15,7 +15,8 @@ const files = [
   'test/lib/helper.ts',
   'test/integration/vm.test.ts',
   'test/lib/integration/x.test.ts',
-  'test/contract/hypervisor.test.ts'
+  'test/contract/hypervisor.test.ts',
+  'test/campaign/verbs.test.ts'
 ]
 for (const file of files) {
   mkdirSync(dirname(join(root, file)), { recursive: true })
@@ -26,6 +27,7 @@ test('takes all test files by default: unit first, then what shares libvirtd', (
   assert.deepEqual(selectFiles(root, []), [
     { name: 'unit', files: ['test/b.test.ts', 'test/lib/a.test.ts'] },
     { name: 'contract', files: ['test/contract/hypervisor.test.ts'] },
+    { name: 'campaign', files: ['test/campaign/verbs.test.ts'] },
     { name: 'integration', files: ['test/integration/vm.test.ts', 'test/lib/integration/x.test.ts'] }
   ])
 })

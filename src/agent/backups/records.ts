@@ -164,9 +164,15 @@ export class BackupRecords implements GoodBackups {
     )
   }
 
-  /** Lets all go out that an earlier run of the agent held. */
-  releaseAll(): void {
-    this.#database.run('UPDATE backup_reports SET held = 0 WHERE held = 1')
+  /** The newest report that is held; 0 where none is. */
+  newestHeld(): number {
+    const row = this.#database.get('SELECT max(sequence) AS newest FROM backup_reports WHERE held = 1')
+    return Number(row?.newest ?? 0)
+  }
+
+  /** Lets all go out that are held, up to that one: those that an earlier run of the agent held. */
+  releaseUpTo(newest: number): void {
+    this.#database.run('UPDATE backup_reports SET held = 0 WHERE held = 1 AND sequence <= ?', newest)
   }
 
   /** The oldest reports that the scheduler has not acknowledged; a bounded number. */

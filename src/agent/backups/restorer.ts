@@ -1,6 +1,7 @@
 // From snapshots back to disks: into volumes of the pool, and into files that an administrator may take away.
 
-import { link, lstat, realpath, rm } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { link, lstat, open, realpath, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { DiskTarget } from '../../backup/disk.ts'
 import { startQemuNbd } from '../../backup/nbd/qemu-nbd.ts'
@@ -89,11 +90,10 @@ export class Restorer {
   }
 
   /**
-   * Writes one disk into a file that does not exist yet, below a directory of the policy. It appears whole or not at all:
-   * until then it bears another name, of `id`. Throws E_AUTH for any other place, also one that a link leads to, E_CONFLICT
-   * when the file exists.
+   * Writes one disk into a new file below a directory of the policy, under another name, of `id`, until `nameFile`. Throws
+   * E_AUTH for any other place, also one that a link leads to, E_CONFLICT when the file exists.
    */
-  async toFile(query: SnapshotQuery, file: ExportedFile, operation: Watched): Promise<ExportResult> {
+  async writePart(query: SnapshotQuery, file: ExportedFile, operation: Watched): Promise<ExportResult> {
     await using chosen = await this.#options.catalog.choose(query, operation)
     const disk = diskOf(chosen, file.role)
     const path = await exportPath(chosen.repository.policy, file.path)
@@ -106,23 +106,34 @@ export class Restorer {
       before: 0,
       totalBytes: disk.allocatedBytes
     })
-    try {
-      // As a rename, but never over a file that came meanwhile.
-      await link(part, path)
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'EEXIST')
-        throw new HostletError('E_CONFLICT', `${path} exists already. Name a file that does not.`, { cause })
-      throw new HostletError('E_UNAVAILABLE', `${path} could not be given its name`, { cause })
-    } finally {
-      await rm(part, { force: true })
-    }
     return { snapshot: chosen.chosen.id, path, sizeBytes: disk.sizeBytes }
   }
 
-  /** Removes what an export that was cut short has left. */
+  /** What was written appears, whole, under its name; the other one stays until `removePart`. Throws as `writePart` does. */
+  async nameFile({ path: asked, id }: Pick<ExportedFile, 'path' | 'id'>): Promise<void> {
+    const path = await exportPath(this.#options.repositories.policy(), asked, id)
+    if (await isOne(path, partOf(path, id))) return
+    try {
+      // As a rename, but never over a file that came meanwhile.
+      await link(partOf(path, id), path)
+      await using directory = await open(dirname(path))
+      await directory.sync()
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'EEXIST') throw existsAlready(path, cause)
+      throw new HostletError('E_UNAVAILABLE', `${path} could not be given its name`, { cause })
+    }
+  }
+
+  /** Takes the name back, if it is this export's: what was written still bears the other one. */
+  async unnameFile({ path, id }: Pick<ExportedFile, 'path' | 'id'>): Promise<void> {
+    const place = await placeOf(path)
+    if (place !== undefined && (await isOne(place, partOf(place, id)))) await rm(place, { force: true })
+  }
+
+  /** Removes the other name, and with it all of an export that did not get its own. */
   async removePart({ path, id }: Pick<ExportedFile, 'path' | 'id'>): Promise<void> {
-    const directory = await realpath(dirname(path)).catch(() => undefined)
-    if (directory !== undefined) await rm(partOf(join(directory, basename(path)), id), { force: true })
+    const place = await placeOf(path)
+    if (place !== undefined) await rm(partOf(place, id), { force: true })
   }
 
   /** Throws as `toFile` does for a path that cannot be. */
@@ -181,8 +192,11 @@ export function diskOf({ chosen }: Pick<ChosenSnapshot, 'chosen'>, role: DiskRol
   )
 }
 
-/** The path as it really is: links in the way to it are followed first, so that none leads out of what is allowed. */
-async function exportPath(policy: Policy, path: string): Promise<string> {
+/**
+ * The path as it really is: links in the way to it are followed first, so that none leads out of what is allowed. Nothing is
+ * there, or the file of the export `id`.
+ */
+async function exportPath(policy: Policy, path: string, id?: string): Promise<string> {
   const directory = await realpath(dirname(path)).catch((cause) => {
     throw new HostletError('E_NOT_FOUND', `${dirname(path)} does not exist on this host`, { cause })
   })
@@ -193,14 +207,29 @@ async function exportPath(policy: Policy, path: string): Promise<string> {
       'E_AUTH',
       `${path} is below none of the directories that this host exports to (${allowed.join(', ') || 'none'}). An administrator adds it to exportDirectories of the host's policy.`
     )
-  if (
-    await lstat(real).then(
-      () => true,
-      () => false
-    )
-  )
-    throw new HostletError('E_CONFLICT', `${real} exists already. Name a file that does not.`)
+  const isOwn = id !== undefined && (await isOne(real, partOf(real, id)))
+  if ((await lookAt(real)) !== undefined && !isOwn) throw existsAlready(real)
   return real
+}
+
+function existsAlready(path: string, cause?: unknown): HostletError {
+  return new HostletError('E_CONFLICT', `${path} exists already. Name a file that does not.`, { cause })
+}
+
+/** Undefined where its directory is gone. */
+async function placeOf(path: string): Promise<string | undefined> {
+  const directory = await realpath(dirname(path)).catch(() => undefined)
+  return directory && join(directory, basename(path))
+}
+
+/** Whether both names are there, and of one file. */
+async function isOne(one: string, other: string): Promise<boolean> {
+  const [left, right] = [await lookAt(one), await lookAt(other)]
+  return left !== undefined && left.ino === right?.ino && left.dev === right.dev
+}
+
+function lookAt(path: string): Promise<BigIntStats | undefined> {
+  return lstat(path, { bigint: true }).catch(() => undefined)
 }
 
 function partOf(path: string, id: string): string {

@@ -57,6 +57,8 @@ export class BackupScheduler implements AsyncDisposable {
   #loop: Promise<void> = Promise.resolve()
   #poke = new AbortController()
   #stale = true
+  /** Up to this one reports are held that nobody else releases; 0 for none. */
+  #held = 0
   #drift: number
 
   constructor(options: BackupSchedulerOptions) {
@@ -67,7 +69,8 @@ export class BackupScheduler implements AsyncDisposable {
   /** Call once, after the dispatcher has resumed what was left: scheduled runs among it are seen to their end. */
   begin(): void {
     const { operations, records } = this.#options
-    records.releaseAll()
+    this.#held = records.newestHeld()
+    this.#release()
     for (const operation of operations.localOperations())
       if (operation.verb === backupVerb && operation.subject !== undefined)
         this.#own(operation.subject.uuid, (run) => run.resume(operation))
@@ -105,8 +108,22 @@ export class BackupScheduler implements AsyncDisposable {
     }
   }
 
+  /** A disk that is full keeps no agent from starting: they are told once there is room. */
+  #release(): void {
+    if (this.#held === 0) return
+    const { records, onReports, log } = this.#options
+    try {
+      records.releaseUpTo(this.#held)
+      this.#held = 0
+      onReports()
+    } catch (error) {
+      log.warn({ error: asHostletError(error) }, 'reports of earlier backups could not be released')
+    }
+  }
+
   async #turn(): Promise<void> {
     this.#noticeClock()
+    this.#release()
     try {
       if (this.#stale && this.#options.readiness.isReady()) await this.#look()
       this.#beginDue()
@@ -123,7 +140,7 @@ export class BackupScheduler implements AsyncDisposable {
     if (signal.aborted) return
     const waits = [...this.#plans.values()].map((plan) => plan.waitMs(clock))
     const failed = this.#stale && this.#options.readiness.isReady()
-    if (waits.length === 0 && !failed) return await aborted(signal)
+    if (waits.length === 0 && !failed && this.#held === 0) return await aborted(signal)
     const free = this.#running.size < this.#options.runsAtOnceMax && this.#options.isPaused?.() !== true
     const ms = free ? Math.min(tickMs, ...waits) : tickMs
     await clock.sleep(Math.max(1_000, ms), signal).catch(() => undefined)

@@ -114,7 +114,7 @@ export class HostGate implements CommandGate {
   async #countIt({ rates }: CommandPolicy, { command, asked, host }: Look): Promise<GatePass | undefined> {
     const { rules, vms } = await rateRulesFor(rates, asked, host)
     const { id, verb, audience } = command.claims
-    return await this.#rates.count({ id, verb, host: audience, ...vms }, rules, rates)
+    return await this.#rates.count({ id, digest: command.digest, verb, host: audience, ...vms }, rules, rates)
   }
 
   #refused({ claims }: SignedCommand, { reason, text }: { reason: string; text: string }): HostletError {

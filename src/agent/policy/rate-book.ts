@@ -17,8 +17,17 @@ const spareLinesMax = 1_000
 /** A command that was let through. */
 interface Counted extends AskedVms {
   readonly id: string
+  /** Of its text; absent where an older agent counted it. */
+  readonly digest?: string | undefined
   readonly at: number
   readonly verb: string
+}
+
+interface Asking {
+  readonly id: string
+  readonly digest: string
+  readonly verb: string
+  readonly host: string
 }
 
 export interface RateBookOptions {
@@ -56,7 +65,7 @@ export class RateBook {
    * E_UNAVAILABLE when it cannot be written.
    */
   async count(
-    command: { readonly id: string; readonly verb: string; readonly host: string } & AskedVms,
+    command: Asking & AskedVms,
     rules: readonly RateRule[],
     all: readonly RateRule[]
   ): Promise<GatePass | undefined> {
@@ -65,8 +74,8 @@ export class RateBook {
     const now = this.#options.clock.now()
     this.#forget(all, now)
     for (const rule of rules) this.#mustHaveRoom(rule, command, now)
-    const { id, verb, vms, unknown } = command
-    const counted = { id, at: now, verb, vms, unknown }
+    const { id, digest, verb, vms, unknown } = command
+    const counted = { id, digest, at: now, verb, vms, unknown }
     // Before the first wait, so that of many at once no more are let through than there is room for.
     this.#counted.set(id, counted)
     try {
@@ -78,19 +87,21 @@ export class RateBook {
     return { withdraw: () => this.#withdraw(id) }
   }
 
-  /** When the rule lets the next one through; undefined when it does now. */
-  nextAt(rule: RateRule, now: number): number | undefined {
+  /** When the rule lets the next one through, or the command `again` once more; undefined when it does now. */
+  nextAt(rule: RateRule, now: number, again?: Pick<Counted, 'id' | 'digest'>): number | undefined {
     const periodMs = durationMs(rule.per)
     const times = [...this.#counted.values()]
-      .filter((counted) => counted.at > now - periodMs && isOf(rule, counted))
+      .filter((counted) => counted.at > now - periodMs && isOf(rule, counted) && !isSame(counted, again))
       .map(({ at }) => at)
       .sort((left, right) => right - left)
     if (times.length < rule.max) return undefined
     return (times[rule.max - 1] ?? now) + periodMs
   }
 
-  #mustHaveRoom(rule: RateRule, { verb, host }: { verb: string; host: string }, now: number): void {
-    const nextAt = this.nextAt(rule, now)
+  /** A command that was counted by an agent that was killed before it recorded it comes again: it is no second one. */
+  #mustHaveRoom(rule: RateRule, asking: Asking, now: number): void {
+    const { verb, host } = asking
+    const nextAt = this.nextAt(rule, now, asking)
     if (nextAt === undefined) return
     const { verbs, max, per } = rule
     throw used(
@@ -143,6 +154,11 @@ export class RateBook {
     this.#isBehind = false
     this.#lines++
   }
+}
+
+/** By its text too: an id alone could be used for many. */
+function isSame(counted: Counted, again: Pick<Counted, 'id' | 'digest'> | undefined): boolean {
+  return again?.digest !== undefined && counted.id === again.id && counted.digest === again.digest
 }
 
 function isOf({ verbs, vms }: RateRule, counted: Counted): boolean {

@@ -29,17 +29,18 @@ export const backupExport = defineVerb<Host>()({
       name: 'write the file',
       apply: async (operation) => {
         const query = { target, source, snapshot }
-        return {
-          result: await host.backups.restorer.toFile(
-            query,
-            { role: disk, path, format, id: operation.id },
-            operation
-          )
-        }
+        const file = { role: disk, path, format, id: operation.id }
+        return { result: await host.backups.restorer.writePart(query, file, operation) }
       },
+      undo: ({ id }) => host.backups.restorer.removePart({ path, id })
+    },
+    {
+      name: 'give it its name',
+      apply: ({ id }) => host.backups.restorer.nameFile({ path, id }),
       final: true,
-      undo: (operation) => host.backups.restorer.removePart({ path, id: operation.id })
-    }
+      undo: ({ id }) => host.backups.restorer.unnameFile({ path, id })
+    },
+    { name: 'remove its other name', apply: ({ id }) => host.backups.restorer.removePart({ path, id }) }
   ],
 
   outcome: (_params, _host, { notes }) => Promise.resolve(notes.result as BackupExportResult)
@@ -59,7 +60,7 @@ export const document: VerbDocument = {
     E_INTERRUPTED: 'the agent was stopped meanwhile: ask anew'
   },
   crash:
-    'Is not run again, and the answer is E_INTERRUPTED: what was written is removed. The file appears whole or not at all.',
+    'Is not run again, and the answer is E_INTERRUPTED: what was written is removed, also where it had its name by then. The file appears whole or not at all, and it is there exactly when the answer is that it is done.',
   remarks: [
     'The file is written by the agent and belongs to its user. It holds the disk in clear.',
     'The same without agent, scheduler or libvirt: "hostlet backup export --repository URL --key FILE".'

@@ -289,6 +289,30 @@ describe('the clockwork', () => {
     )
   })
 
+  it('begins where the disk is full, and tells what was held once there is room', async () => {
+    await using rig = new Rig()
+    const held = rig.open({
+      verb: 'vm.backup',
+      subject: { vm: 'web-1', uuid: uuidOf('web-1'), generation: 1 },
+      arguments: {}
+    })
+    rig.begun.at(-1)?.end({})
+    const write = rig.database.run
+    rig.database.run = () => {
+      throw new HostletError('E_CAPACITY', 'the disk is full')
+    }
+    await rig.start()
+    await rig.clock.advance(minuteMs)
+    assert.deepEqual(rig.records.unacknowledged(), [])
+    rig.database.run = write
+    await rig.clock.advance(minuteMs)
+    assert.deepEqual(
+      rig.records.unacknowledged().map(({ id }) => id),
+      [held.id]
+    )
+    assert.equal(rig.told, 1)
+  })
+
   it('waits for an interval by the monotonic clock, and for a time of day by the wall clock', async () => {
     await using rig = new Rig()
     await rig.start(['web-1', hourly], ['web-2', nightly])

@@ -10,6 +10,7 @@ import { macAddressOf } from '../../../src/agent/host/names.ts'
 import { EscrowRecords } from '../../../src/agent/keys/escrow-records.ts'
 import { AgentDatabase } from '../../../src/agent/operations/database.ts'
 import { attemptsMax } from '../../../src/agent/operations/engine.ts'
+import { encodeLease, ownProcess } from '../../../src/backup/repository/lease.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { type BackupBench, backUp, source, target, vm, wait } from '../backups/bench.ts'
 import { begin, carry, MemoryJournal, succeed } from '../verbs/bench.ts'
@@ -213,6 +214,27 @@ describe('backups of a VM that is erased', () => {
     )
     const { backups } = certified(host, await succeed(host.host, 'vm.teardown', { vm: 'ghost' }, { subject }))
     assert.deepEqual([backups.asked, backups.remaining.length], [false, 1])
+  })
+
+  it('take the lock along that an agent left which was killed after the last of them', async () => {
+    await using host = await makeLifeBench()
+    await backUp(host)
+    const lease = `vms/${source}/locks/22222222-6b53-4a3e-9d1c-0123456789ab`
+    const left = encodeLease({
+      phase: 'held',
+      revision: 1,
+      host: 'host-1',
+      since: new Date(0).toISOString(),
+      process: { ...ownProcess(), startTicks: '1' }
+    })
+    const { objects } = host.fleet
+    for (const name of [...objects.keys()]) if (name.includes(source)) objects.delete(name)
+    objects.set(lease, { content: left, modifiedAt: 0 })
+    certified(host, await succeed(host.host, 'vm.teardown', { vm, backups: true }))
+    assert.deepEqual(
+      [...objects.keys()].filter((name) => name.includes(source)),
+      []
+    )
   })
 
   it('that could not be removed are told, not hidden', async () => {

@@ -320,6 +320,19 @@ describe('the policy for commands', () => {
       assert.equal(await stop(), 'accepted')
     })
 
+    it('let the same command through that was counted and not recorded, and no other under its id', async () => {
+      await made.restart()
+      made.policy({ rates: [{ verbs: ['host.clean'], max: 1, per: '1h' }] })
+      const claims = made.claims('host.clean', undefined)
+      const jws = await made.signer.sign(claims)
+      assert.equal(await made.send(jws), 'accepted')
+      await made.restart({ lost: true })
+      const other = await made.signer.sign({ ...claims, expiresAt: claims.expiresAt + 1 })
+      assert.equal(reasonOf(await made.send(other)), 'rate')
+      assert.equal(await made.send(jws), 'accepted')
+      assert.equal(reasonOf(await made.ask('host.clean', undefined)), 'rate')
+    })
+
     it('forget a line that a crash cut short, and refuse where an earlier one is damaged', async () => {
       await made.restart()
       made.policy({ rates })
