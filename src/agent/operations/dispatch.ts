@@ -243,8 +243,12 @@ export class Dispatcher<Host> {
     checkSubject(verb, claims, params)
     this.#drain.check(verb)
     await passing(await this.#gate.check(command, params), async () => {
-      await this.#trail.note({ kind: 'accepted', command })
-      if (verb.looks) return this.#reads.begin({ claims, digest, verb, params })
+      const accepted = { kind: 'accepted', command } as const
+      if (verb.looks)
+        return await this.#reads.begin({ claims, digest, verb, params }, () =>
+          this.#trail.note({ ...accepted, looks: true })
+        )
+      await this.#trail.note(accepted)
       await this.#record(claims, digest, prepared)
       await this.#options.journal.durable()
       this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
