@@ -253,8 +253,12 @@ export class Dispatcher<Host> {
     this.#drain.check(verb)
     const pass = await this.#gate.check(command, params)
     await passing(pass, async () => {
-      await this.#trail.note({ kind: 'accepted', command, approvers: pass?.approvers ?? [] })
-      if (verb.looks) return this.#reads.begin({ claims, digest, verb, params })
+      const accepted = { kind: 'accepted', command, approvers: pass?.approvers ?? [] } as const
+      if (verb.looks)
+        return await this.#reads.begin({ claims, digest, verb, params }, () =>
+          this.#trail.note({ ...accepted, looks: true })
+        )
+      await this.#trail.note(accepted)
       await this.#record(claims, digest, prepared)
       await turn[Symbol.asyncDispose]()
     })

@@ -31,7 +31,11 @@ export interface CommandGate {
 
 /** One line of the audit trail that is about a command. Arguments are not told: they may hold what nobody needs to keep. */
 export type CommandNote =
-  | ({ readonly kind: 'accepted'; readonly command: SignedCommand } & Pick<GatePass, 'approvers'>)
+  | ({
+      readonly kind: 'accepted'
+      readonly command: SignedCommand
+      readonly looks?: true
+    } & Pick<GatePass, 'approvers'>)
   | {
       readonly kind: 'refused'
       /** Absent for what was not signed for this host by a key that it knows. */
@@ -40,7 +44,13 @@ export type CommandNote =
     }
   /** What the agent does by itself. */
   | { readonly kind: 'begun'; readonly claims: CommandClaims }
-  | { readonly kind: 'ended'; readonly claims: CommandClaims; readonly result: CommandResult }
+  /** `looks` here and above: nothing came of it, and of very many the trail may keep a count. */
+  | {
+      readonly kind: 'ended'
+      readonly claims: CommandClaims
+      readonly result: CommandResult
+      readonly looks?: true
+    }
 
 export interface CommandTrail {
   /** On disk when it resolves: nothing is acknowledged before. */

@@ -70,9 +70,9 @@ export class Reads<Host> {
 
   /**
    * Looks, and only then acknowledges, together with the answer: a command that an agent's end swallows is sent again.
-   * Throws E_BUSY when too many are open.
+   * Throws E_BUSY when too many are open. `note` writes it down, once it has a place; what that throws ends it.
    */
-  begin(command: ReadCommand<Host>): void {
+  async begin(command: ReadCommand<Host>, note: () => Promise<void>): Promise<void> {
     this.#forgetExpired()
     if (this.#reads.size >= readsMax)
       throw new HostletError(
@@ -86,6 +86,13 @@ export class Reads<Host> {
     const { claims, digest } = command
     const read: Read = { digest, expiresAt: claims.expiresAt, result: undefined }
     this.#reads.set(claims.id, read)
+    try {
+      await note()
+    } catch (error) {
+      ticket[Symbol.dispose]()
+      this.#reads.delete(claims.id)
+      throw error
+    }
     const owned = this.#answer(command, read, ticket).finally(() => this.#running.delete(owned))
     this.#running.add(owned)
   }
@@ -110,7 +117,7 @@ export class Reads<Host> {
   /** A disk that refuses keeps no answer back: nothing was changed, and that it was asked is written down. */
   async #noteEnd(claims: CommandClaims, result: CommandResult): Promise<void> {
     const { trail, log } = this.#options
-    await trail.note({ kind: 'ended', claims, result }).catch((error) => {
+    await trail.note({ kind: 'ended', claims, result, looks: true }).catch((error) => {
       log.error(
         { command: claims.id, verb: claims.verb, error },
         'the end of a look could not be written down'

@@ -23,7 +23,11 @@ import { TrailWriter } from './writer.ts'
 /** Refusals of one minute that are written down one by one: of what nobody knows the sender of, and of a known signer. */
 export const unknownRefusalsMax = 20
 export const signedRefusalsMax = 600
+/** Looks of one signer that are written down one by one in that time. */
+export const looksMax = 60
 export const refusalWindowMs = 60_000
+/** Looks that are only counted and have not ended; more than can be open at once. */
+const countedMax = 1_024
 const signersMax = 16
 /** Records that wait for a disk that refuses them; more are only counted. */
 export const missedMax = 256
@@ -51,6 +55,10 @@ export class Trail implements CommandTrail, AsyncDisposable {
   readonly #local: LocalActionCollector
   readonly #unknown: FloodGate
   readonly #signed: FloodGate
+  readonly #looks: FloodGate
+  /** Ids of those of which the end is not written down either. */
+  readonly #counted = new Set<string>()
+  #prunedEarly: string | undefined
   #fault: string | undefined
   #trusted = ''
   #missed: { kind: string; fields: EntryFields }[] = []
@@ -90,6 +98,9 @@ export class Trail implements CommandTrail, AsyncDisposable {
     const onOver = (held: Held) => this.#tellHeld(held)
     this.#unknown = new FloodGate({ ...gate, passMax: unknownRefusalsMax, onOver })
     this.#signed = new FloodGate({ ...gate, passMax: signedRefusalsMax, onOver })
+    const onLooks = ({ key: of, count, since }: Held) =>
+      this.record('command.looks-more', { of, count, since })
+    this.#looks = new FloodGate({ ...gate, passMax: looksMax, onOver: onLooks })
   }
 
   /**
@@ -115,11 +126,12 @@ export class Trail implements CommandTrail, AsyncDisposable {
     if (fault !== undefined) return `commands are refused: ${fault.message}`
     const refusal = this.#receipts.refusal
     if (refusal !== undefined) return `the scheduler countersigns the audit trail no more: ${refusal.message}`
-    return this.#fault
+    return this.#fault ?? this.#prunedEarly
   }
 
   async note(note: CommandNote): Promise<void> {
     if (note.kind === 'refused' && !this.#passes(note)) return
+    if (this.#isOnlyCounted(note)) return
     const { kind, fields } = notedCommand(note)
     await this.#writer.append(kind, fields)
   }
@@ -164,6 +176,7 @@ export class Trail implements CommandTrail, AsyncDisposable {
     await this.#local[Symbol.asyncDispose]()
     this.#unknown.flush()
     this.#signed.flush()
+    this.#looks.flush()
     this.#receipts[Symbol.dispose]()
     this.#retry?.[Symbol.dispose]()
     await this.#record('agent.stopped', {})
@@ -189,11 +202,15 @@ export class Trail implements CommandTrail, AsyncDisposable {
   }
 
   async #prune(): Promise<void> {
-    const { keepBytes, log, stateDirectory } = this.#options
+    const { keepBytes, clock, log, stateDirectory } = this.#options
     if (keepBytes === undefined) return
     try {
       const append = (kind: string, fields: EntryFields) => this.#writer.append(kind, fields)
-      await pruneTrail({ directory: trailDirectory(stateDirectory), keepBytes, append })
+      const directory = trailDirectory(stateDirectory)
+      const { early } = await pruneTrail({ directory, keepBytes, now: clock.now(), append })
+      if (early && this.#prunedEarly === undefined)
+        log.error({ keepBytes }, 'young files of the audit trail had to go')
+      this.#prunedEarly = early ? prunedEarly : undefined
     } catch (error) {
       log.warn({ error: asHostletError(error) }, 'old files of the audit trail could not be removed')
     }
@@ -222,6 +239,14 @@ export class Trail implements CommandTrail, AsyncDisposable {
   #passes({ command, error }: Extract<CommandNote, { kind: 'refused' }>): boolean {
     const signer = command?.signer
     return signer === undefined ? this.#unknown.pass(error.code) : this.#signed.pass(signer)
+  }
+
+  /** The end of a look is kept where its beginning is. */
+  #isOnlyCounted(note: CommandNote): boolean {
+    if (note.kind === 'ended') return note.looks === true && this.#counted.delete(note.claims.id)
+    if (note.kind !== 'accepted' || !note.looks || this.#looks.pass(note.command.signer)) return false
+    if (this.#counted.size < countedMax) this.#counted.add(note.command.claims.id)
+    return true
   }
 
   #tellHeld({ key, count, since }: Held): void {
@@ -253,6 +278,9 @@ export class Trail implements CommandTrail, AsyncDisposable {
     await Promise.all(missed.map(({ kind, fields }) => this.#record(kind, { ...fields, late: true })))
   }
 }
+
+const prunedEarly =
+  'the audit trail grew so fast that files of the last days had to go: see who asks so much with "hostlet audit ls", and raise audit.keepBytes'
 
 type Finding = Omit<TrailFault, 'file' | 'line' | 'offset'> & Partial<TrailFault>
 

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { CommandVerifier } from '../../../src/agent/operations/command-verifier.ts'
+import { readsAtOnceMax, readsWaitingMax } from '../../../src/agent/operations/dispatch.ts'
 import { recordRetryMs } from '../../../src/agent/operations/engine.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
@@ -379,7 +380,11 @@ describe('operations beside each other', () => {
       arguments: { vm: 'web-2' }
     })
     const texts = await Promise.all([first, second, other].map((claims) => fixture.signer.sign(claims)))
-    const received = texts.map((text) => fixture.dispatcher.receive(text))
+    const receive = (text: string) => fixture.dispatcher.receive(text)
+    const received = texts.slice(0, 1).map(receive)
+    // Signatures are looked at side by side: the first check is to be of the first.
+    while (checks === 0) await settle()
+    received.push(...texts.slice(1).map(receive))
     await received[2]
     await settle()
     assert.deepEqual(
@@ -451,6 +456,22 @@ describe('a command that only looks', () => {
     await fixture.receive(look(fixture))
     assert.equal(fixture.sentOf('result').length, 1)
     hold.open()
+    await settle()
+  })
+
+  it('is written down once it has a place, and not at all where there is none', async () => {
+    await using fixture = await Fixture.create()
+    const open = gate()
+    const noted: string[] = []
+    fixture.restart({ trail: { note: async ({ kind }) => void noted.push(kind) } })
+    fixture.host.steps = [{ name: 'look', apply: () => open.promise }]
+    for (let count = 0; count < readsAtOnceMax + readsWaitingMax + 10; count++) {
+      const { subject: _none, ...look } = fixture.claims({ verb: 'test.look' })
+      await fixture.receive(look)
+    }
+    const count = (kind: string) => noted.filter((each) => each === kind).length
+    assert.deepEqual([count('accepted'), count('refused')], [readsAtOnceMax + readsWaitingMax, 10])
+    open.open()
     await settle()
   })
 

@@ -1,10 +1,20 @@
 // What a start finds after a power loss at any byte, and after somebody was at the files.
 
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { recoverTrail } from '../../../src/agent/trail/recover.ts'
+import { hardFactor, youngMs } from '../../../src/agent/trail/retention.ts'
 import { Trail } from '../../../src/agent/trail/trail.ts'
 import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { type ChainEntry, openLine } from '../../../src/lib/chain.ts'
@@ -145,6 +155,9 @@ describe('how much of a trail is kept', () => {
       mkdirSync(directory)
       const { files } = madeTrail([5, 5, 5])
       for (const file of files) writeFileSync(join(directory, file.name), contentOf(file))
+      // Longer ago than the days within which nothing goes.
+      const then = (Date.now() - youngMs) / 1_000 - 60
+      for (const { name } of files) utimesSync(join(directory, name), then, then)
       const [first, second, third] = files.map(contentOf)
       assert.ok(first && second && third)
       const open = (keepBytes: number) =>
@@ -166,6 +179,35 @@ describe('how much of a trail is kept', () => {
       rmSync(join(directory, '00000006.jsonl'))
       const { fault } = await verifyTrail({ directory, keys: [] })
       assert.deepEqual([fault?.kind, fault?.file, fault?.line], ['removed', '00000011.jsonl', 1])
+    } finally {
+      rmSync(root, { recursive: true })
+    }
+  })
+})
+
+describe('a trail that grows fast', () => {
+  it('loses nothing of the last days to its bound, and says so when it has to', async () => {
+    const root = mkdtempSync('/dev/shm/hostlet-trail-')
+    try {
+      const directory = join(root, 'audit')
+      mkdirSync(directory)
+      const { files } = madeTrail([50, 50, 50])
+      for (const file of files) writeFileSync(join(directory, file.name), contentOf(file))
+      const bytes = files.reduce((sum, file) => sum + contentOf(file).length, 0)
+      const opened = async (keepBytes: number) => {
+        await using trail = await Trail.open({
+          stateDirectory: root,
+          identity: () => ({ hostId: 'host-1', commandKeys: [] }),
+          ...{ clock: systemClock, log: silentLogger, keepBytes }
+        })
+        return trail.fault()
+      }
+      const names = () => readdirSync(directory).filter((name) => name.endsWith('.jsonl'))
+      assert.equal(await opened(Math.ceil(bytes / 3)), undefined)
+      assert.equal(names().length, 3)
+      assert.match(String(await opened(Math.floor(bytes / hardFactor / 2))), /grew so fast.*audit\.keepBytes/)
+      assert.equal(names().length, 1)
+      assert.equal((await verifyTrail({ directory, keys: [] })).fault, undefined)
     } finally {
       rmSync(root, { recursive: true })
     }

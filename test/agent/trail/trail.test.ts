@@ -21,7 +21,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { SignedCommand } from '../../../src/agent/operations/gate.ts'
 import { recordedAction } from '../../../src/agent/trail/local-actions.ts'
 import { headIntervalMs, refusedIntervalMs } from '../../../src/agent/trail/receipts.ts'
-import { refusalWindowMs, Trail, unknownRefusalsMax } from '../../../src/agent/trail/trail.ts'
+import { looksMax, refusalWindowMs, Trail, unknownRefusalsMax } from '../../../src/agent/trail/trail.ts'
 import { verifyTrail } from '../../../src/agent/trail/verify-trail.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { type ChainEntry, type Link, openLine } from '../../../src/lib/chain.ts'
@@ -140,6 +140,32 @@ describe('the trail', () => {
     // A known signer's refusal is written down whatever else floods.
     await trail.note({ kind: 'refused', command: command(), error })
     assert.equal(entries().at(-1)?.signer, 'key-1')
+  })
+
+  it('counts a flood of looks, with their ends, and nothing that has an effect', async () => {
+    await using trail = await open()
+    const [result, flood] = [{ outcome: 'done', startedAt: 1, finishedAt: 2 } as const, looksMax + 500]
+    const look = async () => {
+      const asked = command()
+      const { id } = asked.claims
+      await trail.note({ kind: 'accepted', command: asked, looks: true })
+      await trail.note({
+        kind: 'ended',
+        claims: asked.claims,
+        result: { command: id, ...result },
+        looks: true
+      })
+    }
+    for (let count = 0; count < flood; count++) await look()
+    for (let count = 0; count < looksMax; count++) await trail.note({ kind: 'accepted', command: command() })
+    const written = (kind: string) => kinds().filter((each) => each === kind).length
+    assert.deepEqual([written('command.accepted'), written('operation.ended')], [2 * looksMax, looksMax])
+    await clock.advance(refusalWindowMs)
+    await until(() => kinds().includes('command.looks-more'))
+    const more = entries().find(({ kind }) => kind === 'command.looks-more')
+    assert.deepEqual([more?.of, more?.count], ['key-1', 500])
+    await look()
+    assert.equal(written('operation.ended'), looksMax + 1)
   })
 
   it('takes in what the command line did while it ran and while it did not, once each', async () => {
