@@ -89,7 +89,11 @@ const foreignHead: Trigger = {
     (await fleet.heads()) === 0
       ? fleet.reset()
       : fleet.proxy.say('agent', { type: 'audit-head', seq: 1, hash: 'f'.repeat(64) }),
-  after: (fleet) => fleet.api.delete(`/v1/hosts/${fleet.hostId}/audit`)
+  after: async (fleet) => {
+    await fleet.api.delete(`/v1/hosts/${fleet.hostId}/audit`)
+    // With a new connection the host tells its head at once.
+    fleet.proxy.cut()
+  }
 }
 
 export const ofAgent: { readonly [Type in MessageType<'agent'>]: Trigger } = {
