@@ -31,20 +31,6 @@ describe('a QEMU in the middle of an operation', { skip: cannotOwnLibvirtd(), ti
     assert.equal(await stateOf(victim), 'running')
   })
 
-  it('stands still while it starts: its neighbour goes on, and so does it when it may', async () => {
-    await done(victim, 'vm.stop', { force: true })
-    const starting = host.do('vm.start', victim)
-    const pid = await qemu()
-    process.kill(pid, 'SIGSTOP')
-    try {
-      await neighbourGoesOn()
-    } finally {
-      process.kill(pid, 'SIGCONT')
-    }
-    const { outcome, error } = await starting
-    assert.equal(outcome, 'done', JSON.stringify(error))
-  })
-
   it('stands still and is to be stopped: its power is cut, and its neighbour goes on', async () => {
     const pid = await qemu()
     process.kill(pid, 'SIGSTOP')

@@ -61,5 +61,8 @@ describe('a message that is disturbed', { timeout: 840_000 }, () => {
       assert.deepEqual(Object.keys(ofScheduler).sort(), schedulerMessages.map(nameOf).sort())
     })
   })
-  it('leaves a host that is well, and books that are whole', () => fleet.assertWell())
+  it('leaves a host that is well, and books that are whole', async () => {
+    await fleet.tearDownSealed()
+    await fleet.assertWell()
+  })
 })

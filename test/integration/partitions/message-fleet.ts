@@ -1,7 +1,7 @@
 // A real scheduler and a whole agent in this process, with a man in the middle, and a clock that hurries for both alike.
 
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -138,7 +138,7 @@ export class MessageFleet implements AsyncDisposable {
   }
 
   /** Everything that was asked for has had its end, the right one; nothing was done twice; and both sides agree on what is. */
-  async settled(): Promise<void> {
+  async settled(vms: readonly string[] = [plainVm, sealedVm]): Promise<void> {
     const asked = [...this.asked]
     this.asked.clear()
     for (const [id, end] of asked) {
@@ -148,13 +148,20 @@ export class MessageFleet implements AsyncDisposable {
     const resets = this.hypervisor.calls.filter((call) => call === `reset ${plainVm}`).length
     assert.equal(resets, this.#resets, 'each reset was done once')
     await this.#eventually('the host to be connected', async () => (await this.host()).state === 'connected')
-    await this.#eventually('every result to be acknowledged', () => this.#unacknowledged() === 0)
-    for (const vm of [plainVm, sealedVm]) {
+    await this.#eventually('everything to be acknowledged', () => this.#unacknowledged() === 0)
+    for (const vm of vms) {
       const known = await this.hypervisor.findVm(vm, { signal: AbortSignal.timeout(patienceMs) })
       await this.#eventually(`${vm} to be ${known?.state} for the scheduler`, async () => {
         return (await this.vm(vm)).state === known?.state
       })
     }
+  }
+
+  /** Once more as it is in earnest: a VM with its keys. */
+  async tearDownSealed(): Promise<void> {
+    await this.ask(`/v1/vms/${sealedVm}`, undefined, { method: 'DELETE' })
+    await this.settled([plainVm])
+    assert.equal(this.hypervisor.secrets.size, 0)
   }
 
   /** The host has no condition but of backups, its books are whole, and nothing of all this was a bug. */
@@ -246,10 +253,25 @@ export class MessageFleet implements AsyncDisposable {
     })
   }
 
+  /** Keys of a VM that is gone, in the agent's own records: it tells of them with its next connection. */
+  noteKeysGone(): void {
+    using database = new DatabaseSync(this.#databasePath)
+    const insert = database.prepare('INSERT INTO disk_keys_gone (uuid, id, since) VALUES (?, ?, ?)')
+    insert.run(randomUUID(), '', this.clock.now())
+  }
+
+  get #databasePath(): string {
+    return join(this.stateDirectory, 'agent.db')
+  }
+
+  /** Results and ends of keys that the scheduler has yet to acknowledge. */
   #unacknowledged(): number {
-    using database = new DatabaseSync(join(this.stateDirectory, 'agent.db'), { readOnly: true })
+    using database = new DatabaseSync(this.#databasePath, { readOnly: true })
     const row = database
-      .prepare('SELECT count(*) AS count FROM commands WHERE acknowledged = 0 AND result IS NOT NULL')
+      .prepare(
+        `SELECT (SELECT count(*) FROM commands WHERE acknowledged = 0 AND result IS NOT NULL)
+           + (SELECT count(*) FROM disk_keys_gone) AS count`
+      )
       .get()
     return Number(row?.count)
   }

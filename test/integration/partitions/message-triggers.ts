@@ -44,11 +44,11 @@ const backup: Trigger = {
 
 const newHostKey: Trigger = { bring: (fleet) => fleet.ask(`/v1/hosts/${fleet.hostId}/rotate-key`) }
 
-const tearDownSealed: Trigger = {
+/** As after a teardown; disks that are encrypted take seconds to make. */
+const keysGone: Trigger = {
   bring: async (fleet) => {
-    const name = fleet.newName()
-    await fleet.ended(await fleet.provision(name, 'sealed'))
-    await fleet.ask(`/v1/vms/${name}`, undefined, { method: 'DELETE' })
+    fleet.noteKeysGone()
+    fleet.proxy.cut()
   }
 }
 
@@ -89,7 +89,11 @@ const foreignHead: Trigger = {
     (await fleet.heads()) === 0
       ? fleet.reset()
       : fleet.proxy.say('agent', { type: 'audit-head', seq: 1, hash: 'f'.repeat(64) }),
-  after: (fleet) => fleet.api.delete(`/v1/hosts/${fleet.hostId}/audit`)
+  after: async (fleet) => {
+    await fleet.api.delete(`/v1/hosts/${fleet.hostId}/audit`)
+    // With a new connection the host tells its head at once.
+    fleet.proxy.cut()
+  }
 }
 
 export const ofAgent: { readonly [Type in MessageType<'agent'>]: Trigger } = {
@@ -105,7 +109,7 @@ export const ofAgent: { readonly [Type in MessageType<'agent'>]: Trigger } = {
   backups: backup,
   erasures: eraseKept,
   'disk-keys': newHostKey,
-  'disk-keys-gone': tearDownSealed,
+  'disk-keys-gone': keysGone,
   'disk-keys-request': startSealed,
   'audit-head': reset,
   'trust-ack': newTrust,
@@ -125,7 +129,7 @@ export const ofScheduler: { readonly [Type in MessageType<'scheduler'>]: Trigger
   'backups-ack': backup,
   'erasures-ack': eraseKept,
   'disk-keys-ack': newHostKey,
-  'disk-keys-gone-ack': tearDownSealed,
+  'disk-keys-gone-ack': keysGone,
   'disk-keys-grant': startSealed,
   'audit-question': lostReceipt,
   'audit-receipt': reset,
