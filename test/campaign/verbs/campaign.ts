@@ -28,7 +28,7 @@ import { toldOf } from './trail.ts'
 import { World } from './world.ts'
 
 /** Agents that die together. As many recover beside them. */
-const togetherMax = 40
+const togetherMax = 24
 /** Every so manieth kill is followed by another one while its agent recovers. */
 const secondKillEvery = 7
 const blockBytes = 65_536

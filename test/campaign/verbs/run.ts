@@ -39,6 +39,10 @@ export interface RunOptions {
   readonly asks: readonly Ask[]
 }
 
+/** Refusals after which a scheduler sends the command again: a host under load may take long to look. */
+const comesAgain: ReadonlySet<string> = new Set(['E_UNAVAILABLE', 'E_BUSY'])
+const againMs = 500
+
 export class Run {
   readonly name: string
   readonly directory: string
@@ -167,6 +171,8 @@ export class Run {
   #refused(command: string | undefined, error: { code: string; message: string }): void {
     this.refusals.push(`${error.code} ${error.message}`)
     if (command === undefined) return
+    if (comesAgain.has(error.code) && !this.#stays)
+      return void setTimeout(() => this.#again(command), againMs)
     // A refusal is an end as well.
     const now = this.now()
     const result: CommandResult = {
@@ -178,6 +184,11 @@ export class Run {
     }
     this.#find(command).results.push(result)
     this.#waiting.get(command)?.(result)
+    this.#goOn()
+  }
+
+  #again(command: string): void {
+    this.#sent.delete(command)
     this.#goOn()
   }
 
