@@ -8,6 +8,7 @@ import { asHostletError, HostletError } from '../../errors.ts'
 import { CheckpointThread } from './checkpoint-thread.ts'
 import { GroupSync } from './group-sync.ts'
 import { migrate } from './journal-schema.ts'
+import { openWithReserve } from './reserve.ts'
 import { guarded } from './sqlite-errors.ts'
 import { lockState, lockWaitMs } from './state-lock.ts'
 import { passesMax, WalCheckpoints } from './wal-checkpoints.ts'
@@ -45,7 +46,7 @@ export class AgentDatabase implements Disposable, AsyncDisposable {
   constructor(path: string, { sync = syncInPool, onFault, onTrouble }: DatabaseOptions = {}) {
     this.#lock = lockState(path)
     try {
-      this.#database = guarded('open the journal', () => openDatabase(path))
+      this.#database = openWithReserve(path, () => guarded('open the journal', () => openDatabase(path)))
     } catch (error) {
       this.#lock[Symbol.dispose]()
       throw error

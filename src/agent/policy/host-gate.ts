@@ -138,8 +138,19 @@ function viewOf(hypervisor: Pick<Hypervisor, 'listVms'>): HostView {
   let vms: Promise<readonly VmRecord[]> | undefined
   return {
     vms: () => {
-      vms ??= hypervisor.listVms({ signal: AbortSignal.timeout(lookMs) })
+      vms ??= hypervisor.listVms({ signal: AbortSignal.timeout(lookMs) }).catch((cause) => {
+        throw cause instanceof HostletError ? cause : tooSlow(cause)
+      })
       return vms
     }
   }
+}
+
+/** Nothing happened, and a later try may find libvirt less busy. */
+function tooSlow(cause: unknown): HostletError {
+  return new HostletError(
+    'E_UNAVAILABLE',
+    `libvirt did not say within ${lookMs / 1_000} s which VMs there are, and the policy of this host asks for them. Try again later.`,
+    { cause }
+  )
 }

@@ -320,6 +320,14 @@ describe('the policy for commands', () => {
       assert.equal(await stop(), 'accepted')
     })
 
+    it('have a command come again where libvirt takes too long to say which VMs there are', async () => {
+      await made.restart()
+      made.policy({ rates: [{ verbs: ['vm.teardown'], vms: ['prod-*'], max: 1, per: '1h' }] })
+      made.bench.hypervisor.failNext('listVms', new DOMException('aborted', 'TimeoutError'))
+      const answer = await made.ask('vm.teardown', web)
+      assert.equal(reasonOf(answer), 'E_UNAVAILABLE')
+    })
+
     it('let the same command through that was counted and not recorded, and no other under its id', async () => {
       await made.restart()
       made.policy({ rates: [{ verbs: ['host.clean'], max: 1, per: '1h' }] })

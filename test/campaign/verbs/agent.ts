@@ -67,7 +67,7 @@ export interface Campaigner {
 }
 
 export async function openAgent(
-  { directory, neverReady, boot }: AgentStart,
+  { directory, neverReady }: AgentStart,
   {
     gate,
     world,
@@ -99,7 +99,7 @@ export async function openAgent(
     agentVersion: '0.1.0',
     clock,
     log,
-    bootRecord: new BootRecord({ directory: join(directory, 'run'), bootId: boot }),
+    bootRecord: new BootRecord({ directory: join(directory, 'run'), bootId: 'boot-1' }),
     probes: { tcp: async () => !neverReady, http: async () => !neverReady },
     availableMemoryBytes: () => 1024 ** 4,
     qemuLogDirectory: join(directory, 'logs'),
@@ -298,7 +298,11 @@ function configOf(directory: string, { images }: Fixture): HostConfig {
 }
 
 /** Where an agent of the directory may put backups, and who can open them. */
-export function writePolicy(directory: string, { recovery }: Pick<Fixture, 'recovery'>): void {
+export function writePolicy(
+  directory: string,
+  { recovery }: Pick<Fixture, 'recovery'>,
+  { max = 1 }: { max?: number } = {}
+): void {
   const policy = {
     repositories: { main: { url: `file://${directory}/repository` } },
     exportDirectories: [`${directory}/exports`],
@@ -307,7 +311,7 @@ export function writePolicy(directory: string, { recovery }: Pick<Fixture, 'reco
     commands: {
       rates: ['vm.provision', 'vm.reimage', 'vm.restore'].map((verb) => ({
         verbs: [verb],
-        max: 1,
+        max,
         per: '1h'
       }))
     }

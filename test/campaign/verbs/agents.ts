@@ -4,7 +4,7 @@ import type { DomainEvent } from '../../../src/agent/host/hypervisor.ts'
 import { asHostletError } from '../../../src/errors.ts'
 import { type Campaigner, type Fixture, openAgent } from './agent.ts'
 import { type AgentStart, errorOf, type FromAgents, type ToAgents } from './calls.ts'
-import { Dead, Gate, type GateOptions } from './gate.ts'
+import { Dead, Gate } from './gate.ts'
 import { RemoteWorld } from './remote.ts'
 
 interface Entry {
@@ -17,8 +17,6 @@ interface Entry {
 export interface AgentsOptions {
   readonly fixture: Fixture
   tell(message: FromAgents): void
-  /** After each effect of an agent, before anything follows it. */
-  readonly onPassed?: GateOptions['onPassed']
 }
 
 export class Agents {
@@ -50,11 +48,10 @@ export class Agents {
 
   #start(begin: AgentStart): void {
     const { agent, at } = begin
-    const { tell, fixture, onPassed } = this.#options
+    const { tell, fixture } = this.#options
     const gate = new Gate({
       at,
-      onReached: (what) => tell({ type: 'reached', agent, what }),
-      ...(onPassed && { onPassed })
+      onReached: (what) => tell({ type: 'reached', agent, what })
     })
     const calls: Entry['calls'] = new Map()
     const world = new RemoteWorld({

@@ -62,8 +62,6 @@ export interface AgentStart {
   readonly at: number | undefined
   /** Guests never answer on their port. */
   readonly neverReady: boolean
-  /** Of the kernel's run: another one after a boot of the host. */
-  readonly boot: string
 }
 
 export type ToAgents =

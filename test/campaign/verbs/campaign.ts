@@ -28,7 +28,7 @@ import { toldOf } from './trail.ts'
 import { World } from './world.ts'
 
 /** Agents that die together. As many recover beside them. */
-const togetherMax = 40
+const togetherMax = 24
 /** Every so manieth kill is followed by another one while its agent recovers. */
 const secondKillEvery = 7
 const blockBytes = 65_536
@@ -240,7 +240,10 @@ export class Campaign implements AsyncDisposable {
       (scenario.mayFail ?? []).some((code) => result.includes(code))
     )
     if (!rolledBack && results.join() !== undisturbed.results.join())
-      this.#fault(dying, `ended with ${results.join()} instead of ${undisturbed.results.join()}`)
+      this.#fault(
+        dying,
+        `ended with ${results.join()} instead of ${undisturbed.results.join()}: ${JSON.stringify(run.results)}`
+      )
     const after = await digestOf(run.world, run.directory)
     // The network of a profile is of all its VMs, and stays when one of them is taken back.
     const kept = (line: string) => scenario.cancels !== true || !/^. network /.test(line)
@@ -254,7 +257,8 @@ export class Campaign implements AsyncDisposable {
   }
 
   #fault(dying: Dying, what: string): void {
-    this.#tally(dying).faults.push(`killed after ${dying.reached.join(' and after ')}: ${what}`)
+    const points = [dying.at, dying.second].join(' ')
+    this.#tally(dying).faults.push(`${points}: killed after ${dying.reached.join(' and after ')}: ${what}`)
   }
 
   #tally({ scenario }: Task): Tally {

@@ -4,8 +4,6 @@ export interface GateOptions {
   /** The effect after which it dies: 0 before the first one. Absent: never. */
   readonly at: number | undefined
   onReached(what: string): void
-  /** After each effect, before anything can follow it. */
-  readonly onPassed?: (what: string) => void
 }
 
 /** What a synchronous call of a dead agent throws, since it cannot wait. Whatever the agent makes of it comes to nothing. */
@@ -68,7 +66,6 @@ export class Gate {
   #count(what: string): void {
     if (this.#dead) return
     this.#effects++
-    this.#options.onPassed?.(what)
     if (this.#effects === this.#options.at) this.#die(what)
   }
 

@@ -26,21 +26,22 @@ export interface Asked extends Ask {
   results: CommandResult[]
 }
 
-/** What it had done, for another run that goes on from there. */
-export type Snapshot = readonly Asked[]
-
 export type End = { readonly reached: string } | ({ readonly effects: number } & Finish)
 
-export type RunOptions = {
+export interface RunOptions {
   readonly name: string
   readonly directory: string
   readonly world: World
   readonly neverReady?: boolean
-  readonly boot?: string
   /** It does not end when it has done what was asked: more will be. */
   readonly stays?: boolean
   readonly signer: Signer
-} & ({ readonly asks: readonly Ask[] } | { readonly snapshot: Snapshot })
+  readonly asks: readonly Ask[]
+}
+
+/** Refusals after which a scheduler sends the command again: a host under load may take long to look. */
+const comesAgain: ReadonlySet<string> = new Set(['E_UNAVAILABLE', 'E_BUSY'])
+const againMs = 500
 
 export class Run {
   readonly name: string
@@ -54,7 +55,6 @@ export class Run {
   /** The scheduler's own clock. */
   now = Date.now
   readonly #neverReady: boolean
-  readonly #boot: string
   readonly #stays: boolean
   readonly #sent = new Set<string>()
   #send: ((message: ToAgents) => void) | undefined
@@ -67,9 +67,8 @@ export class Run {
     this.directory = options.directory
     this.world = options.world
     this.#neverReady = options.neverReady ?? false
-    this.#boot = options.boot ?? 'boot-1'
     this.#stays = options.stays ?? false
-    this.#asked = 'snapshot' in options ? copyOf(options.snapshot) : askedOf(options)
+    this.#asked = askedOf(options)
     this.#signer = options.signer
   }
 
@@ -86,10 +85,6 @@ export class Run {
     const ended = new Promise<CommandResult>((resolve) => this.#waiting.set(asked.id, resolve))
     await this.#ask(asked)
     return await ended
-  }
-
-  snapshot(): Snapshot {
-    return copyOf(this.#asked)
   }
 
   /** Of each thing that was asked: how it was told to have ended, where that is told. */
@@ -114,7 +109,7 @@ export class Run {
       onRules: () => send({ type: 'rules', agent }),
       onJobLost: (job, error) => send({ type: 'lost', agent, job, error: faultOf(error) })
     }
-    const begin: AgentStart = { agent, directory, at, neverReady: this.#neverReady, boot: this.#boot }
+    const begin: AgentStart = { agent, directory, at, neverReady: this.#neverReady }
     send({ type: 'start', ...begin })
     return await this.#end.promise
   }
@@ -176,6 +171,8 @@ export class Run {
   #refused(command: string | undefined, error: { code: string; message: string }): void {
     this.refusals.push(`${error.code} ${error.message}`)
     if (command === undefined) return
+    if (comesAgain.has(error.code) && !this.#stays)
+      return void setTimeout(() => this.#again(command), againMs)
     // A refusal is an end as well.
     const now = this.now()
     const result: CommandResult = {
@@ -187,6 +184,11 @@ export class Run {
     }
     this.#find(command).results.push(result)
     this.#waiting.get(command)?.(result)
+    this.#goOn()
+  }
+
+  #again(command: string): void {
+    this.#sent.delete(command)
     this.#goOn()
   }
 
@@ -233,10 +235,6 @@ function askedOf({ asks, directory }: { asks: readonly Ask[]; directory: string 
     acknowledged: false,
     results: []
   }))
-}
-
-function copyOf(asked: readonly Asked[]): Asked[] {
-  return asked.map((each) => ({ ...each, results: [...each.results] }))
 }
 
 /** What only this run knows, put where the table names it: the id of its first command, its directory. */

@@ -247,26 +247,6 @@ export function seededProvision(images: Images, generation: number): Ask {
   }
 }
 
-/** The life of a VM, for whom it is watched from beginning to end. */
-export function lifeOf(images: Images): readonly Ask[] {
-  const next = (generation: number, verb: string, args: Record<string, unknown>): Ask => ({
-    verb,
-    subject: subject(generation),
-    arguments: args
-  })
-  return [
-    next(1, 'vm.provision', { specification: specificationOf(images, seeded) }),
-    backUp,
-    next(2, 'vm.resize', { vm, cpus: 2, memoryBytes: 512 * 1024 ** 2 }),
-    next(3, 'vm.stop', { vm, force: true }),
-    next(4, 'vm.start', { vm }),
-    next(5, 'vm.reimage', { vm, image: images.second }),
-    next(6, 'vm.backup-schedule', { vm, schedule: { target, everyMs: 3_600_000 } }),
-    next(7, 'vm.teardown', { vm, retainDays: 3_000 }),
-    next(8, 'vm.undelete', { vm })
-  ]
-}
-
 const seeded: Partial<VmSpecification> = {
   seed: { hostname: vm, sshAuthorizedKeys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample ops'] }
 }

@@ -1,6 +1,7 @@
 // A process with one agent that runs into trouble on purpose: a full file system, a clock that is set. Tells what came of it.
 
 import { join } from 'node:path'
+import { writePolicy } from './agent.ts'
 import { Agents } from './agents.ts'
 import type { Call } from './calls.ts'
 import { Campaign } from './campaign.ts'
@@ -18,6 +19,9 @@ const agents: Agents = new Agents({
   tell: (message) => queueMicrotask(() => run.take(message))
 })
 const run = await campaign.runOn(undefined, { name: 'one', asks: [], stays: true })
+
+// One that was accepted and failed counts as well.
+writePolicy(run.directory, campaign.fixture, { max: 2 })
 
 /** More that is asked of the same agent, while it runs; resolves with the ends. */
 async function asked(...asks: Parameters<Run['ask']>[0][]) {

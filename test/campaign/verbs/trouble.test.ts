@@ -8,7 +8,9 @@ import { describe, it, type TestContext } from 'node:test'
 import { runProcess } from '../../../src/lib/run-process.ts'
 
 const child = join(import.meta.dirname, 'trouble-child.ts')
+const startChild = join(import.meta.dirname, 'full-start-child.ts')
 const minuteMs = 60_000
+const notPermitted = /unshare.*(not permitted|denied)|mount:.*denied/
 
 interface Ended {
   readonly outcome: 'done' | 'failed'
@@ -39,8 +41,7 @@ async function inTrouble(
     ]
     const { signal } = new AbortController()
     const { stdout, stderr } = await runProcess('unshare', args, { signal, deadlineMs: 2 * minuteMs })
-    if (/unshare.*(not permitted|denied)|mount:.*denied/.test(stderr))
-      context.skip('mounting is not permitted here')
+    if (notPermitted.test(stderr)) context.skip('mounting is not permitted here')
     assert.notEqual(stdout, '', stderr)
     return JSON.parse(stdout)
   } finally {
@@ -62,6 +63,20 @@ describe('a file system that is full', { timeout: 5 * minuteMs }, () => {
     assert.equal(first, 'waits')
     assert.ok(stopped?.outcome === 'done' || stopped?.error?.code === 'E_CAPACITY', JSON.stringify(stopped))
     assert.equal(started?.outcome, 'done', JSON.stringify(started))
+  })
+
+  it('of the state directory when the agent starts: it starts, tells of it, takes nothing, and goes on once there is room', async (context) => {
+    const { signal } = new AbortController()
+    const args = ['--mount', process.execPath, startChild]
+    const { stdout, stderr } = await runProcess('unshare', args, { signal, deadlineMs: 2 * minuteMs })
+    if (notPermitted.test(stderr)) return context.skip('mounting is not permitted here')
+    assert.notEqual(stdout, '', stderr)
+    const { full, refused, done, well } = JSON.parse(stdout)
+    assert.ok(full.includes('audit-trail'), full.join())
+    assert.equal(refused.state, 'waiting')
+    assert.match(refused.next, /E_CAPACITY: the disk of the audit trail .* is full/)
+    assert.equal(done, 'done')
+    assert.ok(!well.includes('audit-trail'), well.join())
   })
 
   it('of the runtime directory: undoes what needs room there, and goes on once there is some', async (context) => {

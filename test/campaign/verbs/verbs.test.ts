@@ -9,7 +9,7 @@ import { Campaign, type Tally } from './campaign.ts'
 /** Scenarios whose name matches: a part of the campaign, for whoever looks into one. */
 const only = new RegExp(process.env.HOSTLET_CAMPAIGN ?? '')
 /** Every so manieth effect is killed after, from another one each time; a stride of 1 takes all of them. */
-const stride = Number(process.env.HOSTLET_CAMPAIGN_STRIDE ?? 5)
+const stride = Number(process.env.HOSTLET_CAMPAIGN_STRIDE ?? 8)
 const first = Number(process.env.HOSTLET_CAMPAIGN_FIRST ?? Math.floor(Math.random() * stride))
 const faultsShown = 5
 

@@ -48,15 +48,10 @@ export class World {
     this.nft.watch('hostlet', () => this.listener?.onRules())
   }
 
-  /** How often it was changed. */
-  get calls(): number {
-    return this.#done.length
-  }
-
-  /** Another one to which the same was done, all of it or the first calls, with its files in another directory. */
-  async copy(from: string, to: string, calls = this.#done.length): Promise<World> {
+  /** Another one to which the same was done, with its files in another directory. */
+  async copy(from: string, to: string): Promise<World> {
     const copy = new World(to)
-    for (const call of this.#done.slice(0, calls)) await copy.call(moved(call, from, to) as Call)
+    for (const call of this.#done) await copy.call(moved(call, from, to) as Call)
     copy.happened.length = 0
     return copy
   }
