@@ -159,16 +159,12 @@ export class Disk {
   }
 
   /** Never ends for a process that is killed meanwhile. */
-  #wait(): Promise<void> {
+  async #wait(): Promise<void> {
     const { time, random, syncMsMax } = this.#options
     const life = this.#life
-    if (!life.isAlive) return new Promise(() => undefined)
-    if (syncMsMax === 0) return Promise.resolve()
-    return new Promise((resolve) => {
-      time.after(random.between(1, syncMsMax), () => {
-        if (life.isAlive) resolve()
-      })
-    })
+    if (syncMsMax === 0) await undefined
+    else await new Promise<void>((resolve) => time.after(random.between(1, syncMsMax), resolve))
+    if (!life.isAlive) await new Promise(() => undefined)
   }
 
   #kept(name: string): string {

@@ -73,16 +73,10 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   'kill agent at a call': (world, random) =>
     light(world, random, { what: 'call', ends: 'agent', within: 10 }),
   'ask and kill agent': (world, random) => {
-    const question = random.pick([
-      'ask to reboot',
-      'ask to start',
-      'ask to stop',
-      'ask to tear down'
-    ] as const)
-    happenings[question](world, random)
-    for (const machine of world.machines)
-      if (machine.isRunning)
-        machine.fuse = { what: 'call', ends: 'agent', when: 'after', left: random.between(1, 4) }
+    askAndLight(world, random, { what: 'call', ends: 'agent', when: 'after', left: random.between(1, 4) })
+  },
+  'ask and cut power': (world, random) => {
+    askAndLight(world, random, { what: 'journal', ends: 'power', when: 'after', left: random.between(1, 6) })
   },
   'stop agent': (world, random) => {
     const machine = running(world, random)
@@ -209,6 +203,13 @@ function light(
   const machine = running(world, random)
   const when = random.pick(['before', 'after'] as const)
   if (machine !== undefined) machine.fuse = { what, ends, when, left: random.between(1, within) }
+}
+
+/** While the agent does what it was just asked. */
+function askAndLight(world: World, random: Random, fuse: Fuse): void {
+  const kinds = ['ask to reboot', 'ask to start', 'ask to stop', 'ask to tear down', 'ask for a VM'] as const
+  happenings[random.pick(kinds)](world, random)
+  for (const machine of world.machines) if (machine.isRunning) machine.fuse = { ...fuse }
 }
 
 function running(world: World, random: Random): HostMachine | undefined {

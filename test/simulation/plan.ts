@@ -20,7 +20,8 @@ const weights = {
   'kill agent': 5,
   'kill agent at a write': 5,
   'kill agent at a call': 5,
-  'ask and kill agent': 5,
+  'ask and kill agent': 4,
+  'ask and cut power': 4,
   'stop agent': 2,
   'cut power of host': 3,
   'cut power at a write': 4,
@@ -80,7 +81,7 @@ export function planOf(seed: number): Plan {
     kind: index < 2 ? ('ask for a VM' as const) : random.weighted(own),
     seed: random.between(0, 2 ** 31)
   }))
-  const syncMsMax = Number(random.weighted({ 0: 5, 30: 3, 3000: 2 }))
+  const syncMsMax = Number(random.weighted({ 0: 4, 30: 4, 3000: 2 }))
   events.sort((left, right) => left.at - right.at)
   return { seed, hosts, weather: weatherOf(random), syncMsMax, events, isReplayed: random.chance(0.2) }
 }

@@ -1,9 +1,8 @@
 // The order of commands: checked side by side, let in as they came, and those of one VM one after the other until each is recorded.
 
-import { HostletError } from '../../errors.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
-import { retryAfterMsMin } from '../../lib/limiter.ts'
 import type { CommandClaims } from '../../protocol/command.ts'
+import { noMore } from './refusals.ts'
 
 /** Commands that are being looked at and neither refused nor recorded yet. */
 export const receivingMax = 64
@@ -25,10 +24,7 @@ export class Arrivals {
 
   /** A place among those that are looked at, given back when disposed of. Throws E_BUSY. */
   place(): Disposable {
-    if (this.#received >= receivingMax)
-      throw new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', {
-        details: { retryAfterMs: retryAfterMsMin }
-      })
+    if (this.#received >= receivingMax) throw noMore()
     this.#received++
     return { [Symbol.dispose]: () => void this.#received-- }
   }

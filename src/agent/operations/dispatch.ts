@@ -19,7 +19,8 @@ import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
-import { notCancellable, nothingHappened, RefusedCommands, unknownOperation } from './refusals.ts'
+import { notCancellable, nothingHappened, otherCommand, unknownOperation } from './refusals.ts'
+import { RefusedCommands } from './refused-commands.ts'
 import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
 import type { CancellationState, Verb } from './verb.ts'
@@ -218,11 +219,7 @@ export class Dispatcher<Host> {
       await using turn = await entered
       await using _held = await this.#receiving.acquire(id, this.#stopping.signal)
       if (await this.#repeated(command)) return
-      this.#refused.check(command)
-      await this.#take(command, turn).catch((error) => {
-        this.#refused.note(command, nothingHappened(error))
-        throw error
-      })
+      await this.#refused.guard(command, () => this.#take(command, turn))
     } catch (error) {
       await this.#refuse(command, nothingHappened(error))
     }
@@ -231,11 +228,7 @@ export class Dispatcher<Host> {
   async #repeated({ claims, digest }: SignedCommand): Promise<boolean> {
     const known = this.#options.journal.find(claims.id) ?? this.#reads.find(claims.id)
     if (known === undefined) return false
-    if (known.digest !== digest)
-      throw new HostletError(
-        'E_CONFLICT',
-        `another command was recorded under the id ${claims.id}. Use a new id for each command.`
-      )
+    if (known.digest !== digest) throw otherCommand(claims.id)
     await this.#options.journal.durable()
     if (!this.#reads.isRunning(claims.id))
       this.#options.emit({ type: 'ack', command: claims.id, repeated: true })

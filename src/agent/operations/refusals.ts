@@ -1,15 +1,21 @@
 // Why a command is not carried out, where the dispatcher itself says no.
 
-import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
-import { approvalReason } from '../../protocol/approval.ts'
-import type { SignedCommand } from './gate.ts'
-
-/** Commands whose refusal is remembered; the oldest go first. */
-const rememberedMax = 1_024
+import { asHostletError, HostletError } from '../../errors.ts'
+import { retryAfterMsMin } from '../../lib/limiter.ts'
 
 export function unknownOperation(id: string): HostletError {
   const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`
   return new HostletError('E_NOT_FOUND', text)
+}
+
+export function noMore(): HostletError {
+  const details = { retryAfterMs: retryAfterMsMin }
+  return new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', { details })
+}
+
+export function otherCommand(id: string): HostletError {
+  const text = `another command was recorded under the id ${id}. Use a new id for each command.`
+  return new HostletError('E_CONFLICT', text)
 }
 
 export function notCancellable(id: string): HostletError {
@@ -26,25 +32,4 @@ export function nothingHappened(thrown: unknown): HostletError {
     cause: error,
     details: { ...error.details, reason: error.code }
   })
-}
-
-/**
- * What was refused for good stays so. A command may come twice, over a connection that is gone and over the next one; the
- * scheduler ends it with the refusal of one, and the other must not be taken because things have changed meanwhile.
- */
-export class RefusedCommands {
-  readonly #errors = new Map<string, HostletError>()
-
-  note({ claims, digest }: SignedCommand, error: HostletError): void {
-    if (errorCodes[error.code].advice === 'retry' || error.details.reason === approvalReason) return
-    this.#errors.set(`${claims.id} ${digest}`, error)
-    const [oldest] = this.#errors.keys()
-    if (this.#errors.size > rememberedMax && oldest !== undefined) this.#errors.delete(oldest)
-  }
-
-  /** Throws what the command was refused with before. */
-  check({ claims, digest }: SignedCommand): void {
-    const error = this.#errors.get(`${claims.id} ${digest}`)
-    if (error !== undefined) throw error
-  }
 }
