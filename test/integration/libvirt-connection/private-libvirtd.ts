@@ -21,21 +21,12 @@ export class PrivateLibvirtd implements AsyncDisposable {
   readonly #directory: string
   readonly #isSystem: boolean
   readonly #mounts: string
-  readonly #network: string | undefined
   #process: ChildProcess
 
-  private constructor(
-    directory: string,
-    {
-      isSystem = false,
-      mounts = '',
-      network
-    }: { isSystem?: boolean; mounts?: string; network?: string | undefined } = {}
-  ) {
+  private constructor(directory: string, { isSystem = false, mounts = '' } = {}) {
     this.#directory = directory
     this.#isSystem = isSystem
     this.#mounts = mounts
-    this.#network = network
     this.#process = this.#spawn()
   }
 
@@ -52,18 +43,12 @@ export class PrivateLibvirtd implements AsyncDisposable {
   /**
    * As root, with QEMU's system driver, in mount and network namespaces of its own. `mounts` are lines of a shell that runs
    * there after libvirt's directories are; `parent` is where what would be in /etc, /var and /run lies; `qemuConfig` is
-   * added to its qemu.conf. `network` names a network namespace to run in, which lasts over restarts as bridges do.
+   * added to its qemu.conf.
    */
   static async startSystem({
     parent = tmpdir(),
     mounts = '',
-    qemuConfig = '',
-    network
-  }: {
-    parent?: string
-    mounts?: string
-    qemuConfig?: string
-    network?: string
+    qemuConfig = ''
   } = {}): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(parent, 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
@@ -78,7 +63,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
 cgroup_controllers = []
 ${qemuConfig}`
     await writeFile(join(directory, 'etc', 'qemu.conf'), settings)
-    const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts, network })
+    const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts })
     await (await daemon.connect()).close()
     return daemon
   }
@@ -140,7 +125,7 @@ ${qemuConfig}`
 
   #spawn(): ChildProcess {
     const directory = this.#directory
-    if (this.#isSystem) return spawnSystem(directory, this.#mounts, this.#network)
+    if (this.#isSystem) return spawnSystem(directory, this.#mounts)
     return spawn('libvirtd', ['--config', configPath(directory)], {
       uid: NOBODY,
       gid: NOBODY,
@@ -152,7 +137,7 @@ ${qemuConfig}`
 }
 
 /** Everything is replaced by exec, so that the process that is begun is libvirtd itself. */
-function spawnSystem(directory: string, more: string, network: string | undefined): ChildProcess {
+function spawnSystem(directory: string, more: string): ChildProcess {
   const mounts = ['etc', 'lib', 'cache', 'log'].map(
     (name) =>
       `mount --bind ${directory}/${name} ${{ etc: '/etc', lib: '/var/lib' }[name] ?? `/var/${name}`}/libvirt`
@@ -168,13 +153,13 @@ function spawnSystem(directory: string, more: string, network: string | undefine
     'ip link set lo up',
     `exec libvirtd --config ${configPath(directory)} --pid-file ${directory}/pid`
   ]
-  const apart =
-    network === undefined
-      ? ['unshare', '--mount', '--net']
-      : ['nsenter', `--net=/run/netns/${network}`, 'unshare', '--mount']
-  return spawn('setpriv', ['--pdeathsig', 'KILL', ...apart, 'sh', '-c', script.join('\n')], {
-    stdio: 'ignore'
-  })
+  return spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', 'unshare', '--mount', '--net', 'sh', '-c', script.join('\n')],
+    {
+      stdio: 'ignore'
+    }
+  )
 }
 
 function configPath(directory: string): string {
