@@ -100,6 +100,8 @@ export class Disk {
       return writeSync(descriptor, Buffer.from(bytes))
     }
     const close = async () => {
+      // The end of its process has closed it, and the number may be another file's by now.
+      if (isAlive && !life.isAlive) return
       if (this.#open.delete(descriptor)) closeSync(descriptor)
     }
     return {
