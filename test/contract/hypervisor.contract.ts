@@ -505,8 +505,13 @@ class EventLog {
   }
 }
 
+/** Of the tests of one process; a host has as many users for VMs. */
+const usersMax = 48
+let definitions = 0
+
+/** With a user and an address of its own: of two VMs with the same the host takes one for a copy. */
 export function definitionOf(
-  { prefix, network, uid }: Pick<HypervisorSubject, 'prefix' | 'network' | 'uid'>,
+  { prefix, network, uid: first }: Pick<HypervisorSubject, 'prefix' | 'network' | 'uid'>,
   suffix: string,
   {
     data = false,
@@ -515,6 +520,7 @@ export function definitionOf(
   }: { data?: boolean; seedPath?: string | null; dataDiskBytes?: number } = {}
 ): VmDefinition {
   const vm = { name: `${prefix}-${suffix}`, uuid: randomUUID() }
+  const uid = first + (definitions++ % usersMax)
   return {
     specification: {
       ...vm,
@@ -529,7 +535,6 @@ export function definitionOf(
     placement: {
       uid,
       macAddress: macAddressOf(vm.uuid),
-      // Of two VMs with one address the host takes one for a copy.
       address: addressIn(network, 2 + (uid % 250)),
       network: network.name,
       rootVolume: rootVolumeName(vm),

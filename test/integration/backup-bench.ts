@@ -35,13 +35,11 @@ export async function openBackupBench(): Promise<BackupBench> {
   await hypervisor.ensureNetwork(network, wait())
   await storeBase(hypervisor)
   let snapshots = 0
-  let vms = 0
   return {
     fixture,
     addVm: async (suffix, { dataDiskBytes } = {}) => {
       const seedPath = await emptySeed(directory, suffix)
-      const subject = { ...fixture, uid: fixture.uid + ++vms }
-      const definition = definitionOf(subject, suffix, {
+      const definition = definitionOf(fixture, suffix, {
         data: true,
         seedPath,
         ...(dataDiskBytes && { dataDiskBytes })

@@ -219,7 +219,11 @@ describe('a host on libvirt', { skip: await cannotRun(), timeout: 300_000 }, () 
 
   it('keeps the VM that it had before the agent was started anew, of two that claim the same', async () => {
     const { hypervisor } = fixture
-    const twins = ['one', 'two'].map((suffix) => definitionOf({ ...fixture, uid: fixture.uid + 7 }, suffix))
+    const { uid } = definitionOf(fixture, 'none').placement
+    const twins = ['one', 'two'].map((suffix) => {
+      const made = definitionOf(fixture, suffix)
+      return { ...made, placement: { ...made.placement, uid } }
+    })
     const [first, second] = twins.toSorted((a, b) => (a.specification.uuid < b.specification.uuid ? -1 : 1))
     assert.ok(first && second)
     try {

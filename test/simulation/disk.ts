@@ -8,6 +8,7 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
+  readSync,
   rmSync,
   statSync,
   truncateSync,
@@ -30,6 +31,12 @@ export interface DiskOptions {
 /** As much of a FileHandle as the audit trail uses. */
 export interface SimulatedHandle extends AsyncDisposable {
   write(bytes: Buffer, offset?: number): Promise<{ bytesWritten: number }>
+  read(
+    into: Buffer,
+    offset: number,
+    length: number,
+    position: number
+  ): Promise<{ bytesRead: number; buffer: Buffer }>
   appendFile(text: string | Buffer): Promise<void>
   truncate(bytes: number): Promise<void>
   sync(): Promise<void>
@@ -106,6 +113,10 @@ export class Disk {
     }
     return {
       write: async (bytes, offset = 0) => ({ bytesWritten: await write(bytes.subarray(offset)) }),
+      read: async (into, offset, length, position) => {
+        if (isAlive && !life.isAlive) return await new Promise(() => undefined)
+        return { bytesRead: readSync(descriptor, into, offset, length, position), buffer: into }
+      },
       appendFile: async (text) => void (await write(text)),
       truncate: async (bytes) => ftruncateSync(descriptor, bytes),
       sync,
