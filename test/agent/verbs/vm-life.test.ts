@@ -183,7 +183,9 @@ describe('vm.teardown', () => {
     const before = await bench.leftovers()
     const subject = { vm, uuid: otherUuid, generation: 1_000_000 }
     expectError('E_CONFLICT', await carry(bench.host, 'vm.teardown', { vm }, { subject }))
-    await succeed(bench.host, 'vm.teardown', { vm: 'web' }, { subject: { vm: 'web', uuid, generation: 1 } })
+    const alike = (of: string) => ({ subject: { vm: 'web', uuid: of, generation: 1 } })
+    expectError('E_CONFLICT', await carry(bench.host, 'vm.teardown', { vm: 'web' }, alike(uuid)))
+    await succeed(bench.host, 'vm.teardown', { vm: 'web' }, alike(otherUuid))
     bench.hypervisor.foreign.push({ name: 'theirs', uuid: otherUuid, state: 'running' })
     const theirs = { subject: { vm: 'theirs', uuid: otherUuid, generation: 1 } }
     expectError('E_CONFLICT', await carry(bench.host, 'vm.teardown', { vm: 'theirs' }, theirs))
