@@ -14,6 +14,8 @@ import type { Journal } from './operations/journal.ts'
 
 /** Starting all VMs of a host after its boot may take a while. */
 export const reconcileDeadlineMs = 15 * 60_000
+/** After a look at the VMs that failed while libvirt stayed: until it succeeds nobody knows which were started after the boot. */
+export const reconcileRetryMs = 10_000
 export const pruneIntervalMs = 6 * 3_600_000
 
 export interface HostKeeperOptions {
@@ -38,6 +40,7 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
   #state: HypervisorStatus['state'] | undefined
   #listener: Disposable | undefined
   #reconciling: Promise<void> = Promise.resolve()
+  #again: Disposable | undefined
   #living: ReadonlySet<string> | undefined
   #prunedAt = Number.NEGATIVE_INFINITY
 
@@ -98,6 +101,7 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener?.[Symbol.dispose]()
+    this.#again?.[Symbol.dispose]()
     this.#stopping.abort(agentStops)
     await this.#reconciling
     await this.#held.ended()
@@ -122,9 +126,18 @@ export class HostKeeper implements HostReadiness, AsyncDisposable {
       this.#failed = failed
       this.#tellFailed()
     } catch (error) {
-      if (!outer.aborted) log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')
+      if (outer.aborted) return
+      log.warn({ error: asHostletError(error) }, 'VMs could not be reconciled')
+      this.#tryAgain()
     }
     if (!outer.aborted) onReady()
+  }
+
+  #tryAgain(): void {
+    this.#again ??= this.#options.clock.timer(reconcileRetryMs, () => {
+      this.#again = undefined
+      this.reconcile()
+    })
   }
 
   #tellFailed(): void {

@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Host } from '../../src/agent/host/host.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
-import { HostKeeper, pruneIntervalMs } from '../../src/agent/host-keeper.ts'
+import { HostKeeper, pruneIntervalMs, reconcileRetryMs } from '../../src/agent/host-keeper.ts'
 import { Turns } from '../../src/agent/operations/turns.ts'
+import { HostletError } from '../../src/errors.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { VmSummary } from '../../src/protocol/vm.ts'
 import { FakeClock, settle } from '../support/fake-clock.ts'
@@ -66,6 +67,18 @@ describe('the host keeper', () => {
     hypervisor.setStatus('connected')
     await settle()
     assert.deepEqual([ready(), record.get('vms-started')], [1, true])
+    await keeper[Symbol.asyncDispose]()
+  })
+
+  it('looks again when a look failed though libvirt stayed, and only then knows what was started after the boot', async () => {
+    const { clock, hypervisor, keeper, record } = setUp()
+    hypervisor.failNext('listVms', new HostletError('E_TIMEOUT', 'no answer came in time'))
+    hypervisor.setStatus('connected')
+    await settle()
+    assert.equal(record.get('vms-started'), undefined)
+    await clock.advance(reconcileRetryMs)
+    await settle()
+    assert.equal(record.get('vms-started'), true)
     await keeper[Symbol.asyncDispose]()
   })
 

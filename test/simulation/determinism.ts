@@ -95,10 +95,17 @@ class NoThread extends EventEmitter {
   constructor(program: URL) {
     super()
     if (!program.pathname.endsWith('checkpoint-worker.ts')) throw new Error(`no thread for ${program}`)
-    queueMicrotask(() => {
-      this.emit('message', { isComplete: true })
-      this.emit('exit', 0)
-    })
+  }
+
+  postMessage(): void {
+    queueMicrotask(() => this.emit('message', { isComplete: true }))
+  }
+
+  ref(): void {}
+  unref(): void {}
+
+  async terminate(): Promise<number> {
+    return 0
   }
 }
 

@@ -82,7 +82,10 @@ export class Disk {
     const journal = this.#journal
     const { size } = fstatSync(descriptor)
     this.#open.add(descriptor)
+    const life = this.#life
     await this.#wait()
+    // Killed between the end of the wait and now.
+    if (!life.isAlive) await new Promise(() => undefined)
     this.#open.delete(descriptor)
     journal.syncedBytes = size
   }
@@ -98,6 +101,7 @@ export class Disk {
       if (!isFile) return
       const { size } = fstatSync(descriptor)
       await this.#wait()
+      if (isAlive && !life.isAlive) await new Promise(() => undefined)
       this.#synced.set(path, size)
     }
     const write = async (bytes: Buffer | string): Promise<number> => {
@@ -106,9 +110,11 @@ export class Disk {
       if (isFile && !this.#synced.has(path)) this.#synced.set(path, fstatSync(descriptor).size)
       return writeSync(descriptor, Buffer.from(bytes))
     }
+    let isOpen = true
     const close = async () => {
-      // The end of its process has closed it, and the number may be another file's by now.
-      if (isAlive && !life.isAlive) return
+      // The end of its process has closed it, or it was closed before, and the number may be another file's by now.
+      if (!isOpen || (isAlive && !life.isAlive)) return
+      isOpen = false
       if (this.#open.delete(descriptor)) closeSync(descriptor)
     }
     return {
