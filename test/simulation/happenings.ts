@@ -82,8 +82,10 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
     const machine = running(world, random)
     if (machine === undefined) return
     world.trace.fault(machine.name, 'agent stopped')
-    world.own(() => machine.stopAgent())
-    world.restartAgent(machine, 30_000)
+    world.own(async () => {
+      await machine.stopAgent()
+      world.restartAgent(machine, 30_000)
+    })
   },
   'cut power of host': (world, random) => {
     const machine = random.pick(world.machines)
