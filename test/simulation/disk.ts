@@ -134,11 +134,11 @@ export class Disk {
 
   /** The process ends, however; `close` lets go of its database. */
   end(close: () => void): void {
-    const journal = this.#journal
-    const size = journal === undefined ? 0 : sizeOf(join(this.#options.statePath, log))
-    if (journal !== undefined && size > journal.syncedBytes) {
+    // Nothing of a log that nobody ever synced is on the disk.
+    const syncedBytes = this.#journal?.syncedBytes ?? 0
+    if (sizeOf(join(this.#options.statePath, log)) > syncedBytes) {
       for (const name of [database, log]) copyFileSync(join(this.#options.statePath, name), this.#kept(name))
-      this.#left = { syncedBytes: journal.syncedBytes }
+      this.#left = { syncedBytes }
     }
     this.#journal = undefined
     close()
