@@ -1,8 +1,10 @@
 // Libvirt's comings and goings: waited for, and followed by a look at what should run.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
 import type { Host } from '../../src/agent/host/host.ts'
+import type { VmRecord } from '../../src/agent/host/hypervisor.ts'
 import { MemoryHypervisor } from '../../src/agent/host/memory-hypervisor.ts'
 import { HostKeeper, pruneIntervalMs, reconcileRetryMs } from '../../src/agent/host-keeper.ts'
 import { Turns } from '../../src/agent/operations/turns.ts'
@@ -22,8 +24,12 @@ function setUp() {
   }
   const pruned: ReadonlySet<string>[] = []
   let ready = 0
+  const started: string[] = []
+  const vms = {
+    start: async ({ specification }: VmRecord) => void started.push(specification.name)
+  }
   const keeper = new HostKeeper({
-    host: { hypervisor, bootRecord, vms: {}, log: silentLogger } as unknown as Host,
+    host: { hypervisor, bootRecord, vms, log: silentLogger } as unknown as Host,
     clock,
     log: silentLogger,
     turns,
@@ -31,7 +37,7 @@ function setUp() {
     onReady: () => ready++
   })
   keeper.begin()
-  return { clock, hypervisor, keeper, pruned, ready: () => ready, turns, record }
+  return { clock, hypervisor, keeper, pruned, ready: () => ready, turns, record, started }
 }
 
 const definition = {
@@ -67,6 +73,32 @@ describe('the host keeper', () => {
     hypervisor.setStatus('connected')
     await settle()
     assert.deepEqual([ready(), record.get('vms-started')], [1, true])
+    await keeper[Symbol.asyncDispose]()
+  })
+
+  it('leaves a VM off that its operation started and its guest switched off', async () => {
+    const { hypervisor, keeper, turns, record, started } = setUp()
+    const wait = { signal: AbortSignal.timeout(10_000) }
+    hypervisor.open()
+    await hypervisor.ensureNetwork({ name: 'hl-net', bridge: 'hlnet', subnet: '10.90.0.0/24' }, wait)
+    await hypervisor.createVolume({ name: 'web-1-root.qcow2', capacityBytes: 1024 ** 2 }, wait)
+    for (const end of ['guest', 'operation'] as const) {
+      const specification = { ...definition.specification, name: `web-${end}`, uuid: randomUUID() }
+      await hypervisor.define({ ...definition, specification }, wait)
+    }
+    const turnsOf = await Promise.all(['web-guest', 'web-operation'].map((vm) => turns.hold(vm, wait.signal)))
+    hypervisor.setStatus('connected')
+    await settle()
+    // As right after a boot of the host.
+    record.delete('vms-started')
+    keeper.reconcile()
+    await settle()
+    assert.equal((record.get('vms-held') as unknown[]).length, 2)
+    await hypervisor.start('web-guest', wait)
+    await hypervisor.cutPower('web-guest', wait)
+    for (const turn of turnsOf) await turn[Symbol.asyncDispose]()
+    await settle()
+    assert.deepEqual([started, record.get('vms-held')], [['web-operation'], []])
     await keeper[Symbol.asyncDispose]()
   })
 

@@ -13,6 +13,8 @@ import { CommandTable } from '../../src/scheduler/store/command-table.ts'
 export interface Mutation {
   /** What is wrong, as one would write it in a bug report. */
   readonly fault: string
+  /** The first world that is looked at, where those that notice it are rare. */
+  readonly from?: number
   apply(): void
 }
 
@@ -104,6 +106,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   'reboot-resumed': {
     fault: 'a reboot is carried out again after a crash',
+    from: 751,
     apply: () => {
       const open = vmReboot as Open
       open.afterCrash = 'resume'

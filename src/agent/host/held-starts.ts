@@ -26,11 +26,15 @@ export class HeldStarts {
   readonly #held = new Map<string, HeldVm>()
   readonly #failed = new Map<string, FailedStart>()
   readonly #following = new Map<string, Promise<void>>()
+  readonly #listener: Disposable
   #writing: Promise<void> = Promise.resolve()
   #isLoaded = false
 
   constructor(options: HeldStartsOptions) {
     this.#options = options
+    this.#listener = options.host.hypervisor.onEvent(({ kind, uuid }) => {
+      if (kind === 'started') this.#noteStarted(uuid)
+    })
   }
 
   /** Those of them that could not be started. */
@@ -62,7 +66,16 @@ export class HeldStarts {
   }
 
   async ended(): Promise<void> {
+    this.#listener[Symbol.dispose]()
     await Promise.allSettled(this.#following.values())
+  }
+
+  /** By its operation: it had its start of this boot, and what its guest does from now on is the guest's. */
+  #noteStarted(uuid: string): void {
+    if (!this.#held.delete(uuid)) return
+    this.#failed.delete(uuid)
+    // One that stays in the record is looked at once more after a restart of the agent.
+    this.#write().catch(() => undefined)
   }
 
   #follow(): void {
@@ -78,6 +91,7 @@ export class HeldStarts {
     const { host, turns, clock, stop, onLooked } = this.#options
     try {
       await using _held = await turns.hold(vm, stop)
+      if (!this.#held.has(uuid)) return
       using deadline = startDeadline({ clock, ms: heldStartMs, what: `the start of VM ${vm}`, signal: stop })
       const end = await startOne(host, { vm, uuid }, deadline)
       if (stop.aborted) return

@@ -139,8 +139,11 @@ class Run<Host> {
         const { final } = await this.#apply(signal)
         if (final) signal = limits.use(this.#limit()).signal
       }
-      const value = await this.#retrying(signal, () =>
-        verb.outcome(params, this.#options.host, this.#operation(signal, this.#steps.length - 1))
+      // All is done, and only looked at: an answer that does not come is no reason to undo it.
+      const value = await this.#retrying(
+        signal,
+        () => verb.outcome(params, this.#options.host, this.#operation(signal, this.#steps.length - 1)),
+        { again: mayPass }
       )
       return { outcome: 'done', value: value as Record<string, unknown> }
     } catch (error) {
@@ -186,7 +189,7 @@ class Run<Host> {
   async #retrying<Value>(
     signal: AbortSignal,
     work: () => Promise<Value>,
-    step?: Pick<Step, 'final'>
+    { final, again = (error) => this.#hypervisorWent(error) }: Tries = {}
   ): Promise<Value | undefined> {
     const { clock, random } = this.#options
     const readiness = this.#readiness
@@ -194,9 +197,9 @@ class Run<Host> {
     for (let tries = 1; ; tries++) {
       await readiness.untilReady(signal)
       try {
-        return await this.#settled(work(), signal, step?.final)
+        return await this.#settled(work(), signal, final)
       } catch (error) {
-        if (signal.aborted || tries >= stepTriesMax || !this.#hypervisorWent(error)) throw error
+        if (signal.aborted || tries >= stepTriesMax || !again(error)) throw error
         this.#execution.log.warn({ error, tries }, 'step interrupted, trying again')
         await clock.sleep(backoff.nextMs(), signal)
       }
@@ -357,6 +360,12 @@ function reasonOf(error: unknown, signal: AbortSignal): HostletError {
 }
 
 /** Whether another try of the same undo may end otherwise. */
+interface Tries {
+  readonly final?: true | undefined
+  /** Whether another try may help; by default where the hypervisor went away. */
+  again?(error: unknown): boolean
+}
+
 function mayPass(error: unknown): boolean {
   const { advice } = asHostletError(error)
   return advice === 'retry' || advice === 'look'

@@ -58,6 +58,27 @@ describe('an operation that fails', () => {
     assert.equal(fixture.dispatcher.leftovers, 1)
   })
 
+  it('is not one whose steps are done: a look at what came of them that gets no answer is taken again', async () => {
+    await using fixture = await Fixture.create()
+    const { host, clock } = fixture
+    host.steps = [recorded(host, 'one')]
+    const { value } = host
+    let looks = 0
+    Object.defineProperty(host, 'value', {
+      get: () => {
+        if (++looks < 3) throw broken('E_TIMEOUT')
+        return value
+      }
+    })
+    await fixture.receive(fixture.claims())
+    for (let tries = 1; tries < 3; tries++) {
+      await clock.advance(10_000)
+      await settle()
+    }
+    assert.equal(resultOf(fixture)?.outcome, 'done')
+    assert.deepEqual([host.done, looks], [['one'], 3])
+  })
+
   it('tries an undo again while what it needs is away', async () => {
     await using fixture = await Fixture.create()
     const { host, clock } = fixture
