@@ -110,7 +110,7 @@ function stepsOf(specification: VmSpecification, host: Host, making: Making): re
 /** No effect on one that runs, and on one that was ready once and is off: that is its guest's business. */
 async function startIt(specification: VmSpecification, host: Host, operation: Operation): Promise<void> {
   const record = await own(specification, host, operation)
-  if (isMade(record)) return
+  if (isMade(record) || record.state === 'running') return
   // A boot of the host took what lay in memory.
   if (isOff(record) && specification.seed !== undefined && !(await host.seeds.has(specification.uuid)))
     await writeSeed(specification, host, operation)
