@@ -3,6 +3,7 @@
 import { asHostletError, type ErrorCode, type ErrorReport } from '../../errors.ts'
 import type { Host } from './host.ts'
 import type { VmRecord, Wait } from './hypervisor.ts'
+import { isOff } from './making.ts'
 
 export interface FailedStart {
   readonly vm: string
@@ -133,7 +134,7 @@ const noOthers: Held = {
 }
 
 function shouldStart({ wanted, state }: Pick<VmRecord, 'wanted' | 'state'>): boolean {
-  return wanted === 'running' && (state === 'stopped' || state === 'crashed')
+  return wanted === 'running' && isOff({ state })
 }
 
 /** Starting all VMs of a host takes a while, and commands go on: one that was stopped or removed meanwhile stays so. */

@@ -6,7 +6,7 @@ import { type Limiter, retryAfterMsMin, type Ticket } from '../../lib/limiter.ts
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
-import { Engine, type HostReadiness } from './engine.ts'
+import { atOnce, Engine } from './engine.ts'
 import type { CommandTrail } from './gate.ts'
 import type { JournalEntry } from './journal.ts'
 import { resultOf } from './result.ts'
@@ -153,9 +153,6 @@ export class Reads<Host> {
       if (result !== undefined && expiresAt < now) this.#reads.delete(id)
   }
 }
-
-/** Whoever asks how things are wants to hear that the hypervisor is away, not to wait for it. */
-const atOnce: HostReadiness = { isReady: () => true, untilReady: resolved }
 
 const blankEntry = {
   state: 'accepted',
