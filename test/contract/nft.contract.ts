@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { countsIn, digestOf, ruleCount } from '../../src/agent/firewall/listing.ts'
+import { countsIn, digestOf, sizeOf } from '../../src/agent/firewall/listing.ts'
 import type { Nft } from '../../src/agent/firewall/nft.ts'
-import type { NftCommand } from '../../src/agent/firewall/nft-json.ts'
+import type { NftCommand, NftObject } from '../../src/agent/firewall/nft-json.ts'
 import { renderRemoval } from '../../src/agent/firewall/ruleset.ts'
 
 export interface NftSubject {
@@ -37,10 +37,11 @@ export function describeNft(
       const { nft, table } = subject
       await nft.apply(tableOf(table, ['one', 'two']), wait())
       const first = await nft.read(table, wait())
-      assert.equal(ruleCount(first), 4)
+      assert.equal(sizeOf(first), '4 rules, 2 members')
+      assert.equal(sizeOf(first), sizeOf(given(tableOf(table, ['one', 'two']))))
       await nft.apply(tableOf(table, ['three']), wait())
       const second = await nft.read(table, wait())
-      assert.equal(ruleCount(second), 2)
+      assert.equal(sizeOf(second), '2 rules, 2 members')
       assert.notEqual(digestOf(first), digestOf(second))
       await nft.apply(tableOf(table, ['three']), wait())
       assert.equal(digestOf(await nft.read(table, wait())), digestOf(second))
@@ -115,12 +116,18 @@ function tableOf(table: string, chains: readonly string[], counts = { packets: 0
     { add: named },
     { add: { counter: { ...at, name: 'drops', ...counts } } },
     { add: { set: { ...at, name: 'addresses', type: 'ipv4_addr' } } },
-    { add: element(table, 'addresses', ['192.0.2.1', '192.0.2.2']) },
+    { add: element(table, 'addresses', ['192.0.2.1', '192.0.2.2', '192.0.2.1']) },
+    { add: { set: { ...at, name: 'ranges', type: 'ipv4_addr', flags: ['interval'], 'auto-merge': true } } },
+    { add: element(table, 'ranges', [{ range: ['192.0.2.0', '192.0.2.7'] }, '192.0.2.8']) },
     ...chains.flatMap((name) => [
       { add: { chain: { ...at, name } } },
       { add: { rule: { ...at, chain: name, expr: [{ counter: 'drops' }, { drop: null }] } } }
     ])
   ]
+}
+
+function given(commands: readonly NftCommand[]): NftObject[] {
+  return commands.flatMap((command) => ('add' in command ? [command.add] : []))
 }
 
 function element(table: string, name: string, elem: readonly unknown[]) {

@@ -11,7 +11,7 @@ import { portName } from '../host/names.ts'
 import type { Profile } from '../profiles.ts'
 import { bridgesOf, type FirewallSubject, type Inventory, inventoryOf, withCard } from './inventory.ts'
 import { type Links, systemLinks } from './links.ts'
-import { countsIn, digestOf, ruleCount } from './listing.ts'
+import { countsIn, digestOf, sizeOf } from './listing.ts'
 import type { Nft } from './nft.ts'
 import {
   checkMappings,
@@ -291,7 +291,7 @@ export class Firewall implements AsyncDisposable {
     const there = await nft.read(settings.table, wait)
     const given = commands.flatMap((command) => ('add' in command ? [command.add] : []))
     // What the next looks are compared with must be what was given.
-    if (ruleCount(there) !== ruleCount(given)) throw overtaken()
+    if (sizeOf(there) !== sizeOf(given)) throw overtaken()
     this.#applied = { digest: digestOf(there), wanted: JSON.stringify(inventory) }
   }
 

@@ -16,9 +16,19 @@ function stable([kind, fields]: [string, Readonly<Record<string, unknown>>]): un
   return [kind, rest, elem.map((each) => JSON.stringify(each)).sort()]
 }
 
-/** Tables, chains and rules: sets may show other members than were given, where those were merged. */
-export function ruleCount(objects: readonly NftObject[]): number {
-  return objects.filter(({ chain, rule }) => chain !== undefined || rule !== undefined).length
+/**
+ * Of what is given and what is there: chains, rules, and members of sets and maps. Ranges may be shown merged, and are not
+ * counted.
+ */
+export function sizeOf(objects: readonly NftObject[]): string {
+  const rules = objects.filter(({ chain, rule }) => chain !== undefined || rule !== undefined).length
+  const nameOf = ({ family, name }: Readonly<Record<string, unknown>>) => `${family} ${name}`
+  const ranges = new Set(objects.flatMap(({ set }) => (set?.flags === undefined ? [] : [nameOf(set)])))
+  const members = objects
+    .map(({ element, set, map }) => element ?? set ?? map ?? {})
+    .filter((each) => Array.isArray(each.elem) && !ranges.has(nameOf(each)))
+    .map(({ elem }) => new Set((elem as unknown[]).map((each) => JSON.stringify(each))).size)
+  return `${rules} rules, ${members.reduce((sum, each) => sum + each, 0)} members`
 }
 
 export function countsIn(objects: readonly NftObject[]): Counts {

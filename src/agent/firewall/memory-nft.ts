@@ -50,6 +50,19 @@ export class MemoryNft implements Nft {
     this.#tell(names)
   }
 
+  /** As `nft flush set` by somebody else. */
+  flushSet(table: string, name: string): void {
+    const without = ([kind, fields]: [string, Readonly<Record<string, unknown>>]) =>
+      [kind, fields.name === name ? { ...fields, elem: undefined } : fields] as const
+    for (const [key, objects] of this.#tables)
+      if (key === table)
+        this.#tables.set(
+          key,
+          objects.map((object) => Object.fromEntries(Object.entries(object).map(without)))
+        )
+    this.#tell(new Set([table.split(' ')[1] ?? '']))
+  }
+
   get tables(): readonly string[] {
     return [...this.#tables.keys()].sort()
   }

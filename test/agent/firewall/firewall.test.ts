@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { digestOf } from '../../../src/agent/firewall/listing.ts'
 import type { NftObject } from '../../../src/agent/firewall/nft-json.ts'
 import { portName } from '../../../src/agent/host/names.ts'
 import { profileOf } from '../../../src/agent/profiles.ts'
@@ -75,6 +76,22 @@ describe('the firewall', () => {
       await until(async () => hasRulesOf(await bench.nft.read(table, wait()), specification))
       await until(async () => bench.host.firewall.fault === undefined)
     }
+  })
+
+  it('applies them again when somebody takes a part of them in the moment of their coming', async () => {
+    await using bench = await makeBench()
+    await bench.host.prepare()
+    await succeed(bench.host, 'vm.provision', { specification: bench.specification() })
+    const whole = digestOf(await bench.nft.read(table, wait()))
+    const apply = bench.nft.apply.bind(bench.nft)
+    let times = 0
+    bench.nft.apply = async (...given) => {
+      await apply(...given)
+      if (times++ === 0) bench.nft.flushSet(`bridge ${table}`, 'from')
+    }
+    bench.nft.flush()
+    await until(async () => times > 0 && digestOf(await bench.nft.read(table, wait())) === whole)
+    assert.ok(times > 1)
   })
 
   it('says that they are not in force while they cannot be applied, and tries again', async () => {
