@@ -71,9 +71,9 @@ export class Rekeying {
       await header.writeTable()
       await header.writeSlots()
     })
-    keys.endChange(disk.id)
-    // The next start tells libvirt the new one.
+    // The next start tells libvirt the new one. Before the change ends: nobody would come again for what libvirt still knows.
     await hypervisor.removeSecret(disk.id, wait)
+    keys.endChange(disk.id)
   }
 
   async #edit(

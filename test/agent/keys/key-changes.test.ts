@@ -53,6 +53,22 @@ describe('encrypted disks', { timeout: 170_000 }, () => {
     assert.equal(bench.hypervisor.secrets.get(rootKey), now)
   })
 
+  it('leave libvirt no old passphrase, whenever the agent dies during a change', async () => {
+    await using bench = await sealedBench()
+    const { host, hypervisor } = bench
+    await provision(bench)
+    const { rootKey: id = '', rootVolume: volume } = await placementOf(bench)
+    await succeed(host, 'vm.stop', { vm: vm.name })
+    const { rekeying } = host.keys
+    const wait = { signal: AbortSignal.timeout(60_000) }
+    await rekeying.add({ id, volume }, wait)
+    hypervisor.failNext('removeSecret', new Error('as if the agent had died here'))
+    await assert.rejects(rekeying.end({ id, volume }, wait), /died here/)
+    assert.equal(hypervisor.secrets.has(id), true)
+    await rekeying.end({ id, volume }, wait)
+    assert.equal(hypervisor.secrets.has(id), false)
+  })
+
   it('start after the host key was rotated, whose public half the host tells', async () => {
     await using bench = await sealedBench()
     const { host } = bench
