@@ -175,7 +175,7 @@ class Run<Host> {
     const left = await this.#retrying(
       signal,
       async () => await step.apply(this.#operation(signal, this.#index)),
-      step
+      { final: step.final, ...(step.patient && { again: mayPass }) }
     )
     this.#notes = { ...this.#notes, ...(left ?? {}) }
     this.#options.journal.checkpoint(this.#execution.entry.id, this.#index + 1, this.#notes)

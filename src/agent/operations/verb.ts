@@ -70,6 +70,8 @@ export interface Step {
    * follow are carried out, and nothing is undone. So nobody is told of a failure whose effect is there.
    */
   readonly final?: true
+  /** Tried again where an answer did not come, too, not only where the hypervisor went away: what the step does is there. */
+  readonly patient?: true
 }
 
 /** `work` is over soon; `transfer` moves many bytes, and has places of its own, so that it keeps nobody waiting for hours. */
