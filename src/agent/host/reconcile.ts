@@ -34,7 +34,7 @@ export interface VmTurns {
 export interface Held extends Pick<VmTurns, 'tryHold'> {
   /** Looks at them when it has ended. On disk when it resolves. */
   later(vms: readonly HeldVm[]): Promise<void>
-  /** Whether an operation started it since the host booted: what its guest did from then on is the guest's. */
+  /** Whether it was started since the host booted: what its guest did from then on is the guest's. */
   hasStarted(uuid: string): boolean
   /** Nothing more is started after this boot. */
   over(): void
@@ -68,9 +68,10 @@ export async function reconcile(
   }
   const queue = (await hypervisor.listVms(wait))
     .map(({ specification: { name: vm, uuid }, ...record }) => ({ vm, uuid, ...record }))
-    .filter(({ uuid }) => (Array.isArray(before) ? before.includes(uuid) : !others.hasStarted(uuid)))
+    .filter(({ uuid }) => !Array.isArray(before) || before.includes(uuid))
   const left = new Left((uuids) => bootRecord.write(recordName, uuids))
-  await left.add(queue.filter(shouldStart))
+  const isDue = (record: (typeof queue)[number]) => shouldStart(record) && !others.hasStarted(record.uuid)
+  await left.add(queue.filter(isDue))
   const held: HeldVm[] = []
   const started: string[] = []
   const failed: FailedStart[] = []
@@ -84,7 +85,7 @@ export async function reconcile(
         continue
       }
       await using _held = await hold
-      if (!shouldStart(record)) continue
+      if (!isDue(record)) continue
       const error = await startOne(host, record, wait)
       if (error === undefined || error === 'other by now' || !wentAway.has(error.code))
         await left.remove([record])
