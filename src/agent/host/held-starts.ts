@@ -81,6 +81,7 @@ export class HeldStarts {
   async ended(): Promise<void> {
     this.#listener[Symbol.dispose]()
     await Promise.allSettled(this.#following.values())
+    await this.#writing
   }
 
   /** By its operation: it had its start of this boot, and what its guest does from now on is the guest's. */

@@ -70,7 +70,10 @@ export interface Step {
    * follow are carried out, and nothing is undone. So nobody is told of a failure whose effect is there.
    */
   readonly final?: true
-  /** Tried again where an answer did not come, too, not only where the hypervisor went away: what the step does is there. */
+  /**
+   * An earlier run may have done it all, and then nothing is undone: after a crash it is tried again after every fault that may
+   * pass, not only where the hypervisor went away.
+   */
   readonly patient?: true
 }
 
