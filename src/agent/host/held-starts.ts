@@ -7,6 +7,7 @@ import type { Host } from './host.ts'
 import { type FailedStart, type HeldVm, startOne, type VmTurns, wentAway } from './reconcile.ts'
 
 const recordName = 'vms-held'
+const begunName = 'vms-begun'
 /** More VMs than a host runs. */
 const heldMax = 4_096
 export const heldStartMs = 15 * 60_000
@@ -29,6 +30,8 @@ export class HeldStarts {
   readonly #listener: Disposable
   #writing: Promise<void> = Promise.resolve()
   #isLoaded = false
+  /** UUIDs of those that were started since the host booted; undefined once nobody asks any more. */
+  #begun: Set<string> | undefined = new Set()
 
   constructor(options: HeldStartsOptions) {
     this.#options = options
@@ -58,20 +61,35 @@ export class HeldStarts {
   async resume(): Promise<void> {
     if (!this.#isLoaded) {
       const kept = await this.#options.host.bootRecord.read(recordName)
+      const begun = await this.#options.host.bootRecord.read(begunName)
       this.#isLoaded = true
+      if (Array.isArray(begun)) for (const uuid of begun.slice(0, heldMax)) this.#begun?.add(String(uuid))
       if (Array.isArray(kept))
         for (const vm of kept.filter(isHeldVm).slice(0, heldMax)) this.#held.set(vm.uuid, vm)
     }
     this.#follow()
   }
 
+  hasStarted(uuid: string): boolean {
+    return this.#begun?.has(uuid) === true
+  }
+
+  over(): void {
+    this.#begun = undefined
+  }
+
   async ended(): Promise<void> {
     this.#listener[Symbol.dispose]()
     await Promise.allSettled(this.#following.values())
+    await this.#writing
   }
 
   /** By its operation: it had its start of this boot, and what its guest does from now on is the guest's. */
   #noteStarted(uuid: string): void {
+    if (this.#begun !== undefined && this.#begun.size < heldMax) {
+      this.#begun.add(uuid)
+      this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
+    }
     if (!this.#held.delete(uuid)) return
     this.#failed.delete(uuid)
     // One that stays in the record is looked at once more after a restart of the agent.
@@ -108,9 +126,9 @@ export class HeldStarts {
     }
   }
 
-  #write(): Promise<void> {
+  #write(name = recordName, value = (): unknown => [...this.#held.values()]): Promise<void> {
     const { bootRecord } = this.#options.host
-    const written = this.#writing.then(() => bootRecord.write(recordName, [...this.#held.values()]))
+    const written = this.#writing.then(() => bootRecord.write(name, value()))
     this.#writing = written.catch(() => undefined)
     return written
   }

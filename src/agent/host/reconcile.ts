@@ -34,6 +34,10 @@ export interface VmTurns {
 export interface Held extends Pick<VmTurns, 'tryHold'> {
   /** Looks at them when it has ended. On disk when it resolves. */
   later(vms: readonly HeldVm[]): Promise<void>
+  /** Whether it was started since the host booted: what its guest did from then on is the guest's. */
+  hasStarted(uuid: string): boolean
+  /** Nothing more is started after this boot. */
+  over(): void
 }
 
 const recordName = 'vms-started'
@@ -48,6 +52,7 @@ export const wentAway: ReadonlySet<ErrorCode> = new Set(['E_UNAVAILABLE', 'E_INT
  * A VM that an operation has keeps nobody waiting: it is looked at once that has ended, with the same rule.
  * What remains to be started is kept on the way: where libvirt goes away or the agent is killed in between, those that were
  * started are no longer among it.
+ * A VM that an operation started before libvirt first told which there are has had its start of this boot, too.
  * A VM that is being provisioned is `stopped` until it is ready, so that it is left to its operation.
  */
 export async function reconcile(
@@ -57,12 +62,16 @@ export async function reconcile(
 ): Promise<Reconciliation> {
   const { hypervisor, bootRecord, log } = host
   const before = await bootRecord.read(recordName)
-  if (before === true) return { afterBoot: false, started: [], failed: [] }
+  if (before === true) {
+    others.over()
+    return { afterBoot: false, started: [], failed: [] }
+  }
   const queue = (await hypervisor.listVms(wait))
     .map(({ specification: { name: vm, uuid }, ...record }) => ({ vm, uuid, ...record }))
     .filter(({ uuid }) => !Array.isArray(before) || before.includes(uuid))
   const left = new Left((uuids) => bootRecord.write(recordName, uuids))
-  await left.add(queue.filter(shouldStart))
+  const isDue = (record: (typeof queue)[number]) => shouldStart(record) && !others.hasStarted(record.uuid)
+  await left.add(queue.filter(isDue))
   const held: HeldVm[] = []
   const started: string[] = []
   const failed: FailedStart[] = []
@@ -76,7 +85,7 @@ export async function reconcile(
         continue
       }
       await using _held = await hold
-      if (!shouldStart(record)) continue
+      if (!isDue(record)) continue
       const error = await startOne(host, record, wait)
       if (error === undefined || error === 'other by now' || !wentAway.has(error.code))
         await left.remove([record])
@@ -92,7 +101,10 @@ export async function reconcile(
     await left.remove(held)
   }
   // One that cannot start is told and left, unless libvirt went away meanwhile: then the next connect goes on.
-  if (!failed.some(({ error }) => wentAway.has(error.code))) await bootRecord.write(recordName, true)
+  if (!failed.some(({ error }) => wentAway.has(error.code))) {
+    await bootRecord.write(recordName, true)
+    others.over()
+  }
   if (started.length + failed.length + held.length > 0)
     log.info(
       { started: started.length, failed: failed.length, held: held.length },
@@ -130,7 +142,9 @@ class Left {
 
 const noOthers: Held = {
   tryHold: async () => ({ [Symbol.asyncDispose]: async () => undefined }),
-  later: async () => undefined
+  later: async () => undefined,
+  hasStarted: () => false,
+  over: () => undefined
 }
 
 function shouldStart({ wanted, state }: Pick<VmRecord, 'wanted' | 'state'>): boolean {

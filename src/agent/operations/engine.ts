@@ -170,15 +170,15 @@ class Run<Host> {
     this.#report({})
     // That the step before is done, also after the loss of power.
     await this.#options.journal.durable()
-    const { log } = this.#execution
+    const { log, entry } = this.#execution
     const startedAt = this.#options.clock.monotonic()
     const left = await this.#retrying(
       signal,
       async () => await step.apply(this.#operation(signal, this.#index)),
-      step
+      { final: step.final, ...(step.patient && entry.attempts > 0 && { again: mayPass }) }
     )
     this.#notes = { ...this.#notes, ...(left ?? {}) }
-    this.#options.journal.checkpoint(this.#execution.entry.id, this.#index + 1, this.#notes)
+    this.#options.journal.checkpoint(entry.id, this.#index + 1, this.#notes)
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)
     log.debug({ step: step.name, durationMs }, 'step done')
     this.#index++

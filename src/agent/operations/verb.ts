@@ -70,6 +70,11 @@ export interface Step {
    * follow are carried out, and nothing is undone. So nobody is told of a failure whose effect is there.
    */
   readonly final?: true
+  /**
+   * An earlier run may have done it all, and then nothing is undone: after a crash it is tried again after every fault that may
+   * pass, not only where the hypervisor went away.
+   */
+  readonly patient?: true
 }
 
 /** `work` is over soon; `transfer` moves many bytes, and has places of its own, so that it keeps nobody waiting for hours. */

@@ -87,15 +87,17 @@ function lastWhole(segments: readonly Segment[]): Whole | undefined {
 /**
  * What follows the last whole entry of the last file was not acknowledged to anyone. It is kept beside the trail before it is
  * cut from it, so that a crash at any moment loses neither the bytes nor the fact.
+ * The entries before it may be in the page cache alone, left by an agent that was killed before its sync: they are on the disk
+ * before the scheduler is told of them and signs for them.
  */
 async function cutTorn(directory: string, last: Segment, bytes: number): Promise<TornEnd | undefined> {
   const rest = readSegment(last).subarray(bytes)
-  if (rest.length === 0) return undefined
-  const kept = keepAside(directory, rest)
+  const kept = rest.length > 0 && keepAside(directory, rest)
   await using handle = await open(last.path, 'r+')
-  await handle.truncate(bytes)
+  if (rest.length > 0) await handle.truncate(bytes)
   await handle.sync()
-  return { ...tornOf(rest), kept }
+  await syncDirectory(directory)
+  return rest.length > 0 ? { ...tornOf(rest), kept } : undefined
 }
 
 /** False on a full disk, which is what leaves half a line in the first place: the agent starts nevertheless. */

@@ -102,7 +102,9 @@ function stepsOf(specification: VmSpecification, host: Host, making: Making): re
       },
       undo: async (operation) => {
         if (await isOwn(specification, host, operation)) await making.takeBack(vm, operation)
-      }
+      },
+      // An earlier run may have made the VM: then nothing of it is undone, and it must not end as failed.
+      patient: true
     }
   ]
 }

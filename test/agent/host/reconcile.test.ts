@@ -94,6 +94,22 @@ describe('reconcile', () => {
   })
 })
 
+describe('a VM that an operation started before libvirt first told which there are', () => {
+  it('stays off once its guest powered itself off, also where the agent was started anew in between', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const first = booted(bench)
+    await bench.hypervisor.start('web-1', wait())
+    await first.held.ended()
+    const second = booted(bench)
+    await second.held.resume()
+    bench.hypervisor.shutDownGuest('web-1')
+    const { started } = await reconcile(second.host, wait(), second.held)
+    assert.deepEqual(started, ['web-2'])
+    assert.equal(await stateOf(bench, 'web-1'), 'stopped')
+  })
+})
+
 describe('a VM that an operation has when the host boots', () => {
   it('keeps no other waiting, nor the record that VMs were started, and is started once the operation ends', async () => {
     await using bench = await withTwo()

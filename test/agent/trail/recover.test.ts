@@ -8,9 +8,11 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync
 } from 'node:fs'
+import { type FileHandle, open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { recoverTrail } from '../../../src/agent/trail/recover.ts'
@@ -75,6 +77,23 @@ describe('a trail after a crash', () => {
       if (torn !== undefined)
         assert.deepEqual(readFileSync(join(state, 'audit', 'torn.pending')), cut.subarray(length - rest))
     }
+  })
+
+  it('has on the disk what it goes on from, before anybody is told of it', async (t) => {
+    const { files } = madeTrail([2, 3])
+    const state = stateWith(Object.fromEntries(files.map((file) => [file.name, contentOf(file)])))
+    const last = join(state, 'audit', files.at(-1)?.name ?? '')
+    const handle = await openFile(last)
+    const kind = Object.getPrototypeOf(handle) as FileHandle
+    await handle.close()
+    const synced: number[] = []
+    const sync = kind.sync
+    t.mock.method(kind, 'sync', async function (this: FileHandle) {
+      synced.push((await this.stat()).ino)
+      await sync.call(this)
+    })
+    await recoverTrail(join(state, 'audit'))
+    assert.deepEqual(synced, [statSync(last).ino, statSync(join(state, 'audit')).ino])
   })
 
   it('notes what was cut off in the chain, and keeps the bytes beside it', async () => {

@@ -349,6 +349,29 @@ describe('vm.provision after a crash', () => {
     assert.ok(!JSON.stringify(first.journal.entry).includes('hunter2'))
   })
 
+  it('is done where the VM was made before the agent was killed, and the first look at it gets no answer', async () => {
+    await using bench = await makeBench()
+    const made = Promise.withResolvers<void>()
+    const dying = new Proxy(bench.hypervisor, {
+      get: (target, name) => {
+        const value = Reflect.get(target, name, target)
+        if (name !== 'annotate') return typeof value === 'function' ? value.bind(target) : value
+        return async (...values: Parameters<typeof target.annotate>) => {
+          await target.annotate(...values)
+          made.resolve()
+          return await new Promise(() => undefined)
+        }
+      }
+    })
+    const specification = full(bench)
+    const first = begin(bench.restarted(dying), 'vm.provision', { specification })
+    await Promise.race([made.promise, first.outcome])
+    bench.hypervisor.failNext('findVm', new HostletError('E_TIMEOUT', 'findVm got no answer'))
+    const next = begin(bench.restarted(), 'vm.provision', { specification }, { from: first.journal })
+    assert.equal((await next.outcome).outcome, 'done')
+    assert.equal((await bench.hypervisor.findVm('web-1', wait()))?.state, 'running')
+  })
+
   it('makes a disk anew that a crash left half-made', async () => {
     await using bench = await makeBench()
     bench.hypervisor.spoilVolume('web-1.0b54e6f2.root.qcow2', Buffer.alloc(512))

@@ -6,10 +6,10 @@ import { it } from 'node:test'
 import type { Summary } from '../campaign.ts'
 import { simulate } from './children.ts'
 
-/** More: HOSTLET_SIMULATION_SEEDS. */
-const seeds = Number(process.env.HOSTLET_SIMULATION_SEEDS ?? 3_000)
+/** Others: HOSTLET_SIMULATION_SEEDS. */
+const seeds = Number(process.env.HOSTLET_SIMULATION_SEEDS ?? 10_000)
 /** A machine that does not get through all of them in this time runs fewer, and says how many. */
-const minutesMax = 12
+const minutesMax = 25
 /** However slow it is. */
 const seedsMin = Math.min(seeds, 1_000)
 /** A process takes so many and ends: what dead processes of worlds leave behind is gone with it. */
