@@ -44,7 +44,7 @@ export const vmProvision = defineVerb<Host>()({
     await host.secrets.userDataOf(specification)
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
-    await host.vms.refuseForeign(name, operation)
+    await host.vms.refuseForeign({ name, uuid }, operation)
     host.resources.refuseLooser(specification)
     host.vms.requireMemory(specification)
     await host.resources.check(specification, operation)
@@ -225,7 +225,7 @@ export const document: VerbDocument = {
     E_BAD_REQUEST:
       'an argument is wrong, the profile is not configured here or allows less than is asked for, a port of the host is none that it maps, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
     E_CONFLICT:
-      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; or a port of the host is another VM's or a program's",
+      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; the UUID is that of such a domain; or a port of the host is another VM's or a program's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH:
       'the image file is outside of the directories that the host allows, or its server wants a login; or the user data was changed on its way',

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
 import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
+import { profileOf } from '../../../src/agent/profiles.ts'
 import type { ErrorCode } from '../../../src/errors.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
@@ -205,6 +206,21 @@ describe('vm.provision refuses', () => {
     )
     assert.deepEqual(await bench.leftovers(), before)
     assert.equal((await bench.hypervisor.listVms(wait()))[0]?.state, 'running')
+  })
+
+  it('the UUID of a domain of somebody else, before anything is recorded or made', async () => {
+    const own = { network: 'hl-o', bridge: 'hl-o-', subnet: '10.91.0.0/24' }
+    await using bench = await makeBench({
+      config: { profiles: { premium: profileOf({ ...own, encryption: false, ownBridge: true }) } }
+    })
+    const specification = bench.specification({ profile: 'premium' })
+    const theirs = { name: 'theirs', uuid: specification.uuid, state: 'running' } as const
+    bench.hypervisor.foreign.push(theirs)
+    const message = await failsWith('E_CONFLICT', bench, specification)
+    assert.match(message, /domain theirs .*never touched.*another UUID/)
+    assert.deepEqual(await bench.leftovers(), [])
+    assert.deepEqual(await bench.hypervisor.listNetworks(wait()), [])
+    assert.deepEqual(bench.hypervisor.foreign, [theirs])
   })
 
   it('the same VM asked for twice before the first is made', async () => {
