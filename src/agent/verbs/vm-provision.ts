@@ -101,7 +101,8 @@ function stepsOf(specification: VmSpecification, host: Host, making: Making): re
         await making.announce(vm, operation)
       },
       undo: async (operation) => {
-        if (await isOwn(specification, host, operation)) await making.takeBack(vm, operation)
+        const record = await isOwn(specification, host, operation)
+        if (record !== undefined) await making.takeBackNew(record, operation)
       }
     }
   ]
@@ -239,7 +240,7 @@ export const document: VerbDocument = {
     E_TIMEOUT: 'the whole of it took longer than its deadline; it was undone'
   },
   crash:
-    'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',
+    'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left. Killed while it undoes a VM that was ready already, it leaves that VM as it is, and says so.',
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
     'Disks of a profile with encryption have a key each, which libvirt is told before every start and which teardown destroys. Prepared disks (preparedDisks of the configuration) spare the seconds that making one takes.',
