@@ -1,11 +1,13 @@
 // Whether an operation may be recorded: no newer one of its VM is known, and its verb sees nothing that makes it impossible.
 
+import { asHostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandSubject } from '../../protocol/command.ts'
 import type { GatePass } from './gate.ts'
 import { type Journal, staleCommand } from './journal.ts'
+import { notThereYet } from './refusals.ts'
 import type { PreparedCommand } from './verb-table.ts'
 
 /** How long a verb may take to see that something is impossible. */
@@ -16,6 +18,8 @@ export interface AdmissionOptions<Host> {
   readonly journal: Pick<Journal, 'generationOf'>
   /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
   generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
+  /** The id of an operation on the VM that has not ended. */
+  operationOn(vm: string): string | undefined
   readonly clock: Clock
   readonly log: Logger
   readonly stop: AbortSignal
@@ -38,7 +42,15 @@ export class Admission<Host> {
     const what = `the check of ${claims.verb}`
     using deadline = startDeadline({ clock, ms: checkDeadlineMs, what, signal })
     if (!local) await this.#checkGeneration(claims, deadline.signal)
-    await this.#checkVerb(prepared, claims, deadline.signal)
+    // Before the look: an operation that ends meanwhile may have made what the look did not find.
+    const ahead = claims.subject && this.#options.operationOn(claims.subject.vm)
+    try {
+      await this.#checkVerb(prepared, claims, deadline.signal)
+    } catch (thrown) {
+      const error = asHostletError(thrown)
+      if (claims.subject === undefined || ahead === undefined || error.code !== 'E_NOT_FOUND') throw error
+      throw notThereYet(claims.subject.vm, ahead, error)
+    }
     deadline.signal.throwIfAborted()
   }
 

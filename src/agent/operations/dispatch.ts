@@ -106,7 +106,8 @@ export class Dispatcher<Host> {
     this.#endings = new Endings({ ...options, ...ends })
     const others = { cancel, drain: this.#drain }
     this.#engine = new Engine({ ...options, others })
-    this.#admission = new Admission({ ...options, stop: this.#stopping.signal })
+    const operationOn = (vm: string) => this.#turns.operationOn(vm)
+    this.#admission = new Admission({ ...options, operationOn, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
       others,
