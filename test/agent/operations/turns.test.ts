@@ -124,14 +124,15 @@ describe('behind an operation that makes its VM', () => {
     const open = watched(fixture)
     const first = fixture.claims()
     await fixture.receive(first)
-    const looked = gate()
+    const [looking, looked] = [gate(), gate()]
     fixture.host.check = async () => {
+      looking.open()
       await looked.promise
       await missing()
     }
     const stop = fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } })
     const refused = fixture.receive(stop)
-    await settle()
+    await looking.promise
     open.open()
     await settle()
     looked.open()
