@@ -15,7 +15,7 @@ export const checkDeadlineMs = 15_000
 
 export interface AdmissionOptions<Host> {
   readonly host: Host
-  readonly journal: Pick<Journal, 'generationOf'>
+  readonly journal: Pick<Journal, 'generationOf' | 'refuseForgotten'>
   /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
   generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
   /** The id of an operation on the VM that has not ended. */
@@ -41,7 +41,7 @@ export class Admission<Host> {
     const { clock, stop: signal } = this.#options
     const what = `the check of ${claims.verb}`
     using deadline = startDeadline({ clock, ms: checkDeadlineMs, what, signal })
-    if (!local) await this.#checkGeneration(claims, deadline.signal)
+    if (!local) await this.#checkAge(claims, deadline.signal)
     // Before the look: an operation that ends meanwhile may have made what the look did not find.
     const ahead = claims.subject && this.#options.operationOn(claims.subject.vm)
     try {
@@ -55,7 +55,9 @@ export class Admission<Host> {
   }
 
   /** The journal has the last word, in the transaction that records; the host knows what a lost journal knew. */
-  async #checkGeneration({ subject }: CommandClaims, signal: AbortSignal): Promise<void> {
+  async #checkAge(claims: CommandClaims, signal: AbortSignal): Promise<void> {
+    this.#options.journal.refuseForgotten(claims)
+    const { subject } = claims
     if (subject === undefined) return
     const recorded = this.#options.journal.generationOf(subject.uuid) ?? 0
     if (recorded >= subject.generation) throw staleCommand(subject, recorded)

@@ -93,7 +93,7 @@ export class Journal implements Disposable, AsyncDisposable {
   accept(claims: CommandClaims, digest: string, origin: OperationOrigin = 'command'): JournalEntry {
     this.database.transaction(() => {
       if (origin === 'command') {
-        this.#refuseForgotten(claims)
+        this.refuseForgotten(claims)
         this.#raiseGeneration(claims)
       }
       this.#insert(claims, digest, origin)
@@ -204,6 +204,18 @@ export class Journal implements Disposable, AsyncDisposable {
     this.database.run(`DELETE FROM commands WHERE ${beyond}`, this.#keepMax)
   }
 
+  /** Throws E_STALE for a command without a VM that may have been carried out and is forgotten. */
+  refuseForgotten({ subject, issuedAt }: CommandClaims): void {
+    if (subject !== undefined) return
+    const row = this.database.get('SELECT issued_at FROM forgotten')
+    if (row === undefined || issuedAt > Number(row.issued_at)) return
+    throw new HostletError(
+      'E_STALE',
+      'the command is as old as others that were carried out, and of which this host keeps no record any more: it may be one of them. Ask anew.',
+      { details: { reason: 'forgotten', issuedAt } }
+    )
+  }
+
   /** Reads one row: the agent's self-check. Throws what a command would meet. */
   probe(): void {
     this.database.get('SELECT count(*) AS running FROM commands WHERE state = ?', 'running')
@@ -215,17 +227,6 @@ export class Journal implements Disposable, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.database[Symbol.asyncDispose]()
-  }
-
-  #refuseForgotten({ subject, issuedAt }: CommandClaims): void {
-    if (subject !== undefined) return
-    const row = this.database.get('SELECT issued_at FROM forgotten')
-    if (row === undefined || issuedAt > Number(row.issued_at)) return
-    throw new HostletError(
-      'E_STALE',
-      'the command is as old as others that were carried out, and of which this host keeps no record any more: it may be one of them. Ask anew.',
-      { details: { reason: 'forgotten', issuedAt } }
-    )
   }
 
   #raiseGeneration({ subject }: CommandClaims): void {
