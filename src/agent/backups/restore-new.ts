@@ -187,7 +187,8 @@ function readyStep(made: MadeVm): Step {
       await making.announce(specification.name, operation)
     },
     undo: async (operation) => {
-      if (await own(made, operation)) await making.takeBack(specification.name, operation)
+      const record = await own(made, operation)
+      if (record !== undefined) await making.takeBackNew(record, operation)
     }
   }
 }

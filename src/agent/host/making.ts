@@ -23,6 +23,18 @@ export class Making {
     await this.#hypervisor.annotate(vm, { wanted: 'running' }, wait)
   }
 
+  /** The same for a VM that has to go when its making fails. Throws E_CONFLICT for one that an earlier run made: it stays. */
+  async takeBackNew(record: Pick<VmRecord, 'specification'> & Progress, wait: Wait): Promise<void> {
+    const { name } = record.specification
+    if (isMade(record) && !this.#announced)
+      throw new HostletError(
+        'E_CONFLICT',
+        `VM ${name} was ready before the agent was restarted: nothing of it is removed.`,
+        { details: { vm: name } }
+      )
+    await this.takeBack(name, wait)
+  }
+
   /** No effect on a VM that an earlier run made. */
   async takeBack(vm: string, wait: Wait): Promise<void> {
     if (this.#announced) await this.#hypervisor.annotate(vm, { wanted: 'stopped' }, wait)

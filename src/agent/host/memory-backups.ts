@@ -5,6 +5,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { DiskRole } from '../../protocol/backup.ts'
 import type { BackupJob, BackupRequest } from './backup-port.ts'
 import type { VmDefinition, VmRecord } from './hypervisor.ts'
+import { isOff } from './making.ts'
 import type { MemoryDisk } from './memory-disk.ts'
 import { element, renderXml } from './xml.ts'
 import { find, readXml } from './xml-read.ts'
@@ -207,8 +208,4 @@ export class MemoryBackups {
       .map((volume) => (volume === null ? undefined : this.#machines.disk(volume)))
       .filter((disk) => disk !== undefined)
   }
-}
-
-function isOff({ state }: MemoryMachine): boolean {
-  return state === 'stopped' || state === 'crashed'
 }

@@ -24,6 +24,7 @@ import {
   type Wait
 } from './hypervisor.ts'
 import type { VolumeSurvey } from './inventory-port.ts'
+import { isOff } from './making.ts'
 import { MemoryBackups } from './memory-backups.ts'
 import { MemoryCalls, type Operations } from './memory-calls.ts'
 import { willingGuests } from './memory-guests.ts'
@@ -33,7 +34,6 @@ import { MemoryNetworks } from './memory-networks.ts'
 import {
   countersOf,
   factsOf,
-  isOff,
   type MemoryVm,
   recordOf,
   requireSecrets,

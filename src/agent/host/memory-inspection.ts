@@ -2,7 +2,8 @@
 
 import { domainXml } from './domain-xml.ts'
 import { inspectionIn, type MachineInspection } from './inspection.ts'
-import { isOff, type MemoryVm } from './memory-vm.ts'
+import { isOff } from './making.ts'
+import type { MemoryVm } from './memory-vm.ts'
 
 const environment = {
   accelerator: 'tcg',

@@ -3,6 +3,7 @@
 import { HostletError } from '../../errors.ts'
 import type { DiskRole } from '../../protocol/backup.ts'
 import type { DomainCounters, HypervisorFacts, VmDefinition, VmRecord } from './hypervisor.ts'
+import { isOff } from './making.ts'
 import type { Tampering } from './memory-inventory.ts'
 
 export interface MemoryVm {
@@ -13,10 +14,6 @@ export interface MemoryVm {
   /** What it was wanted to be when it was last switched on. */
   wantedAtStart?: VmDefinition['wanted']
   tampering?: Tampering
-}
-
-export function isOff({ state }: MemoryVm): boolean {
-  return state === 'stopped' || state === 'crashed'
 }
 
 export function recordOf({ definition, state, reason, run }: MemoryVm): VmRecord {

@@ -57,14 +57,17 @@ export class Vms {
     )
   }
 
-  /** Refuses a name that a domain of somebody else has. Throws E_CONFLICT. */
-  async refuseForeign(name: string, wait: Wait): Promise<void> {
+  /** Refuses a name, or a UUID, that a domain of somebody else has. Throws E_CONFLICT. */
+  async refuseForeign({ name, uuid }: { name: string; uuid?: string }, wait: Wait): Promise<void> {
     const foreign = await this.#options.hypervisor.listForeign(wait)
-    if (!foreign.some((domain) => domain.name === name)) return
+    const found = foreign.find((domain) => domain.name === name || domain.uuid === uuid)
+    if (found === undefined) return
+    const [what, other] =
+      found.name === name ? [name, 'name'] : [`${found.name} with the UUID ${found.uuid}`, 'UUID']
     throw new HostletError(
       'E_CONFLICT',
-      `domain ${name} exists on this host and is not hostlet's: it is never touched. Choose another name.`,
-      { details: { vm: name } }
+      `domain ${what} exists on this host and is not hostlet's: it is never touched. Choose another ${other}.`,
+      { details: { vm: name, domain: found.name } }
     )
   }
 
@@ -219,7 +222,7 @@ export class Vms {
   }
 
   async #absent(name: string, wait: Wait): Promise<HostletError> {
-    await this.refuseForeign(name, wait)
+    await this.refuseForeign({ name }, wait)
     return new HostletError(
       'E_NOT_FOUND',
       `VM ${name} is not defined on this host. See "hostlet vm ls" for the ones that are.`,

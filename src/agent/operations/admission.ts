@@ -1,11 +1,13 @@
 // Whether an operation may be recorded: no newer one of its VM is known, and its verb sees nothing that makes it impossible.
 
+import { asHostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline } from '../../lib/deadline.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { CommandClaims, CommandSubject } from '../../protocol/command.ts'
 import type { GatePass } from './gate.ts'
 import { type Journal, staleCommand } from './journal.ts'
+import { notThereYet } from './refusals.ts'
 import type { PreparedCommand } from './verb-table.ts'
 
 /** How long a verb may take to see that something is impossible. */
@@ -13,9 +15,11 @@ export const checkDeadlineMs = 15_000
 
 export interface AdmissionOptions<Host> {
   readonly host: Host
-  readonly journal: Pick<Journal, 'generationOf'>
+  readonly journal: Pick<Journal, 'generationOf' | 'refuseForgotten'>
   /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
   generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
+  /** The id of an operation on the VM that has not ended. */
+  operationOn(vm: string): string | undefined
   readonly clock: Clock
   readonly log: Logger
   readonly stop: AbortSignal
@@ -37,13 +41,23 @@ export class Admission<Host> {
     const { clock, stop: signal } = this.#options
     const what = `the check of ${claims.verb}`
     using deadline = startDeadline({ clock, ms: checkDeadlineMs, what, signal })
-    if (!local) await this.#checkGeneration(claims, deadline.signal)
-    await this.#checkVerb(prepared, claims, deadline.signal)
+    if (!local) await this.#checkAge(claims, deadline.signal)
+    // Before the look: an operation that ends meanwhile may have made what the look did not find.
+    const ahead = claims.subject && this.#options.operationOn(claims.subject.vm)
+    try {
+      await this.#checkVerb(prepared, claims, deadline.signal)
+    } catch (thrown) {
+      const error = asHostletError(thrown)
+      if (claims.subject === undefined || ahead === undefined || error.code !== 'E_NOT_FOUND') throw error
+      throw notThereYet(claims.subject.vm, ahead, error)
+    }
     deadline.signal.throwIfAborted()
   }
 
   /** The journal has the last word, in the transaction that records; the host knows what a lost journal knew. */
-  async #checkGeneration({ subject }: CommandClaims, signal: AbortSignal): Promise<void> {
+  async #checkAge(claims: CommandClaims, signal: AbortSignal): Promise<void> {
+    this.#options.journal.refuseForgotten(claims)
+    const { subject } = claims
     if (subject === undefined) return
     const recorded = this.#options.journal.generationOf(subject.uuid) ?? 0
     if (recorded >= subject.generation) throw staleCommand(subject, recorded)

@@ -106,7 +106,8 @@ export class Dispatcher<Host> {
     this.#endings = new Endings({ ...options, ...ends })
     const others = { cancel, drain: this.#drain }
     this.#engine = new Engine({ ...options, others })
-    this.#admission = new Admission({ ...options, stop: this.#stopping.signal })
+    const operationOn = (vm: string) => this.#turns.operationOn(vm)
+    this.#admission = new Admission({ ...options, operationOn, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
       others,
@@ -154,8 +155,8 @@ export class Dispatcher<Host> {
     this.#stopping.signal.throwIfAborted()
     const claims = localClaims(request, this.#options.clock)
     try {
-      await this.#trail.note({ kind: 'begun', claims })
-      const { id } = await this.#record(claims, localDigest, this.#verbs.prepare(claims))
+      const note = () => this.#trail.note({ kind: 'begun', claims })
+      const { id } = await this.#record(claims, localDigest, this.#verbs.prepare(claims), note)
       const operation = this.#local.require(id)
       await this.#options.journal.durable()
       return operation
@@ -251,8 +252,7 @@ export class Dispatcher<Host> {
         return await this.#reads.begin({ claims, digest, verb, params }, () =>
           this.#trail.note({ ...accepted, looks: true })
         )
-      await this.#trail.note(accepted)
-      await this.#record(claims, digest, prepared)
+      await this.#record(claims, digest, prepared, () => this.#trail.note(accepted))
       await turn[Symbol.asyncDispose]()
     })
     if (verb.looks) return
@@ -261,11 +261,15 @@ export class Dispatcher<Host> {
     this.#options.emit({ type: 'ack', command: claims.id, repeated: false })
   }
 
-  /** Records and begins. Before the disk has it nothing is promised; the first step waits for that as well. */
+  /**
+   * Records and begins. Before the disk has it nothing is promised; the first step waits for that as well. `note` writes it
+   * down where it is about to be recorded: of what is refused the trail keeps no more than a flood may fill.
+   */
   async #record(
     claims: CommandClaims,
     digest: string,
-    prepared: PreparedCommand<Host>
+    prepared: PreparedCommand<Host>,
+    note: () => Promise<void>
   ): Promise<JournalEntry> {
     // Once more: a drain that began meanwhile may have seen nothing of this one.
     this.#drain.check(prepared.verb)
@@ -273,6 +277,7 @@ export class Dispatcher<Host> {
     const ticket = this.#lanes.enter(prepared.verb, { local })
     try {
       await this.#admission.check(prepared, claims, { local })
+      await note()
       const entry = this.#options.journal.accept(claims, digest, local ? 'schedule' : 'command')
       this.#local.add(entry)
       this.#logOf(entry).info({ origin: entry.origin }, 'command accepted')

@@ -386,7 +386,7 @@ function withLeftovers(failure: ErrorReport, failed: readonly string[]): ErrorRe
   return {
     ...failure,
     message:
-      `${failure.message} Not everything could be undone (${steps}): tear the VM down to remove the rest.`.slice(
+      `${failure.message} Not everything could be undone (${steps}): look at what there is of the VM, and tear it down if it is not to stay.`.slice(
         0,
         4_096
       ),

@@ -97,7 +97,8 @@ const migrations: readonly string[] = [
      seen_at INTEGER NOT NULL,
      adopted_at INTEGER
    ) STRICT, WITHOUT ROWID;`,
-  'CREATE TABLE host_drain (id INTEGER PRIMARY KEY CHECK (id = 1), since INTEGER NOT NULL) STRICT;'
+  'CREATE TABLE host_drain (id INTEGER PRIMARY KEY CHECK (id = 1), since INTEGER NOT NULL) STRICT;',
+  'CREATE TABLE forgotten (id INTEGER PRIMARY KEY CHECK (id = 1), issued_at INTEGER NOT NULL) STRICT;'
 ]
 
 /** Brings the database to the newest version, one transaction a step. Throws E_UNSUPPORTED when it is newer than this agent. */

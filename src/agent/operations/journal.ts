@@ -4,7 +4,7 @@ import type { SQLOutputValue } from 'node:sqlite'
 import { type ErrorReport, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { backupOrigins } from '../../protocol/backup.ts'
-import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
+import { type CommandClaims, type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import { AgentDatabase, type DatabaseOptions } from './database.ts'
 import type { StepNotes } from './verb.ts'
 
@@ -86,13 +86,16 @@ export class Journal implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Records a command and its VM's generation, both or neither. Throws E_STALE when the generation is not newer,
-   * E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded. What the agent does by
+   * Records a command and its VM's generation, both or neither. Throws E_STALE when the generation is not newer, or when it
+   * may be one that was carried out and is forgotten, E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded. What the agent does by
    * itself overtakes no command: its generation counts for nothing.
    */
   accept(claims: CommandClaims, digest: string, origin: OperationOrigin = 'command'): JournalEntry {
     this.database.transaction(() => {
-      if (origin === 'command') this.#raiseGeneration(claims)
+      if (origin === 'command') {
+        this.refuseForgotten(claims)
+        this.#raiseGeneration(claims)
+      }
       this.#insert(claims, digest, origin)
     })
     const entry = this.find(claims.id)
@@ -172,22 +175,45 @@ export class Journal implements Disposable, AsyncDisposable {
 
   /** Forgets acknowledged results that cannot be asked for again, and generations of VMs that are not among `living`. */
   prune(living: ReadonlySet<string>): void {
-    const before = this.#clock.now() - commandLifeMsMax
+    // A VM's generation goes by when the command came, which may be as much later than its making as clocks may differ.
+    const before = this.#clock.now() - commandLifeMsMax - 2 * clockSkewMsMax
     this.database.transaction(() => {
       this.database.run(
         'DELETE FROM commands WHERE acknowledged = 1 AND finished_at < ? AND expires_at < ?',
         before,
         before
       )
-      this.database.run(
-        `DELETE FROM commands WHERE acknowledged = 1 AND sequence <=
-           (SELECT sequence FROM commands WHERE acknowledged = 1 ORDER BY sequence DESC LIMIT 1 OFFSET ?)`,
-        this.#keepMax
-      )
+      this.#forgetBeyondBound()
       for (const { uuid } of this.database.all('SELECT uuid FROM generations WHERE changed_at < ?', before))
         if (!living.has(String(uuid)))
           this.database.run('DELETE FROM generations WHERE uuid = ?', String(uuid))
     })
+  }
+
+  /** What has no generation could be carried out again within its life: from the newest of them on, all older are refused. */
+  #forgetBeyondBound(): void {
+    const beyond = `acknowledged = 1 AND sequence <=
+      (SELECT sequence FROM commands WHERE acknowledged = 1 ORDER BY sequence DESC LIMIT 1 OFFSET ?)`
+    this.database.run(
+      `INSERT INTO forgotten (id, issued_at)
+         SELECT 1, max(json_extract(claims, '$.issuedAt')) FROM commands
+         WHERE ${beyond} AND origin = 'command' AND json_extract(claims, '$.subject') IS NULL HAVING count(*) > 0
+       ON CONFLICT (id) DO UPDATE SET issued_at = max(issued_at, excluded.issued_at)`,
+      this.#keepMax
+    )
+    this.database.run(`DELETE FROM commands WHERE ${beyond}`, this.#keepMax)
+  }
+
+  /** Throws E_STALE for a command without a VM that may have been carried out and is forgotten. */
+  refuseForgotten({ subject, issuedAt }: CommandClaims): void {
+    if (subject !== undefined) return
+    const row = this.database.get('SELECT issued_at FROM forgotten')
+    if (row === undefined || issuedAt > Number(row.issued_at)) return
+    throw new HostletError(
+      'E_STALE',
+      'the command is as old as others that were carried out, and of which this host keeps no record any more: it may be one of them. Ask anew.',
+      { details: { reason: 'forgotten', issuedAt } }
+    )
   }
 
   /** Reads one row: the agent's self-check. Throws what a command would meet. */

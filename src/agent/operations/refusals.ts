@@ -13,6 +13,12 @@ export function noMore(): HostletError {
   return new HostletError('E_BUSY', 'the agent takes no more commands now. Try again later.', { details })
 }
 
+/** What a command names may be made by an operation that it would wait for: nobody can say yet that it is not there. */
+export function notThereYet(vm: string, operation: string, cause: HostletError): HostletError {
+  const text = `an operation of VM ${vm} has not ended: ${cause.message} The command is taken when it has; see "hostlet op show ${operation}", or end that with "hostlet op cancel ${operation}".`
+  return new HostletError('E_BUSY', text, { cause, details: { ...cause.details, operation } })
+}
+
 export function otherCommand(id: string): HostletError {
   const text = `another command was recorded under the id ${id}. Use a new id for each command.`
   return new HostletError('E_CONFLICT', text)

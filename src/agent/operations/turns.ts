@@ -64,6 +64,12 @@ export class Turns {
     return this.#locks.isHeld(key) ? undefined : this.#locks.acquire(key)
   }
 
+  /** The id of an operation that runs or waits with the VM for its first lock; undefined when there is none. */
+  operationOn(vm: string): string | undefined {
+    const key = vmKey(vm)
+    return [...this.#entered.values()].find(({ keys }) => keys[0] === key)?.id
+  }
+
   /** No effect on one that has ended. */
   abort(id: string, reason: unknown): void {
     this.#entered.get(id)?.controller.abort(reason)

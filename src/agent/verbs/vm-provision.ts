@@ -44,7 +44,7 @@ export const vmProvision = defineVerb<Host>()({
     await host.secrets.userDataOf(specification)
     const existing = await host.hypervisor.findVm(name, operation)
     if (existing !== undefined) throw taken(existing, specification)
-    await host.vms.refuseForeign(name, operation)
+    await host.vms.refuseForeign({ name, uuid }, operation)
     host.resources.refuseLooser(specification)
     host.vms.requireMemory(specification)
     await host.resources.check(specification, operation)
@@ -101,7 +101,8 @@ function stepsOf(specification: VmSpecification, host: Host, making: Making): re
         await making.announce(vm, operation)
       },
       undo: async (operation) => {
-        if (await isOwn(specification, host, operation)) await making.takeBack(vm, operation)
+        const record = await isOwn(specification, host, operation)
+        if (record !== undefined) await making.takeBackNew(record, operation)
       },
       // An earlier run may have made the VM: then nothing of it is undone, and it must not end as failed.
       patient: true
@@ -227,7 +228,7 @@ export const document: VerbDocument = {
     E_BAD_REQUEST:
       'an argument is wrong, the profile is not configured here or allows less than is asked for, a port of the host is none that it maps, the user data is not encrypted or is sealed for another VM or image, the image is not of its format, has a backing file or another data file, is encrypted, or is larger than the root disk',
     E_CONFLICT:
-      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; or a port of the host is another VM's or a program's",
+      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; the UUID is that of such a domain; or a port of the host is another VM's or a program's",
     E_NOT_FOUND: 'the image does not exist at its address',
     E_AUTH:
       'the image file is outside of the directories that the host allows, or its server wants a login; or the user data was changed on its way',
@@ -241,7 +242,7 @@ export const document: VerbDocument = {
     E_TIMEOUT: 'the whole of it took longer than its deadline; it was undone'
   },
   crash:
-    'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left.',
+    'Runs on from the last step that was done; a step that was under way is done again. Killed in the middle and started again, the agent ends with the VM running, or, where a step fails, with nothing left. Killed while it undoes a VM that was ready already, it leaves that VM as it is, and says so.',
   remarks: [
     'The image stays in the pool for the next VM, also when the provision fails later.',
     'Disks of a profile with encryption have a key each, which libvirt is told before every start and which teardown destroys. Prepared disks (preparedDisks of the configuration) spare the seconds that making one takes.',

@@ -6,6 +6,7 @@ import { VmResizeParams, VmResizeResult } from '../../protocol/resize.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import type { Placement, VmRecord } from '../host/hypervisor.ts'
+import { isOff } from '../host/making.ts'
 import type { VmSizes } from '../host/shape-port.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
@@ -42,11 +43,12 @@ export const vmResize = defineVerb<Host>()({
     {
       name: 'look at it',
       apply: async (operation) => {
-        const { specification, placement, state } = await requireVm(vm, host, operation)
+        const record = await requireVm(vm, host, operation)
+        const { specification, placement } = record
         await warnOfSmallPool(specification, sizes, host, operation)
         return {
           before: { specification, placement },
-          isOn: state !== 'stopped' && state !== 'crashed'
+          isOn: !isOff(record)
         }
       }
     },
@@ -110,16 +112,16 @@ function growSteps(vm: string, sizes: VmSizes, host: Host): Step[] {
 }
 
 async function grow(
-  { specification: { name }, state }: VmRecord,
+  record: VmRecord,
   { role, capacityBytes }: { role: DiskRole; capacityBytes: number },
   host: Host,
   operation: Operation
 ): Promise<void> {
+  const { name } = record.specification
   try {
     await host.hypervisor.growDisk(name, role, capacityBytes, operation)
   } catch (error) {
-    const isOff = state === 'stopped' || state === 'crashed'
-    if (!isOff || !(error instanceof HostletError) || error.code !== 'E_UNSUPPORTED') throw error
+    if (!isOff(record) || !(error instanceof HostletError) || error.code !== 'E_UNSUPPORTED') throw error
     throw new HostletError(
       'E_UNSUPPORTED',
       `the ${role} disk of VM ${name} is encrypted, and libvirt grows such a disk only while its VM runs. Start the VM, then ask again.`,

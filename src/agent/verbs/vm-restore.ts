@@ -43,7 +43,7 @@ export const vmRestore = defineVerb<Host>()({
     if (profile !== undefined) host.placements.profile(profile)
     const existing = await host.hypervisor.findVm(vm, operation)
     if (existing !== undefined) throw taken(existing, { name: vm, uuid } as VmSpecification)
-    await host.vms.refuseForeign(vm, operation)
+    await host.vms.refuseForeign({ name: vm, uuid }, operation)
   },
 
   steps: (params, host) => (params.replace === true ? replaceSteps(params, host) : newVmSteps(params, host)),
@@ -64,7 +64,7 @@ export const document: VerbDocument = {
     E_BAD_REQUEST:
       'an argument is wrong, the profile is not configured here, or the snapshot holds no root disk (put its disks into the VM with `replace`, or export them)',
     E_CONFLICT:
-      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; with `replace`, the VM is another one",
+      "the name exists on this host, as another VM, this one, or a domain that is not hostlet's; the UUID is that of such a domain; with `replace`, the VM is another one",
     E_STALE: 'the VM has carried out a newer command',
     E_NOT_FOUND:
       "the host's policy names no such repository, there is no such snapshot, or, with `replace`, no such VM",

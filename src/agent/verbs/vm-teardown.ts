@@ -35,7 +35,7 @@ export const vmTeardown = defineVerb<Host>()({
     const { generation } = subjectOf(operation, vm)
     const record = await recordOf(vm, host, operation)
     if (record !== undefined) return refuseStale(record, generation)
-    await host.vms.refuseForeign(vm, operation)
+    await host.vms.refuseForeign({ name: vm }, operation)
     // A UUID alone says nothing of whose they are: every host that shares the repository could erase those of any VM.
     if (backups === true) throw absentWithBackups(subjectOf(operation, vm))
     if (retainDays !== undefined)

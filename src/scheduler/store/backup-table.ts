@@ -173,7 +173,7 @@ export class BackupTable implements BackupStore {
       }
     )
     if (record !== undefined) this.#insert({ record, operation: id, origin })
-    if (removed !== undefined) this.#removed({ source: uuid, target, snapshots: removed }, at)
+    if (removed !== undefined) this.#removed({ source: uuid, target, snapshots: removed }, at, host)
     return true
   }
 
@@ -205,13 +205,18 @@ export class BackupTable implements BackupStore {
     return true
   }
 
-  #removed(fact: Omit<Extract<BackupFact, { kind: 'removed' }>, 'kind'>, at: number): boolean {
-    const { source, target } = fact
-    for (const snapshot of fact.snapshots)
+  /** `by` a host's own word: of its own backups and those of its VM. In place of a revoked host others add, and end nothing. */
+  #removed(
+    { source, target, snapshots }: Omit<Extract<BackupFact, { kind: 'removed' }>, 'kind'>,
+    at: number,
+    by: string | null = null
+  ): boolean {
+    for (const snapshot of snapshots)
       this.#sqlite.run(
         `UPDATE backup_snapshots SET removed_at = :at
-         WHERE snapshot = :snapshot AND uuid = :source AND target = :target AND removed_at IS NULL`,
-        { snapshot, source, target, at }
+         WHERE snapshot = :snapshot AND uuid = :source AND target = :target AND removed_at IS NULL
+           AND (:by IS NULL OR host = :by OR EXISTS (SELECT 1 FROM vms WHERE uuid = :source AND vms.host = :by))`,
+        { snapshot, source, target, at, by }
       )
     return true
   }

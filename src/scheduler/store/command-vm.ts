@@ -13,6 +13,12 @@ export function applyIntent(sqlite: Sqlite, command: NewCommand): void {
   else if (intent.kind === 'restore')
     insertVm(sqlite, command, { ...madeOf(intent.specification), ...restored(command, intent) })
   else changeVm(sqlite, command.id, { ...vm, wanted: intent.kind === 'want' ? intent.wanted : null })
+  // Told to remove the VM, the host ends all copies of its keys, also those that a former host of it told of.
+  if (command.verb === 'vm.teardown')
+    sqlite.run('UPDATE disk_keys SET host = :host WHERE uuid = :uuid AND removed_at IS NULL', {
+      host: command.host,
+      uuid: vm.uuid
+    })
 }
 
 /** The VM of an ended command, as its consequence says. */

@@ -141,13 +141,14 @@ export class DiskKeyTable implements DiskKeyStore {
   }
 
   /**
-   * Which keys of the VM the host may have destroyed: all where the VM is its own, what it told of itself where the VM is not
-   * known here. Those of a revoked host are nobody else's to end, until an inventory has moved the VM: they may be all that
-   * still opens its disks.
+   * Which keys of the VM the host may have destroyed: what it told of itself, or was told to tear down. Those of a revoked
+   * host may be all that still opens the VM's disks: the host that has the VM now ends one by its id, which stands in the
+   * VM's definition; to say that it has the VM is not enough.
    */
   #mayEnd(host: string, uuid: string, id?: string): 'all' | 'own' | undefined {
     const vm = this.#sqlite.get<{ host: string }>('SELECT host FROM vms WHERE uuid = :uuid', { uuid })
-    if (vm !== undefined) return vm.host === host ? 'all' : undefined
+    if (vm !== undefined && vm.host !== host) return undefined
+    if (vm !== undefined) return id === undefined ? 'own' : 'all'
     const { others, own } = this.#sqlite.get<{ others: number | null; own: number | null }>(
       `SELECT sum(host != :host) AS others, sum(host = :host) AS own FROM disk_keys
        WHERE uuid = :uuid AND (:id IS NULL OR id = :id) AND removed_at IS NULL`,

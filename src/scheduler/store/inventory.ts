@@ -94,27 +94,47 @@ function dropUnreported(sqlite: Sqlite, host: string): void {
 
 /**
  * A VM of ours that its host has and the scheduler does not, after its store was lost, becomes known again. One that
- * stands under a revoked host, after this one lost its identity and enrolled anew, moves over.
+ * stands under a revoked host, after this one lost its identity and enrolled anew, moves over. Copies of its keys stay the
+ * former host's until this one names them, or is told to tear the VM down: an inventory is but a claim.
  */
 function adopt(sqlite: Sqlite, found: Found): 'known' | 'adopted' | 'conflicting' {
   const { host, summary } = found
   const { name, uuid, generation } = summary
-  const holders = sqlite.all<{ name: string; uuid: string; host: string; revoked_at: number | null }>(
-    `SELECT name, uuid, host, revoked_at FROM vms JOIN hosts ON hosts.id = vms.host WHERE name = :name OR uuid = :uuid`,
-    { name, uuid }
+  const holders = sqlite.all<Holder>(
+    `SELECT name, uuid, host, revoked_at, (SELECT enrolled_at FROM hosts WHERE id = :host) >= created_at AS enrolled_since
+     FROM vms JOIN hosts ON hosts.id = vms.host WHERE name = :name OR uuid = :uuid`,
+    { name, uuid, host }
   )
   const [holder] = holders
   const isSame = holders.length === 1 && holder?.name === name && holder.uuid === uuid
-  const isOrphan = isSame && holder.host !== host && holder.revoked_at !== null
+  // A machine that enrolled anew did so after the VM was made on it: no host that was there before can be that one.
+  const isOrphan = isSame && holder.host !== host && holder.revoked_at !== null && holder.enrolled_since === 1
   if (holder !== undefined && !(isSame && (holder.host === host || isOrphan))) return 'conflicting'
+  if (holder === undefined && isRemembered(sqlite, host, uuid)) return 'conflicting'
   raiseGeneration(sqlite, name, generation)
-  if (isOrphan) {
-    sqlite.run('UPDATE vms SET host = :host WHERE name = :name', { host, name })
-    // Their end is this host's to tell from now on, also once the VM is gone.
-    sqlite.run('UPDATE disk_keys SET host = :host WHERE uuid = :uuid AND removed_at IS NULL', { host, uuid })
-  }
+  if (isOrphan) sqlite.run('UPDATE vms SET host = :host WHERE name = :name', { host, name })
   if (holder === undefined) insertFound(sqlite, found)
   return isSame && !isOrphan ? 'known' : 'adopted'
+}
+
+interface Holder {
+  readonly name: string
+  readonly uuid: string
+  readonly host: string
+  readonly revoked_at: number | null
+  readonly enrolled_since: number
+}
+
+/** Whether keys or backups are kept of such a VM of another host, which is not revoked: they would be this one's to end. */
+function isRemembered(sqlite: Sqlite, host: string, uuid: string): boolean {
+  return (
+    sqlite.get(
+      `SELECT 1 FROM (SELECT host FROM disk_keys WHERE uuid = :uuid AND removed_at IS NULL
+         UNION SELECT host FROM backup_snapshots WHERE uuid = :uuid AND removed_at IS NULL) AS owner
+       JOIN hosts ON hosts.id = owner.host WHERE owner.host != :host AND hosts.revoked_at IS NULL`,
+      { host, uuid }
+    ) !== undefined
+  )
 }
 
 interface Found {

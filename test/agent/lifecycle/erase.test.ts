@@ -216,6 +216,31 @@ describe('backups of a VM that is erased', () => {
     assert.deepEqual([backups.asked, backups.remaining.length], [false, 1])
   })
 
+  it('stay, and no erase is attested, where the UUID or the name is that of a domain which is not ours', async () => {
+    await using host = await makeLifeBench()
+    const { record } = await backUp(host)
+    await succeed(host.host, 'vm.teardown', { vm })
+    const before = await host.bench.leftovers()
+    for (const name of ['theirs', vm]) {
+      host.bench.hypervisor.foreign.splice(0, 1, { name, uuid: source, state: 'running' })
+      for (const backups of [true, false]) {
+        const subject = { vm, uuid: source, generation: 99 }
+        const outcome = await carry(host.host, 'vm.teardown', { vm, backups }, { subject })
+        assert.ok(outcome.outcome === 'failed')
+        assert.equal(outcome.error.code, 'E_CONFLICT')
+        assert.match(outcome.error.message, /is not touched.*Nothing was removed/)
+        assert.equal(outcome.error.details?.certificate, undefined)
+      }
+    }
+    assert.deepEqual(await host.bench.leftovers(), before)
+    assert.equal(host.bench.hypervisor.foreign.length, 1)
+    const { snapshots } = await host.host.backups.erasure.look(source, wait())
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [record.snapshot]
+    )
+  })
+
   it('take the lock along that an agent left which was killed after the last of them', async () => {
     await using host = await makeLifeBench()
     await backUp(host)

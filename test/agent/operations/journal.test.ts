@@ -10,6 +10,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { commandLifeMsMax, Journal, notesCharactersMax } from '../../../src/agent/operations/journal.ts'
 import { runProcess } from '../../../src/lib/run-process.ts'
+import { clockSkewMsMax } from '../../../src/protocol/command.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { claimsOf, vmUuid } from '../../support/signed-commands.ts'
 
@@ -122,6 +123,53 @@ describe('the journal', () => {
     journal.accept(command, 'digest')
     const big = { big: 'x'.repeat(notesCharactersMax) }
     assert.throws(() => journal.checkpoint(command.id, 1, big), { code: 'E_INTERNAL' })
+  })
+
+  it('takes nothing a second time that it forgot within its life, also after a restart', () => {
+    const commands: ReturnType<typeof claims>[] = []
+    const done = (journal: Journal, command: ReturnType<typeof claims>) => {
+      journal.accept(command, 'digest')
+      finish(journal, command.id)
+      journal.acknowledge(command.id)
+      commands.push(command)
+      clock.jump(1_000)
+    }
+    const bare = () => {
+      const { subject: _none, ...command } = claims()
+      return command
+    }
+    const waiting = bare()
+    clock.jump(1_000)
+    {
+      using journal = new Journal(path, { clock, keepMax: 2 })
+      journal.prune(new Set())
+      journal.accept(waiting, 'digest')
+      done(journal, bare())
+      for (const generation of [1, 2]) done(journal, claims(generation))
+      done(journal, bare())
+      journal.prune(new Set())
+    }
+    using journal = new Journal(path, { clock, keepMax: 2 })
+    journal.prune(new Set())
+    assert.deepEqual(
+      commands.map(({ id }) => journal.find(id) !== undefined),
+      [false, false, true, true]
+    )
+    for (const command of commands.slice(0, 2))
+      assert.throws(() => journal.accept(command, 'digest'), { code: 'E_STALE' })
+    assert.equal(journal.unfinished().length, 1)
+    // What is younger than they are is taken, and so is an older one of a VM, whose generation says that it is new.
+    done(journal, bare())
+    journal.accept({ ...claims(3), issuedAt: waiting.issuedAt }, 'digest')
+  })
+
+  it('keeps the generation of a VM as long as a command can come again, by clocks that differ', () => {
+    using journal = open()
+    const early = claims(1, { issuedAt: clock.now() + clockSkewMsMax })
+    journal.accept(early, 'digest')
+    clock.jump(commandLifeMsMax + 2 * clockSkewMsMax)
+    journal.prune(new Set())
+    assert.throws(() => journal.accept(claims(1), 'digest'), { code: 'E_STALE' })
   })
 
   it('keeps the newest acknowledged results beyond its bound', () => {

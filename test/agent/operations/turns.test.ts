@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { HostletError } from '../../../src/errors.ts'
 import { settle } from '../../support/fake-clock.ts'
 import { vmUuid } from '../../support/signed-commands.ts'
 import { Fixture, gate } from './fixture.ts'
@@ -110,5 +111,57 @@ describe('beside a backup of a VM', () => {
     open.open()
     await settle()
     assert.equal(fixture.resultOf(replaced.id)?.outcome, 'done')
+  })
+})
+
+describe('behind an operation that makes its VM', () => {
+  const missing = async () => {
+    throw new HostletError('E_NOT_FOUND', 'VM web-1 is not defined on this host.')
+  }
+
+  it('a command is to come again, also where that ends while it is looked at, and is taken then', async () => {
+    await using fixture = await Fixture.create()
+    const open = watched(fixture)
+    const first = fixture.claims()
+    await fixture.receive(first)
+    const [looking, looked] = [gate(), gate()]
+    fixture.host.check = async () => {
+      looking.open()
+      await looked.promise
+      await missing()
+    }
+    const stop = fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } })
+    const refused = fixture.receive(stop)
+    await looking.promise
+    open.open()
+    await settle()
+    looked.open()
+    await refused
+    const error = fixture.sentOf('refusal').at(-1)?.error
+    assert.equal(error?.code, 'E_BUSY')
+    assert.match(error?.message ?? '', new RegExp(`not ended: VM web-1 is not .*hostlet op show ${first.id}`))
+    fixture.host.check = async () => undefined
+    await fixture.receive(stop)
+    assert.equal(fixture.resultOf(stop.id)?.outcome, 'done')
+  })
+
+  it('nothing else changes: another VM is not there, and neither is it once nothing works on it', async () => {
+    await using fixture = await Fixture.create()
+    const open = watched(fixture)
+    await fixture.receive(fixture.claims())
+    fixture.host.check = missing
+    const other = { vm: 'web-2', uuid: '22222222-6b53-4a3e-9d1c-0123456789ab', generation: 1 }
+    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: other, arguments: { vm: 'web-2' } }))
+    assert.equal(fixture.refusalCode(), 'E_NOT_FOUND')
+    fixture.host.check = async () => {
+      throw new HostletError('E_CONFLICT', 'the name is taken.')
+    }
+    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } }))
+    assert.equal(fixture.refusalCode(), 'E_CONFLICT')
+    open.open()
+    await settle()
+    fixture.host.check = missing
+    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } }))
+    assert.equal(fixture.refusalCode(), 'E_NOT_FOUND')
   })
 })

@@ -7,9 +7,9 @@ import { after, before, beforeEach, describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { recordRetryMs } from '../../../src/agent/operations/engine.ts'
 import type { CommandNote, CommandTrail } from '../../../src/agent/operations/gate.ts'
-import { Trail } from '../../../src/agent/trail/trail.ts'
+import { refusalWindowMs, signedRefusalsMax, Trail } from '../../../src/agent/trail/trail.ts'
 import { HostletError } from '../../../src/errors.ts'
-import { openLine } from '../../../src/lib/chain.ts'
+import { type ChainEntry, openLine } from '../../../src/lib/chain.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { createSigner, hostId } from '../../support/signed-commands.ts'
 import { Fixture } from '../operations/fixture.ts'
@@ -32,13 +32,16 @@ describe('the trail of commands', () => {
       clock: fixture.clock,
       log: silentLogger
     })
-  function told(id: string, of = state): string[] {
+  function entries(of = state): ChainEntry[] {
     const path = join(of, 'audit', '00000001.jsonl')
     if (!existsSync(path)) return []
     return readFileSync(path, 'utf8')
       .trimEnd()
       .split('\n')
       .flatMap((line) => openLine(Buffer.from(line)) ?? [])
+  }
+  function told(id: string, of = state): string[] {
+    return entries(of)
       .filter(({ command }) => command === id)
       .map(({ kind, decision, outcome, code }) => [kind, code ?? decision ?? outcome].join(' '))
   }
@@ -64,7 +67,7 @@ describe('the trail of commands', () => {
     const stale = fixture.claims()
     await fixture.receive(stale)
     await until(() => fixture.refusalCode() !== undefined)
-    assert.deepEqual(told(stale.id), ['command.accepted accepted', 'command.refused E_STALE'])
+    assert.deepEqual(told(stale.id), ['command.refused E_STALE'])
     const forged = fixture.claims()
     await fixture.dispatcher.receive(await (await createSigner()).sign(forged))
     assert.deepEqual(told(forged.id), [])
@@ -84,6 +87,28 @@ describe('the trail of commands', () => {
     await fixture.cancel(cancelled.id)
     await until(() => fixture.resultOf(cancelled.id) !== undefined)
     assert.deepEqual(told(cancelled.id), ['command.accepted accepted', 'operation.ended E_CANCELLED'])
+  })
+
+  it('is not filled by a flood of signed commands that are refused, and has each that is taken', async () => {
+    await using fixture = await Fixture.create()
+    await using trail = await open(fixture)
+    fixture.restart({ trail })
+    const flood = signedRefusalsMax + 50
+    const taken = [fixture.claims()]
+    await fixture.receive(taken[0])
+    for (let sent = 0; sent < flood; sent++)
+      await fixture.dispatcher.receive(await fixture.signer.sign(fixture.claims()))
+    const { subject: _none, ...bare } = fixture.claims({ verb: 'test.backup' })
+    taken.push(bare as (typeof taken)[number])
+    await fixture.receive(bare)
+    await until(() => taken.every(({ id }) => fixture.resultOf(id) !== undefined))
+    await fixture.clock.advance(refusalWindowMs)
+    await until(() => entries().some(({ kind }) => kind === 'command.refused-more'))
+    for (const { id } of taken)
+      assert.deepEqual(told(id), ['command.accepted accepted', 'operation.ended done'])
+    const count = (of: string) => entries().filter(({ kind }) => kind === of).length
+    assert.deepEqual([count('command.accepted'), count('command.refused')], [2, signedRefusalsMax])
+    assert.equal(entries().find(({ kind }) => kind === 'command.refused-more')?.count, 50)
   })
 
   it('has an accepted command twice, and its effect once, when the agent died before the journal had it', async () => {

@@ -6,12 +6,14 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { Hypervisor } from '../../../src/agent/host/hypervisor.ts'
 import { createPrivateKey, publicHalf } from '../../../src/agent/keys/jwk.ts'
+import { profileOf } from '../../../src/agent/profiles.ts'
 import type { ErrorCode } from '../../../src/errors.ts'
 import { HostletError } from '../../../src/errors.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import type { SecretsKey, VmSpecification } from '../../../src/protocol/vm.ts'
 import { withUserData } from '../../support/sealed-seed.ts'
-import { type Bench, begin, carry, makeBench, succeed } from './bench.ts'
+import { type Bench, begin, carry, type MemoryJournal, makeBench, succeed } from './bench.ts'
+import { interposed as gated } from './interposed.ts'
 
 const wait = () => ({ signal: AbortSignal.timeout(30_000) })
 
@@ -207,6 +209,21 @@ describe('vm.provision refuses', () => {
     assert.equal((await bench.hypervisor.listVms(wait()))[0]?.state, 'running')
   })
 
+  it('the UUID of a domain of somebody else, before anything is recorded or made', async () => {
+    const own = { network: 'hl-o', bridge: 'hl-o-', subnet: '10.91.0.0/24' }
+    await using bench = await makeBench({
+      config: { profiles: { premium: profileOf({ ...own, encryption: false, ownBridge: true }) } }
+    })
+    const specification = bench.specification({ profile: 'premium' })
+    const theirs = { name: 'theirs', uuid: specification.uuid, state: 'running' } as const
+    bench.hypervisor.foreign.push(theirs)
+    const message = await failsWith('E_CONFLICT', bench, specification)
+    assert.match(message, /domain theirs .*never touched.*another UUID/)
+    assert.deepEqual(await bench.leftovers(), [])
+    assert.deepEqual(await bench.hypervisor.listNetworks(wait()), [])
+    assert.deepEqual(bench.hypervisor.foreign, [theirs])
+  })
+
   it('the same VM asked for twice before the first is made', async () => {
     await using bench = await makeBench()
     const specification = bench.specification()
@@ -380,6 +397,27 @@ describe('vm.provision after a crash', () => {
     assert.equal(disk?.capacityBytes, bench.specification().rootDiskBytes)
   })
 
+  it('says of a VM that stands that it does, wherever its undo was killed after it had been announced', async () => {
+    const ends = new Set<string>()
+    for (let at = 1; ; at++) {
+      await using bench = await makeBench()
+      const journal = await killedInUndo(bench, at)
+      if (journal === undefined) break
+      const specification = full(bench)
+      const { outcome } = begin(bench.restarted(), 'vm.provision', { specification }, { from: journal })
+      const ended = await outcome
+      assert.ok(ended.outcome === 'failed')
+      const stands = ended.error.details?.undoFailed !== undefined
+      assert.deepEqual((await bench.leftovers()).length > 0, stands, `killed at call ${at} of the undo`)
+      if (stands) {
+        assert.match(ended.error.message, /Not everything could be undone \(take the seed out\): look at/)
+        assert.equal((await bench.hypervisor.findVm('web-1', wait()))?.state, 'running')
+      }
+      ends.add(String(stands))
+    }
+    assert.deepEqual([...ends].sort(), ['false', 'true'])
+  })
+
   it('undoes what a crash left when the rest then fails', async () => {
     const calls = await countCalls()
     for (let at = 1; at <= calls; at += 3) {
@@ -438,6 +476,25 @@ async function crashAndResume(at: number, when: 'before' | 'after'): Promise<voi
 }
 
 /** Runs a provision whose nth call never comes back. Its journal; undefined when it was killed before it was accepted. */
+/** After its announcement, whose answer is lost: at that call from there on. Undefined where there are fewer. */
+async function killedInUndo(bench: Bench, at: number): Promise<MemoryJournal | undefined> {
+  const killed = Promise.withResolvers<true>()
+  let left = Number.POSITIVE_INFINITY
+  const hypervisor = gated(bench.hypervisor, async (call) => {
+    if (left !== Number.POSITIVE_INFINITY && --left <= 0) {
+      killed.resolve(true)
+      return await new Promise(() => undefined)
+    }
+    const result = await call()
+    const vm = await bench.hypervisor.findVm('web-1', wait())
+    if (left !== Number.POSITIVE_INFINITY || vm?.wanted !== 'running') return result
+    left = at
+    throw new HostletError('E_LIBVIRT', 'the answer was lost')
+  })
+  const run = begin(bench.restarted(hypervisor), 'vm.provision', { specification: full(bench) })
+  return (await Promise.race([killed.promise, run.outcome])) === true ? run.journal : undefined
+}
+
 async function killedAt(bench: Bench, at: number, when: 'before' | 'after') {
   const killed = Promise.withResolvers<void>()
   const never = () => new Promise(() => undefined)

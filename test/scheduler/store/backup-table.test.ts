@@ -108,6 +108,17 @@ describe('backups in the store', () => {
     assert.notEqual(await test.store.backups.find(snapshot2), undefined)
   })
 
+  it('of the VM of a revoked host are not ended by a host that does not have it', async () => {
+    const other = await test.host('kvm-2')
+    await provision('web-1', uuid1, host)
+    await run(backupReport(randomUUID(), backupRecord(host)))
+    await test.store.hosts.revoke(host, 5)
+    const claim = backupRecord(other, { snapshot: snapshot2, sequence: 2, previous: snapshot1, at: 11_000 })
+    for (const _try of [1, 2])
+      await run(backupReport(randomUUID(), claim, { removed: [snapshot1] }), other, 40_000)
+    assert.equal((await test.store.backups.find(snapshot1))?.removedAt, undefined)
+  })
+
   it('keep what the newest look found, whatever comes late', async () => {
     await run(backupReport(randomUUID(), backupRecord(host)))
     const look = (at: number, outcome: 'good' | 'bad'): Verification => ({

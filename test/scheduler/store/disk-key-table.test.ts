@@ -1,11 +1,23 @@
 // Keys of disks in the store: kept as told, of a host's own VMs only, withheld where somebody says so, and gone from the file when destroyed.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import type { EscrowedKey } from '../../../src/protocol/keys.ts'
-import { escrowedKey, hostFacts, key1, key2, uuid1, uuid2, vmSummary } from '../support/samples.ts'
+import type { VmSummary } from '../../../src/protocol/vm.ts'
+import {
+  backupRecord,
+  backupReport,
+  escrowedKey,
+  hostFacts,
+  key1,
+  key2,
+  uuid1,
+  uuid2,
+  vmSummary
+} from '../support/samples.ts'
 import { TestStore, vmSpecification } from '../support/test-store.ts'
 
 const wrapped = 'aG9zdA.a2V5.aXY.aG9zdC1jaXBoZXJ0ZXh0.dGFn'
@@ -28,6 +40,11 @@ describe('keys of disks in the store', () => {
     const specification = vmSpecification(name, uuid)
     const vm = { name, uuid, generation: 1 }
     await test.command(on, { verb: 'vm.provision', vm, intent: { kind: 'create', specification } })
+  }
+
+  const claim = (by: string, vm: Partial<VmSummary> = {}, at = 31_000) => {
+    const inventory = { facts: hostFacts(by), vms: [vmSummary(vm)], foreign: [] }
+    return test.store.hosts.inventory(by, { type: 'inventory', at, ...inventory }, at)
   }
 
   it('are there after a restart, as they were told last', async () => {
@@ -83,8 +100,7 @@ describe('keys of disks in the store', () => {
     for (const uuid of [uuid1, uuid2])
       assert.equal(await test.store.diskKeys.remove(other, { uuid }, 30_000), false)
     assert.deepEqual((await ids()).sort(), [key1, key2])
-    const inventory = { facts: hostFacts(heir), vms: [vmSummary()], foreign: [] }
-    await test.store.hosts.inventory(heir, { type: 'inventory', at: 31_000, ...inventory }, 31_000)
+    assert.deepEqual(await claim(heir), { adopted: ['web-1'], conflicting: [] })
     assert.equal(await test.store.diskKeys.remove(other, { uuid: uuid1 }, 32_000), false)
     // Also once the VM is gone here: its host may tell of that first.
     const vm = { name: 'web-1', uuid: uuid1, generation: 2 }
@@ -95,6 +111,52 @@ describe('keys of disks in the store', () => {
     assert.equal(await test.store.diskKeys.remove(other, { uuid: uuid1 }, 33_000), false)
     assert.equal(await test.store.diskKeys.remove(heir, { uuid: uuid1 }, 34_000), true)
     assert.deepEqual(await ids(), [key2])
+  })
+
+  it('do not end with a VM that a host only says it has, until it names them or is told to tear the VM down', async () => {
+    const heir = await test.host('kvm-3')
+    await provision('web-1', uuid1, host)
+    await keep()
+    await keep({ id: key2, volume: 'web-1-data.qcow2' })
+    await test.store.hosts.revoke(host, 25_000)
+    assert.deepEqual((await claim(heir)).adopted, ['web-1'])
+    await test.store.diskKeys.remove(heir, { uuid: uuid1 }, 32_000)
+    assert.deepEqual((await ids()).sort(), [key1, key2])
+    await test.store.diskKeys.remove(heir, { uuid: uuid1, id: key2 }, 33_000)
+    assert.deepEqual(await ids(), [key1])
+    await test.command(heir, { verb: 'vm.teardown', vm: { name: 'web-1', uuid: uuid1, generation: 2 } })
+    await test.store.diskKeys.remove(heir, { uuid: uuid1 }, 34_000)
+    assert.deepEqual(await ids(), [])
+  })
+
+  it('do not move with a VM to a host that was there before the VM was made', async () => {
+    const older = await test.host('kvm-0', 999)
+    await provision('web-1', uuid1, host)
+    await keep()
+    await test.store.hosts.revoke(host, 25_000)
+    assert.deepEqual(await claim(older), { adopted: [], conflicting: ['web-1'] })
+    assert.equal((await test.store.vms.find('web-1'))?.host, host)
+    assert.equal(await test.store.diskKeys.remove(older, { uuid: uuid1, id: key1 }, 32_000), false)
+    // A person who knows better frees the name, and the next inventory tells.
+    await test.store.vms.forget('web-1')
+    assert.deepEqual((await claim(older)).adopted, ['web-1'])
+    assert.deepEqual(await ids(), [key1])
+  })
+
+  it('of a VM that is not known here any more do not go to another host that says it has it', async () => {
+    const other = await test.host('kvm-2')
+    await keep()
+    const conflict = { adopted: [], conflicting: ['web-1'] }
+    assert.deepEqual(await claim(other), conflict)
+    assert.equal(await test.store.diskKeys.remove(other, { uuid: uuid1 }, 32_000), false)
+    assert.deepEqual(await ids(), [key1])
+    const report = backupReport(randomUUID(), backupRecord(host, { uuid: uuid2, vm: 'db-1' }))
+    await test.store.backups.learn(host, { kind: 'run', report }, 33_000)
+    assert.deepEqual(await claim(other, { name: 'db-1', uuid: uuid2 }), {
+      adopted: [],
+      conflicting: ['db-1']
+    })
+    assert.deepEqual((await claim(host)).adopted, ['web-1'])
   })
 
   it('are given out until they are withheld, and again when they are released', async () => {
