@@ -32,6 +32,8 @@ export interface VmsOptions {
   readonly availableMemoryBytes?: () => number
 }
 
+type Press = 'pressed' | 'refused' | 'unheard'
+
 export interface ProgressWait extends Wait {
   progress?(update: { note?: string }): void
 }
@@ -187,8 +189,10 @@ export class Vms {
           pressedAt = clock.monotonic()
           wait.progress?.({ note: 'asked to power off' })
           const pressed = await this.#press(name, { signal, again: refused })
-          refused = !pressed
+          refused = pressed === 'refused'
           if (refused) pressedAt = Number.NEGATIVE_INFINITY
+          // It waits for QEMU in libvirt, and a second one would wait behind it.
+          if (pressed === 'unheard') pressedAt = Number.POSITIVE_INFINITY
         }
         await this.#change(name, signal)
       }
@@ -199,14 +203,17 @@ export class Vms {
     }
   }
 
-  /** False where libvirt failed: QEMU may have died, which the next look tells. Not a second time. */
-  async #press(name: string, { signal, again }: Wait & { again: boolean }): Promise<boolean> {
+  /** Refused where libvirt failed: QEMU may have died, which the next look tells. Unheard where QEMU stands still. */
+  async #press(name: string, { signal, again }: Wait & { again: boolean }): Promise<Press> {
     try {
       await this.#options.hypervisor.pressPowerButton(name, { signal })
-      return true
+      return 'pressed'
     } catch (error) {
-      if (again || asHostletError(error).code !== 'E_LIBVIRT') throw error
-      return false
+      signal.throwIfAborted()
+      const { code } = asHostletError(error)
+      if (code === 'E_TIMEOUT') return 'unheard'
+      if (again || code !== 'E_LIBVIRT') throw error
+      return 'refused'
     }
   }
 

@@ -5,12 +5,13 @@ import type { EraseCertificate } from '../../protocol/lifecycle.ts'
 import { clearWhenFree } from '../backups/clear.ts'
 import type { KnownBackups } from '../backups/erasure.ts'
 import type { Host } from '../host/host.ts'
-import type { VmRecord, Wait } from '../host/hypervisor.ts'
+import type { VmChange, VmRecord, Wait } from '../host/hypervisor.ts'
 import { shortId } from '../host/names.ts'
 import { possibleMacs } from '../host/placement.ts'
 import type { Operation, Step, StepNotes } from '../operations/verb.ts'
 import { subjectOf } from '../verbs/subject.ts'
 import type { EraseFacts } from './erase-certificates.ts'
+import { writeEarly, writeLate } from './stay-off.ts'
 
 export interface Erase {
   readonly vm: string
@@ -57,15 +58,19 @@ export function eraseSteps(erase: Erase): readonly Step[] {
         const { existed = false, startedAt = host.clock.now() } = notesOf(operation)
         // After a crash the definition may be gone already: what was noted before stays true.
         if (record === undefined) return { existed, startedAt }
-        const { generation } = subjectOf(operation, vm)
-        await host.hypervisor.annotate(vm, { generation, wanted: 'stopped' }, operation)
-        return { existed: true, startedAt }
+        return {
+          existed: true,
+          startedAt,
+          ...(await writeEarly(host, vm, offSince(operation, vm), operation))
+        }
       }
     },
     {
       name: 'cut the power',
       apply: async (operation) => {
-        if (await recordOf(vm, host, operation)) await host.hypervisor.cutPower(vm, operation)
+        if (!(await recordOf(vm, host, operation))) return
+        await host.hypervisor.cutPower(vm, operation)
+        await writeLate(host, vm, offSince(operation, vm), operation)
       }
     },
     {
@@ -187,6 +192,10 @@ async function refuseQuarantined(
     `VM ${vm} cannot be erased: domain ${found.name} (${found.uuid}) is not touched, since ${found.detail ?? "it is not hostlet's"} Nothing was removed.`,
     { details: { vm, domain: found.name } }
   )
+}
+
+function offSince(operation: Operation, vm: string): VmChange {
+  return { generation: subjectOf(operation, vm).generation, wanted: 'stopped' }
 }
 
 function notesOf({ notes }: Operation): EraseNotes {

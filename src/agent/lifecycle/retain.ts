@@ -3,10 +3,11 @@
 import { HostletError } from '../../errors.ts'
 import { clearWhenFree } from '../backups/clear.ts'
 import type { Host } from '../host/host.ts'
-import type { Retained, VmRecord } from '../host/hypervisor.ts'
+import type { Retained, VmChange, VmRecord } from '../host/hypervisor.ts'
 import { untilText } from '../host/retained.ts'
 import type { Operation, Step } from '../operations/verb.ts'
 import { requireVm, subjectOf } from '../verbs/subject.ts'
+import { writeEarly, writeLate } from './stay-off.ts'
 
 const dayMs = 86_400_000
 
@@ -43,13 +44,7 @@ export function retainSteps({ vm, host, retainDays, backups }: Retain): readonly
       name: 'have it be kept',
       apply: async (operation) => {
         await requireVm(vm, host, operation)
-        const { generation } = subjectOf(operation, vm)
-        const { retained } = notesOf(operation)
-        await host.hypervisor.annotate(
-          vm,
-          { generation, wanted: 'stopped', ...(retained && { retained }) },
-          operation
-        )
+        return await writeEarly(host, vm, keptSince(operation, vm), operation)
       },
       undo: async (operation) => {
         const { before } = notesOf(operation)
@@ -65,6 +60,7 @@ export function retainSteps({ vm, host, retainDays, backups }: Retain): readonly
         const progress = operation.progress.bind(operation)
         const { graceMs } = host.config.stop
         await host.vms.stop(vm, { signal: operation.signal, progress, graceMs })
+        await writeLate(host, vm, keptSince(operation, vm), operation)
       }
     },
     {
@@ -123,6 +119,12 @@ export function requireRetained({ specification, retained }: VmRecord, now: numb
     `VM ${name} was kept ${untilText(retained)}: that is over, and it is being erased. Restore it from a backup.`,
     { details: { vm: name, retainedUntil: retained.until } }
   )
+}
+
+function keptSince(operation: Operation, vm: string): VmChange {
+  const { retained } = notesOf(operation)
+  const { generation } = subjectOf(operation, vm)
+  return { generation, wanted: 'stopped', ...(retained && { retained }) }
 }
 
 function notesOf({ notes }: Operation): RetainNotes {

@@ -4,7 +4,9 @@ import { Type } from '../../lib/schema.ts'
 import { Milliseconds, strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
-import { defineVerb } from '../operations/verb.ts'
+import type { VmChange } from '../host/hypervisor.ts'
+import { writeEarly, writeLate } from '../lifecycle/stay-off.ts'
+import { defineVerb, type Operation } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -42,9 +44,10 @@ export const vmStop = defineVerb<Host>()({
     {
       name: 'have it stay off',
       apply: async (operation) => {
+        // Nothing is asked of a machine that is to be cut off before it is.
+        if (force === true) return { written: false }
         await requireVm(vm, host, operation)
-        const { generation } = subjectOf(operation, vm)
-        await host.hypervisor.annotate(vm, { generation, wanted: 'stopped' }, operation)
+        return await writeEarly(host, vm, offSince(operation, vm), operation)
       }
     },
     {
@@ -56,6 +59,14 @@ export const vmStop = defineVerb<Host>()({
         const progress = operation.progress.bind(operation)
         return await host.vms.stop(vm, { signal, progress, graceMs: force === true ? 0 : patience })
       }
+    },
+    {
+      // Until then a host that boots leaves the VM to this operation.
+      name: 'have it stay off where that could not be written before',
+      apply: async (operation) => {
+        await requireVm(vm, host, operation)
+        await writeLate(host, vm, offSince(operation, vm), operation)
+      }
     }
   ],
 
@@ -64,6 +75,10 @@ export const vmStop = defineVerb<Host>()({
     return { vm: host.vms.summary(record), forced: operation.notes.forced === true }
   }
 })
+
+function offSince(operation: Operation, vm: string): VmChange {
+  return { generation: subjectOf(operation, vm).generation, wanted: 'stopped' }
+}
 
 export const document: VerbDocument = {
   errors: {
@@ -75,6 +90,7 @@ export const document: VerbDocument = {
   crash: 'Runs on; the guest gets its whole time again. A VM that is off already is left alone.',
   remarks: [
     'The power button is pressed again every few seconds: a guest that was still booting did not hear the first.',
+    'With `force`, and once the grace is over, the power is cut whether or not QEMU answers: a machine that hangs is ended, and that it stays off is written afterwards.',
     '`forced` in the result says whether the power had to be cut. Disks of a guest that was cut off are as after a power failure.'
   ],
   example: { vm: 'web-1', graceMs: 60_000 }

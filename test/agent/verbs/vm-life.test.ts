@@ -59,11 +59,56 @@ describe('vm.stop', () => {
     assert.ok(!bench.hypervisor.calls.includes(`pressPowerButton ${vm}`))
   })
 
+  it('writes that it stays off after the cut, when forced', async () => {
+    await using bench = await provisioned()
+    const before = bench.hypervisor.calls.length
+    await succeed(bench.host, 'vm.stop', { vm, force: true })
+    assert.deepEqual(changesSince(bench, before), [`cutPower ${vm}`, `annotate ${vm}`])
+    assert.equal((await bench.hypervisor.findVm(vm, wait()))?.wanted, 'stopped')
+  })
+
+  it('waits out the grace of a machine that stands still, cuts its power, and writes that it stays off then', async () => {
+    const clock = new FakeClock()
+    await using bench = await provisioned({ clock })
+    for (const call of ['annotate', 'pressPowerButton'] as const)
+      bench.hypervisor.failNext(call, new HostletError('E_TIMEOUT', 'no answer within 10000 ms'))
+    bench.hypervisor.guests.obeysPowerButton = false
+    const before = bench.hypervisor.calls.length
+    const outcome = await whileTimePasses(clock, carry(bench.host, 'vm.stop', { vm, graceMs: 21_000 }))
+    assert.equal(outcome.outcome === 'done' && outcome.value.forced, true)
+    const changes = changesSince(bench, before)
+    const expected = ['annotate', 'pressPowerButton', 'cutPower', 'annotate'].map((call) => `${call} ${vm}`)
+    assert.deepEqual(changes, expected)
+    const record = await bench.hypervisor.findVm(vm, wait())
+    assert.deepEqual([record?.state, record?.wanted], ['stopped', 'stopped'])
+  })
+
   it('has no effect on a VM that is off', async () => {
     await using bench = await provisioned()
     await succeed(bench.host, 'vm.stop', { vm })
     const value = await succeed(bench.host, 'vm.stop', { vm, force: true })
     assert.equal(value.forced, false)
+  })
+})
+
+describe('vm.teardown of a machine that stands still', () => {
+  it('cuts its power although its metadata cannot be written', async () => {
+    await using bench = await provisioned()
+    bench.hypervisor.failNext('annotate', new HostletError('E_TIMEOUT', 'no answer within 10000 ms'))
+    const before = bench.hypervisor.calls.length
+    await succeed(bench.host, 'vm.teardown', { vm })
+    const expected = ['annotate', 'cutPower', 'annotate'].map((call) => `${call} ${vm}`)
+    assert.deepEqual(changesSince(bench, before), expected)
+    assert.deepEqual(await bench.leftovers(), [])
+  })
+
+  it('is kept, off, where it is to be kept', async () => {
+    await using bench = await provisioned()
+    bench.hypervisor.failNext('annotate', new HostletError('E_TIMEOUT', 'no answer within 10000 ms'))
+    await succeed(bench.host, 'vm.teardown', { vm, retainDays: 2 })
+    const record = await bench.hypervisor.findVm(vm, wait())
+    assert.deepEqual([record?.state, record?.wanted], ['stopped', 'stopped'])
+    assert.ok(record?.retained !== undefined, 'it is not told to be kept')
   })
 })
 
@@ -285,6 +330,12 @@ describe('host.facts', () => {
     assert.match(String(facts.kernel), /^[0-9]+\./)
   })
 })
+
+/** What was done to the VM since so many calls, looks left out. */
+function changesSince({ hypervisor }: Bench, before: number): string[] {
+  const kinds = ['annotate', 'cutPower', 'pressPowerButton']
+  return hypervisor.calls.slice(before).filter((call) => kinds.includes(call.split(' ')[0] ?? ''))
+}
 
 async function provisioned(options: Parameters<typeof makeBench>[0] = {}): Promise<Bench> {
   const bench = await makeBench(options)
