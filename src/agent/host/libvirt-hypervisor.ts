@@ -82,6 +82,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #connections: Connections
   readonly #domains: Domains
   readonly #volumes: Volumes
+  readonly #scratch: Volumes
   readonly #networks: Networks
   readonly #secrets: Secrets
   readonly #tuning: Tuning
@@ -116,8 +117,12 @@ export class LibvirtHypervisor implements Hypervisor {
       gate: this.#gates.pass,
       contain: (domain, metadata, wait) => this.#tuning.contain(domain, metadata, wait)
     })
-    const { pool, clock } = options
-    this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
+    const volumesOf = (pool: PoolDefinition) => {
+      const inFlight = () => this.#connections.inFlight
+      return new Volumes({ connection, streamConnection, inFlight, pool, clock: options.clock })
+    }
+    this.#volumes = volumesOf(options.pool)
+    this.#scratch = options.scratch?.pool ? volumesOf(options.scratch.pool) : this.#volumes
     this.#tuning = new Tuning({
       connection,
       domains: this.#domains,
@@ -134,9 +139,7 @@ export class LibvirtHypervisor implements Hypervisor {
       networks: this.#networks,
       volumes: this.#volumes,
       secrets: this.#secrets,
-      scratchVolumes: options.scratch?.pool
-        ? new Volumes({ connection, streamConnection, clock, pool: options.scratch.pool })
-        : this.#volumes,
+      scratchVolumes: this.#scratch,
       scratchReserveBytes: (options.scratch ?? scratchDefault).reserveBytes,
       qemuDirectory: options.qemuDirectory ?? qemuDirectoryDefault
     })
@@ -161,6 +164,9 @@ export class LibvirtHypervisor implements Hypervisor {
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
 
+  silentPools = () =>
+    [...new Set([this.#volumes, this.#scratch])].flatMap((volumes) => volumes.silence() ?? [])
+
   addStartGate = (gate: StartGate) => this.#gates.add(gate)
 
   async facts(wait: Wait): Promise<HypervisorFacts> {
@@ -168,7 +174,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const [capabilities, accelerator, space] = await Promise.all([
       this.#readCapabilities(wait),
       this.#accelerator.intended(wait),
-      this.#volumes.space(wait)
+      this.#volumes.lastSpace(wait)
     ])
     return {
       libvirtVersion: facts.libvirtVersion,
