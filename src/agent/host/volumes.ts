@@ -21,11 +21,12 @@ import { HostletError } from '../../errors.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { untilAborted } from '../../lib/deadline.ts'
-import { mustRun } from '../../lib/run-process.ts'
 import type { ConnectionRole } from './connections.ts'
+import { flushFileSystem } from './flush.ts'
 import type { SilentPool, VolumeRecord, Wait } from './hypervisor.ts'
 import type { VolumeSurvey } from './inventory-port.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { digestOfBase } from './names.ts'
 import { ensurePool, isActive } from './pool.ts'
 import { PoolWatch, type Space } from './pool-watch.ts'
 import type { VolumeRange } from './sealed-port.ts'
@@ -176,7 +177,7 @@ export class Volumes {
     throw new HostletError('E_CORRUPT', `volume ${name} ends before byte ${offsetBytes + lengthBytes}`)
   }
 
-  /** libvirt flushes nothing that it writes, and may be the only one to open the file: the machine's disks are flushed. */
+  /** libvirt flushes nothing that it writes, and may be the only one to open the file: its file system is flushed, by a name that can be opened. */
   async writeRange(name: string, offsetBytes: number, bytes: Buffer, wait: Wait): Promise<void> {
     const volume = await this.#require(name, wait)
     await attempt(`write ${name}`, async () => {
@@ -185,7 +186,8 @@ export class Volumes {
       const args = { volume, ...range, flags: 0 }
       await connection.upload(storageVolUpload, args, Readable.from([bytes]), wait)
     })
-    await mustRun('sync', [], { signal: wait.signal, deadlineMs: createMs })
+    const readable = (await this.list(wait)).find((other) => digestOfBase(other.name) !== undefined)
+    await flushFileSystem([this.#options.pool.path, ...(readable ? [readable.path] : [])], wait)
   }
 
   async read(name: string, wait: Wait, range = { offsetBytes: 0n, lengthBytes: 0n }): Promise<Readable> {
