@@ -143,6 +143,7 @@ export class LibvirtHypervisor implements Hypervisor {
       scratchReserveBytes: (options.scratch ?? scratchDefault).reserveBytes,
       qemuDirectory: options.qemuDirectory ?? qemuDirectoryDefault
     })
+    this.#gates.add(async () => this.#volumes.requireAnswering())
     this.onStatus((status) => this.#backups.jobs.noteStatus(status))
     this.onEvent((event) => this.#backups.jobs.note(event))
   }
@@ -200,10 +201,11 @@ export class LibvirtHypervisor implements Hypervisor {
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
   annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)
   start = (name: string, wait: Wait) => this.#backups.pauses.start(name, wait)
-  pressPowerButton = (name: string, wait: Wait) => this.#domains.pressPowerButton(name, wait)
+  pressPowerButton = (name: string, wait: Wait) =>
+    this.#whileStorageAnswers(() => this.#domains.pressPowerButton(name, wait))
   requestReboot = (name: string, wait: Wait) => this.#domains.requestReboot(name, wait)
   reset = (name: string, wait: Wait) => this.#domains.reset(name, wait)
-  cutPower = (name: string, wait: Wait) => this.#domains.cutPower(name, wait)
+  cutPower = (name: string, wait: Wait) => this.#whileStorageAnswers(() => this.#domains.cutPower(name, wait))
   ejectSeed = (name: string, wait: Wait) => this.#domains.ejectSeed(name, wait)
   undefine = (name: string, wait: Wait) => this.#domains.undefine(name, wait)
   reshape = (name: string, shape: VmShape, wait: Wait) => this.#tuning.reshape(name, shape, wait)
@@ -271,6 +273,15 @@ export class LibvirtHypervisor implements Hypervisor {
   async close(): Promise<void> {
     await this.#backups[Symbol.asyncDispose]()
     await this.#connections.close()
+  }
+
+  /**
+   * libvirtd gives the files of a machine that has ended back to root, and keeps everybody who lists machines waiting until
+   * the storage has taken that: then all VMs of the host stand behind it.
+   */
+  async #whileStorageAnswers(work: () => Promise<void>): Promise<void> {
+    this.#volumes.requireAnswering()
+    await work()
   }
 
   #onJobs() {

@@ -72,6 +72,11 @@ export class Volumes {
     return this.#watch.silence()
   }
 
+  /** Throws E_UNAVAILABLE while the storage does not answer. */
+  requireAnswering(): void {
+    this.#watch.requireAnswering()
+  }
+
   async list(wait: Wait): Promise<readonly VolumeRecord[]> {
     const pool = await this.#ensured(wait)
     const args = { pool, needResults: true, flags: 0 }
