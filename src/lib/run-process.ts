@@ -25,10 +25,12 @@ export interface ProcessResult {
   readonly stderr: string
 }
 
+/** A killed program that waits for storage ends when that answers, and nobody waits for it. */
+const killedMsMax = 5_000
 const outputBytesMaxDefault = 1024 * 1024
 
 /**
- * Runs a program to its end, whatever its exit code. Throws E_UNAVAILABLE when it is not installed, E_TIMEOUT after the
+ * Runs a program to its end, whatever its exit code. One that is killed and does not end is left after some seconds. Throws E_UNAVAILABLE when it is not installed, E_TIMEOUT after the
  * deadline, the signal's reason when aborted, E_INTERNAL when it writes too much.
  */
 export async function runProcess(
@@ -72,9 +74,16 @@ function ended(
 ): Promise<ProcessResult> {
   return new Promise((resolve, reject) => {
     let failure: unknown
+    const leave = () => {
+      for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy()
+      child.unref()
+      reject(failure)
+    }
+    let left: Disposable | undefined
     const stop = (reason: unknown) => {
       failure ??= reason
       child.kill('SIGKILL')
+      left ??= (options.clock ?? systemClock).timer(killedMsMax, leave)
     }
     const abort = () => stop(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
@@ -90,6 +99,7 @@ function ended(
     child.stdin?.end(options.input)
     child.once('close', (exitCode) => {
       signal.removeEventListener('abort', abort)
+      left?.[Symbol.dispose]()
       if (failure === undefined) resolve({ exitCode, stdout: stdout(), stderr: stderr() })
       else reject(failure)
     })

@@ -42,8 +42,17 @@ export interface Submission<A extends AnyType, R extends AnyType> {
   readonly onLateResult?: ((result: Infer<R>) => void) | undefined
 }
 
+/** A call that libvirtd works on, whether or not somebody still waits for it. */
+export interface CallInFlight {
+  readonly procedure: Procedure
+  readonly args: unknown
+  /** Milliseconds since it was sent. */
+  readonly forMs: number
+}
+
 interface Call {
   readonly procedure: Procedure
+  readonly args: unknown
   readonly serial: number
   readonly urgent: boolean
   readonly onResult: (result: unknown) => void
@@ -51,6 +60,7 @@ interface Call {
   readonly onLateResult: ((result: unknown) => void) | undefined
   /** Null once it is sent. */
   frame: Buffer | null
+  sentAtMs: number
   /** False once the caller has its answer, although libvirtd may still be working. */
   waiting: boolean
   release: () => void
@@ -95,6 +105,15 @@ export class Calls {
     const calls = [...this.#running.values()]
     const abandoned = calls.filter((call) => !call.waiting).length
     return { inFlight: calls.length, abandoned, queued: this.#queues.high.length + this.#queues.low.length }
+  }
+
+  get inFlight(): readonly CallInFlight[] {
+    const now = this.#clock.nowMs()
+    return [...this.#running.values()].map(({ procedure, args, sentAtMs }) => ({
+      procedure,
+      args,
+      forMs: now - sentAtMs
+    }))
   }
 
   /** Returns the serial. Reports every failure through `onError`, wrong arguments included. */
@@ -189,12 +208,14 @@ export class Calls {
     )
     return {
       procedure,
+      args,
       serial,
       urgent: submission.urgent ?? false,
       onResult: submission.onResult as (result: unknown) => void,
       onError: submission.onError,
       onLateResult: submission.onLateResult as ((result: unknown) => void) | undefined,
       frame,
+      sentAtMs: 0,
       waiting: true,
       release: () => {}
     }
@@ -215,6 +236,7 @@ export class Calls {
     const frame = call.frame
     if (!frame) return
     call.frame = null
+    call.sentAtMs = this.#clock.nowMs()
     this.#running.set(call.serial, call)
     if (!call.urgent) this.#slotsUsed[call.procedure.priority]++
     this.#send(frame)

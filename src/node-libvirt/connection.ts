@@ -2,7 +2,7 @@
 import { homedir } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { CallOptions } from './calls.ts'
+import type { CallInFlight, CallOptions } from './calls.ts'
 import { type KeepAlive, openSocket, type Wire } from './channel.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { ConnectionError } from './errors.ts'
@@ -127,6 +127,11 @@ export class Connection implements AsyncDisposable {
   /** How busy the connection is: calls at libvirtd, those of them already given up, and calls not sent yet. */
   get load(): { inFlight: number; abandoned: number; queued: number } {
     return this.#session.calls.load
+  }
+
+  /** The calls at libvirtd and for how long, those among them that were given up: which of its parts does not answer. */
+  get inFlight(): readonly CallInFlight[] {
+    return this.#session.calls.inFlight
   }
 
   /**

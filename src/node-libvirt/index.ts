@@ -1,5 +1,10 @@
 /** node-libvirt: everything that this package offers. */
-export { CALLS_IN_FLIGHT_MAX, type CallOptions, LOW_PRIORITY_IN_FLIGHT_MAX } from './calls.ts'
+export {
+  CALLS_IN_FLIGHT_MAX,
+  type CallInFlight,
+  type CallOptions,
+  LOW_PRIORITY_IN_FLIGHT_MAX
+} from './calls.ts'
 export type { KeepAlive } from './channel.ts'
 export { type Clock, systemClock } from './clock.ts'
 export {

@@ -1,7 +1,12 @@
 // Programs: no shell, bounded output, killed when unwanted.
 
 import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import { mustRun, runProcess } from '../../src/lib/run-process.ts'
 import { FakeClock, settle } from '../support/fake-clock.ts'
 
@@ -53,6 +58,27 @@ describe('runProcess', () => {
     await settle()
     await clock.advance(500)
     await ended
+  })
+
+  it('leaves what does not end when it is killed', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'hostlet-run-'))
+    const clock = new FakeClock()
+    const path = join(directory, 'pid')
+    // Its child, which outlives it, keeps the pipes open: as a program that waits for storage does itself.
+    const script = 'sleep 600 & echo $! > "$0.new"; mv "$0.new" "$0"; wait'
+    const waiting = runProcess('sh', ['-c', script, path], { signal, deadlineMs: 500, clock })
+    let over = false
+    const ended = assert.rejects(waiting, { code: 'E_TIMEOUT' }).finally(() => {
+      over = true
+    })
+    while (!existsSync(path)) await setImmediate()
+    await clock.advance(500)
+    await setTimeout(100)
+    assert.equal(over, false)
+    await clock.advance(5_000)
+    await ended
+    process.kill(Number(readFileSync(path, 'utf8')))
+    await rm(directory, { recursive: true })
   })
 
   it('kills when aborted, with the reason of the abort', async () => {

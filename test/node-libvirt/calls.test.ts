@@ -63,6 +63,28 @@ describe('calls', () => {
     assert.deepEqual(await Promise.all([first, second]), [2, 4])
   })
 
+  it('tell what libvirtd works on and for how long, also what was given up, and nothing that was not sent', async () => {
+    const { calls, call, clock, reply, end } = setUp()
+    const given = new AbortController()
+    const results = [call(1, { signal: given.signal }), ...[2, 3, 4, 5].map((value) => call(value))]
+    clock.advance(40)
+    given.abort()
+    await assert.rejects(results[0] as Promise<number>)
+    reply(2, hex('00000004'))
+    clock.advance(2)
+    assert.deepEqual(
+      calls.inFlight.map(({ args, forMs }) => [(args as { value: number }).value, forMs]),
+      [
+        [1, 42],
+        [3, 42],
+        [4, 42],
+        [5, 2]
+      ]
+    )
+    await end(results)
+    assert.deepEqual(calls.inFlight, [])
+  })
+
   it('run four at once and send the next when one is answered', async () => {
     const { calls, call, reply, values } = setUp()
     const results = [1, 2, 3, 4, 5, 6].map((value) => call(value))

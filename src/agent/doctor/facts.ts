@@ -28,6 +28,12 @@ export interface SwapArea {
   readonly safe: boolean
 }
 
+/** What became of a question to the storage of a pool, within some seconds. `read`: it may not be written by who asks. */
+export interface PoolAnswer {
+  readonly path: string
+  readonly answer: 'written' | 'read' | 'none'
+}
+
 export interface BridgeFacts {
   readonly name: string
   readonly ipv6Disabled: boolean
@@ -69,6 +75,8 @@ export interface DoctorFacts {
     readonly state: Reading<Place>
     readonly pool: Reading<Place>
   }
+  /** Of the pool of the disks, and that of scratch files where it is another one; those that are there. */
+  readonly poolAnswers: Reading<readonly PoolAnswer[]>
   /** Bytes in use and of the file system of QEMU's logs. */
   readonly logSpace: Reading<{ readonly sizeBytes: number; readonly freeBytes: number }>
   /** Group and user of the agent; undefined where the user does not exist. */

@@ -14,13 +14,14 @@ import type { DoctorFacts, PolicyFacts } from './facts.ts'
 import { filesIn, place, placeOrAbove, reading, textOf } from './readers/files.ts'
 import * as kernel from './readers/kernel.ts'
 import * as libvirtFiles from './readers/libvirt-files.ts'
+import { poolAnswer } from './readers/pools.ts'
 
 const agentUserName = 'hostlet'
 
 export async function gather(config: AgentConfig, wait: Wait): Promise<DoctorFacts> {
   const [libvirt, files, machine] = await Promise.all([
     ofLibvirt(config, wait),
-    ofFiles(config),
+    ofFiles(config, wait),
     ofKernel(config, wait)
   ])
   return { config, ...libvirt, ...files, ...machine }
@@ -39,14 +40,21 @@ async function ofLibvirt({ libvirt: { uri, socket }, pool }: AgentConfig, wait: 
   }
 }
 
-async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: AgentConfig) {
+async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: AgentConfig, wait: Wait) {
+  const paths = [pool.path, ...(backup.scratchPool ? [backup.scratchPool.path] : [])]
+  const poolAnswers = await reading(async () =>
+    (await Promise.all(paths.map((path) => poolAnswer(path, wait)))).filter((answer) => answer !== undefined)
+  )
   return {
+    poolAnswers,
     places: {
       logs: await reading(() => place(qemuLogDirectory)),
       keys: await reading(() => place(libvirtFiles.libvirtState)),
       runtime: await reading(() => placeOrAbove(runtimeDirectory)),
       state: await reading(() => place(stateDirectory)),
-      pool: await reading(() => place(pool.path))
+      pool: isSilent(poolAnswers, pool.path)
+        ? { unreadable: `${pool.path}: does not answer` }
+        : await reading(() => place(pool.path))
     },
     logSpace: await reading(async () => {
       const { bsize, blocks, bavail } = await statfs(qemuLogDirectory)
@@ -95,6 +103,11 @@ async function agentUser(): Promise<{ uid: number; gid: number } | null> {
   const users = (await textOf('/etc/passwd')) ?? ''
   const found = new RegExp(`^${agentUserName}:[^:]*:(\\d+):(\\d+):`, 'm').exec(users)
   return found === null ? null : { uid: Number(found[1]), gid: Number(found[2]) }
+}
+
+/** To look at it would hold this process until its storage answers. */
+function isSilent(answers: DoctorFacts['poolAnswers'], pool: string): boolean {
+  return 'value' in answers && answers.value.some(({ path, answer }) => path === pool && answer === 'none')
 }
 
 async function leftoversIn(path: string): Promise<OrphanReport | null> {

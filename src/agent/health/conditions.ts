@@ -3,7 +3,7 @@
 import { clockSkewMsMax } from '../../protocol/command.ts'
 import type { conditionSeverities } from '../../protocol/messages.ts'
 import type { PlanHealth } from '../backups/schedule-plan.ts'
-import type { HypervisorStatus } from '../host/hypervisor.ts'
+import type { HypervisorStatus, SilentPool } from '../host/hypervisor.ts'
 import type { Validity } from '../identity/certificates.ts'
 import type { KeyHealth } from '../keys/key-watch.ts'
 import { type InventoryHealth, inventoryRules } from './inventory-rules.ts'
@@ -20,6 +20,8 @@ export interface HealthFacts {
   /** Why our own certificate is of no use, beside its dates. */
   readonly identityFault: string | undefined
   readonly pool: { readonly capacityBytes: number; readonly availableBytes: number } | undefined
+  /** Whose storage does not answer. */
+  readonly silentPools?: readonly SilentPool[]
   /** What the journal said when it was last asked, if it was not well. */
   readonly journalFault: string | undefined
   /** What is wrong with the audit trail. */
@@ -116,6 +118,16 @@ export const conditionRules: readonly ConditionRule[] = [
         message: `the storage pool has ${Math.floor(ratio * 100)} % left. A full pool stops VMs that write: remove VMs or images, or enlarge it.`
       }
     }
+  },
+  {
+    id: 'pool-silent',
+    holds: ({ silentPools: [silent] = [] }) =>
+      silent === undefined
+        ? undefined
+        : {
+            severity: 'critical',
+            message: `the storage of pool ${silent.name} at ${silent.path} does not answer since ${new Date(silent.since).toISOString()}. VMs with disks there stand still when they write, and what is asked of the pool is refused; the rest goes on. Look at its disk or file server ("dmesg", "cat /proc/mounts"); when it answers again nothing has to be restarted.`
+          }
   },
   {
     id: 'journal',

@@ -19,7 +19,7 @@ import { HealthTracker } from './tracker.ts'
 export interface HealthMonitorOptions {
   readonly clock: Pick<Clock, 'now'>
   readonly log: Logger
-  readonly hypervisor: Pick<Hypervisor, 'status'>
+  readonly hypervisor: Pick<Hypervisor, 'status' | 'silentPools'>
   readonly journal: Pick<Journal, 'probe'>
   leftovers(): number
   seedsInMemory(): boolean | undefined
@@ -95,6 +95,7 @@ export class HealthMonitor {
       hypervisor: hypervisor.status(),
       clockSkewMs: this.#clockSkewMs,
       pool: this.#pool,
+      silentPools: hypervisor.silentPools?.() ?? [],
       journalFault: this.#journalFault,
       leftovers: leftovers(),
       seedsInMemory: seedsInMemory(),

@@ -1,6 +1,6 @@
 // The three connections to libvirt: opened together, opened anew together when one is lost, and one alone when it is stuck.
 
-import { type Connection, connect } from 'node-libvirt'
+import { type CallInFlight, type Connection, connect } from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
@@ -42,6 +42,8 @@ export class Connections {
   #set: Record<ConnectionRole, Connection> | undefined
   /** Over reconnections, so that those do not lift the bound. */
   readonly #replacements: Replacements = new Map()
+  /** Of this session: those that have a role, and those that were replaced and still carry calls. */
+  #opened: Connection[] = []
   #running: Promise<void> | undefined
 
   constructor(options: ConnectionsOptions) {
@@ -62,6 +64,11 @@ export class Connections {
   onStatus(listener: (status: HypervisorStatus) => void): Disposable {
     this.#listeners.add(listener)
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
+  }
+
+  /** Calls that libvirtd works on, also those that were given up, on connections that were replaced too. */
+  get inFlight(): readonly CallInFlight[] {
+    return this.#opened.flatMap((connection) => connection.inFlight)
   }
 
   /** The connection for a role. Throws E_UNAVAILABLE while libvirt is away. */
@@ -107,6 +114,7 @@ export class Connections {
     const over = new AbortController()
     const signal = AbortSignal.any([outer, over.signal])
     const opened: Connection[] = []
+    this.#opened = opened
     let watching: Promise<void> | undefined
     try {
       const set = await this.#openAll(signal, opened)
@@ -129,6 +137,7 @@ export class Connections {
       return fromLibvirt(error, `connect to ${this.#options.uri}`).message
     } finally {
       this.#set = undefined
+      this.#opened = []
       over.abort()
       await watching
       await Promise.allSettled(opened.map((connection) => connection.close()))

@@ -166,6 +166,14 @@ export type HypervisorStatus =
   | { readonly state: 'connected' }
   | { readonly state: 'away'; readonly since: number; readonly reason: string }
 
+/** A pool whose storage does not answer. */
+export interface SilentPool {
+  readonly name: string
+  readonly path: string
+  /** Milliseconds since the epoch: when it was asked what it has not answered. */
+  readonly since: number
+}
+
 /**
  * Names of VMs, volumes and networks are the plain ones of the specification and placement. Every method throws
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
@@ -177,6 +185,8 @@ export interface Hypervisor extends BackupHypervisor, InventoryHypervisor, Seale
   status(): HypervisorStatus
   onStatus(listener: (status: HypervisorStatus) => void): Disposable
   onEvent(listener: (event: DomainEvent) => void): Disposable
+  /** Pools whose storage does not answer: what is asked of them is refused with E_UNAVAILABLE. Absent where none can hang. */
+  silentPools?(): readonly SilentPool[]
   /**
    * Asked before every start of a machine that is off, paused ones and trials too, in the order of their coming. What a
    * gate throws the start throws, and the machine stays off.

@@ -82,6 +82,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #connections: Connections
   readonly #domains: Domains
   readonly #volumes: Volumes
+  readonly #scratch: Volumes
   readonly #networks: Networks
   readonly #secrets: Secrets
   readonly #tuning: Tuning
@@ -116,8 +117,12 @@ export class LibvirtHypervisor implements Hypervisor {
       gate: this.#gates.pass,
       contain: (domain, metadata, wait) => this.#tuning.contain(domain, metadata, wait)
     })
-    const { pool, clock } = options
-    this.#volumes = new Volumes({ connection, streamConnection, pool, clock })
+    const volumesOf = (pool: PoolDefinition) => {
+      const inFlight = () => this.#connections.inFlight
+      return new Volumes({ connection, streamConnection, inFlight, pool, clock: options.clock })
+    }
+    this.#volumes = volumesOf(options.pool)
+    this.#scratch = options.scratch?.pool ? volumesOf(options.scratch.pool) : this.#volumes
     this.#tuning = new Tuning({
       connection,
       domains: this.#domains,
@@ -134,12 +139,11 @@ export class LibvirtHypervisor implements Hypervisor {
       networks: this.#networks,
       volumes: this.#volumes,
       secrets: this.#secrets,
-      scratchVolumes: options.scratch?.pool
-        ? new Volumes({ connection, streamConnection, clock, pool: options.scratch.pool })
-        : this.#volumes,
+      scratchVolumes: this.#scratch,
       scratchReserveBytes: (options.scratch ?? scratchDefault).reserveBytes,
       qemuDirectory: options.qemuDirectory ?? qemuDirectoryDefault
     })
+    this.#gates.add(async () => this.#volumes.requireAnswering())
     this.onStatus((status) => this.#backups.jobs.noteStatus(status))
     this.onEvent((event) => this.#backups.jobs.note(event))
   }
@@ -161,6 +165,9 @@ export class LibvirtHypervisor implements Hypervisor {
     return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
   }
 
+  silentPools = () =>
+    [...new Set([this.#volumes, this.#scratch])].flatMap((volumes) => volumes.silence() ?? [])
+
   addStartGate = (gate: StartGate) => this.#gates.add(gate)
 
   async facts(wait: Wait): Promise<HypervisorFacts> {
@@ -168,7 +175,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const [capabilities, accelerator, space] = await Promise.all([
       this.#readCapabilities(wait),
       this.#accelerator.intended(wait),
-      this.#volumes.space(wait)
+      this.#volumes.lastSpace(wait)
     ])
     return {
       libvirtVersion: facts.libvirtVersion,
@@ -194,10 +201,11 @@ export class LibvirtHypervisor implements Hypervisor {
   define = (definition: VmDefinition, wait: Wait) => this.#domains.define(definition, wait)
   annotate = (name: string, change: VmChange, wait: Wait) => this.#domains.annotate(name, change, wait)
   start = (name: string, wait: Wait) => this.#backups.pauses.start(name, wait)
-  pressPowerButton = (name: string, wait: Wait) => this.#domains.pressPowerButton(name, wait)
+  pressPowerButton = (name: string, wait: Wait) =>
+    this.#whileStorageAnswers(() => this.#domains.pressPowerButton(name, wait))
   requestReboot = (name: string, wait: Wait) => this.#domains.requestReboot(name, wait)
   reset = (name: string, wait: Wait) => this.#domains.reset(name, wait)
-  cutPower = (name: string, wait: Wait) => this.#domains.cutPower(name, wait)
+  cutPower = (name: string, wait: Wait) => this.#whileStorageAnswers(() => this.#domains.cutPower(name, wait))
   ejectSeed = (name: string, wait: Wait) => this.#domains.ejectSeed(name, wait)
   undefine = (name: string, wait: Wait) => this.#domains.undefine(name, wait)
   reshape = (name: string, shape: VmShape, wait: Wait) => this.#tuning.reshape(name, shape, wait)
@@ -265,6 +273,15 @@ export class LibvirtHypervisor implements Hypervisor {
   async close(): Promise<void> {
     await this.#backups[Symbol.asyncDispose]()
     await this.#connections.close()
+  }
+
+  /**
+   * libvirtd gives the files of a machine that has ended back to root, and keeps everybody who lists machines waiting until
+   * the storage has taken that: then all VMs of the host stand behind it.
+   */
+  async #whileStorageAnswers(work: () => Promise<void>): Promise<void> {
+    this.#volumes.requireAnswering()
+    await work()
   }
 
   #onJobs() {

@@ -1,8 +1,8 @@
 // Volumes of our pool: the pool itself, base images by upload, overlays and empty disks, removal.
 
-import { statfs } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import {
+  type CallInFlight,
   type Connection,
   errorCode,
   type StoragePool,
@@ -20,12 +20,15 @@ import {
 import { HostletError } from '../../errors.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { mustRun } from '../../lib/run-process.ts'
+import { untilAborted } from '../../lib/deadline.ts'
 import type { ConnectionRole } from './connections.ts'
-import type { VolumeRecord, Wait } from './hypervisor.ts'
+import { flushFileSystem } from './flush.ts'
+import type { SilentPool, VolumeRecord, Wait } from './hypervisor.ts'
 import type { VolumeSurvey } from './inventory-port.ts'
 import { attempt, fromLibvirt, isAnswer, orAbsent } from './libvirt-errors.ts'
+import { digestOfBase } from './names.ts'
 import { ensurePool, isActive } from './pool.ts'
+import { PoolWatch, type Space } from './pool-watch.ts'
 import type { VolumeRange } from './sealed-port.ts'
 import { surveyVolumes } from './volume-survey.ts'
 import {
@@ -49,16 +52,29 @@ const refreshesMax = 120
 export interface VolumesOptions {
   readonly connection: (role: ConnectionRole) => Connection
   readonly streamConnection: (signal: AbortSignal) => Promise<Connection>
+  readonly inFlight: () => readonly CallInFlight[]
   readonly pool: PoolDefinition
-  readonly clock: Pick<Clock, 'sleep'>
+  readonly clock: Clock
 }
 
 export class Volumes {
   readonly #options: VolumesOptions
+  readonly #watch: PoolWatch
   #pool: { on: Connection; found: Promise<StoragePool> } | undefined
 
   constructor(options: VolumesOptions) {
     this.#options = options
+    this.#watch = new PoolWatch(options)
+  }
+
+  /** Undefined while the storage answers. */
+  silence(): SilentPool | undefined {
+    return this.#watch.silence()
+  }
+
+  /** Throws E_UNAVAILABLE while the storage does not answer. */
+  requireAnswering(): void {
+    this.#watch.requireAnswering()
   }
 
   async list(wait: Wait): Promise<readonly VolumeRecord[]> {
@@ -89,10 +105,14 @@ export class Volumes {
   }
 
   /** Asked of the file system: libvirt's figures are of its last refresh, which uploads under way forbid. */
-  async space(wait: Wait): Promise<{ capacityBytes: number; availableBytes: number }> {
+  async space(wait: Wait): Promise<Space> {
     await this.#ensured(wait)
-    const { blocks, bavail, bsize } = await statfs(this.#options.pool.path)
-    return { capacityBytes: blocks * bsize, availableBytes: bavail * bsize }
+    return await this.#watch.space(wait)
+  }
+
+  /** The same for who only tells it: what was last known, where the storage does not answer soon. */
+  lastSpace(wait: Wait): Promise<Space> {
+    return this.#watch.lastSpace(wait, (soon) => this.space(soon))
   }
 
   async uploadBase(
@@ -162,7 +182,7 @@ export class Volumes {
     throw new HostletError('E_CORRUPT', `volume ${name} ends before byte ${offsetBytes + lengthBytes}`)
   }
 
-  /** libvirt flushes nothing that it writes, and may be the only one to open the file: the machine's disks are flushed. */
+  /** libvirt flushes nothing that it writes, and may be the only one to open the file: its file system is flushed, by a name that can be opened. */
   async writeRange(name: string, offsetBytes: number, bytes: Buffer, wait: Wait): Promise<void> {
     const volume = await this.#require(name, wait)
     await attempt(`write ${name}`, async () => {
@@ -171,7 +191,8 @@ export class Volumes {
       const args = { volume, ...range, flags: 0 }
       await connection.upload(storageVolUpload, args, Readable.from([bytes]), wait)
     })
-    await mustRun('sync', [], { signal: wait.signal, deadlineMs: createMs })
+    const readable = (await this.list(wait)).find((other) => digestOfBase(other.name) !== undefined)
+    await flushFileSystem([this.#options.pool.path, ...(readable ? [readable.path] : [])], wait)
   }
 
   async read(name: string, wait: Wait, range = { offsetBytes: 0n, lengthBytes: 0n }): Promise<Readable> {
@@ -330,18 +351,20 @@ export class Volumes {
     )
   }
 
-  /** The pool, made and started where it is not: once for each life of the connection. */
+  /** The pool, made and started where it is not: once for each life of the connection. Throws E_UNAVAILABLE while its storage does not answer. */
   async #ensured(wait: Wait): Promise<StoragePool> {
+    this.#watch.requireAnswering()
     const on = this.#jobs
     if (this.#pool?.on !== on) {
-      const found = ensurePool(on, this.#options.pool, wait)
+      const found = ensurePool(on, this.#options.pool, { signal: new AbortController().signal })
       this.#pool = { on, found }
       // The next one tries again.
       found.catch(() => {
         if (this.#pool?.found === found) this.#pool = undefined
       })
     }
-    return await this.#pool.found
+    // Nobody's own wait: others join.
+    return await untilAborted(this.#pool.found, wait.signal)
   }
 }
 

@@ -91,6 +91,7 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
   ['pool-directory', 'fail', pool({ mode: 0o40777 })],
   ['pool-directory', 'fail', pool({ mode: 0o40700 })],
   ['pool-directory', 'warn', pool({ mode: 0o40755 })],
+  ['pool-answers', 'fail', { poolAnswers: known([{ path: '/srv/disks', answer: 'none' }]) }],
   ['policy', 'fail', { policy: known({ fault: 'policy.yaml:3:1: unknown key' }) }],
   ['policy', 'warn', { policy: known(null) }],
   ['policy', 'warn', { policy: known({ recoveryKeys: 1, repositories: 0, rules: [] }) }],

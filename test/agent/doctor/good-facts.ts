@@ -41,6 +41,7 @@ export function goodFacts(): DoctorFacts {
       state: value(onDisk),
       pool: value({ ...onDisk, uid: 0, mode: 0o40711 })
     },
+    poolAnswers: value([{ path: '/somewhere', answer: 'written' }]),
     logSpace: value({ sizeBytes: 100, freeBytes: 90 }),
     agentUser: value({ uid: 995, gid: 994 }),
     memoryImages: value([]),

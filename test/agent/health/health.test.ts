@@ -101,6 +101,11 @@ describe('the conditions', () => {
       'pool-full warning'
     ],
     ['a pool that is full', { pool: { capacityBytes: 1_000, availableBytes: 0 } }, 'pool-full critical'],
+    [
+      'a pool whose storage does not answer',
+      { silentPools: [{ name: 'disks', path: '/srv/disks', since: now - 60_000 }] },
+      'pool-silent critical'
+    ],
     ['a journal that cannot be read', { journalFault: 'disk failed' }, 'journal critical'],
     ['seeds that lie on a disk', { seedsInMemory: false }, 'seeds-on-disk warning'],
     ['an undo that failed', { leftovers: 2 }, 'leftovers warning'],

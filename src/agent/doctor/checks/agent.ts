@@ -45,6 +45,23 @@ export const agentChecks: readonly Check[] = [
     judge: ({ places: { pool } }) => over(pool, poolDirectory)
   },
   {
+    id: 'pool-answers',
+    title: 'storage of the disks',
+    judge: ({ poolAnswers }) =>
+      over(poolAnswers, (pools) => {
+        const silent = pools.find(({ answer }) => answer === 'none')
+        if (silent !== undefined)
+          return fail(
+            `${silent.path} does not answer: VMs with disks there stand still when they write`,
+            'Look at its disk or file server (dmesg, /proc/mounts). When it answers again nothing has to be restarted.'
+          )
+        if (pools.length === 0) return skip('no pool was made yet')
+        return pools.every(({ answer }) => answer === 'written')
+          ? pass('answers')
+          : pass('can be read; as root it is tried whether it can be written')
+      })
+  },
+  {
     id: 'policy',
     title: 'policy of the host',
     judge: ({ policy, config: { backup } }) =>
