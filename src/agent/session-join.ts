@@ -65,7 +65,7 @@ export function createSession(
       ...(dispatcher.drainingSince !== undefined && { drainingSince: dispatcher.drainingSince }),
       conditions: health.conditions()
     }),
-    onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals),
+    onCommand: (jws, approvals) => void dispatcher.receive(jws, approvals, outbox.refusing()),
     onResultAcknowledged: (command) => acknowledge(dispatcher, command, log),
     onBackupsAcknowledged: (operations) => acknowledgeBackups(operations, { records, reports: outbox, log }),
     onErasuresAcknowledged: (ids) => acknowledgeErasures(ids, { erasures, reports: outbox, log }),

@@ -137,8 +137,8 @@ export const happenings: Readonly<Record<EventKind, Happening>> = {
   },
 
   'replay commands': (world, random) => {
-    const all = [...world.promises.issued.values()].filter(
-      ({ claims }) => !world.promises.isRefused(claims.id)
+    const all = [...world.promises.issued.values()].filter(({ claims }) =>
+      world.promises.acknowledged.has(claims.id)
     )
     for (let left = random.between(1, 6); left > 0 && all.length > 0; left--)
       inject(world, random, 'command replayed', random.pick(all).jws)

@@ -103,7 +103,6 @@ export class Promises {
   readonly #generations = new Map<string, number>()
   readonly #lastEffect = new Map<string, number>()
   readonly #disturbances = new Map<string, number>()
-  readonly #refused = new Set<string>()
   /** By command: how often its VM had been disturbed when it was taken. */
   readonly #calmAt = new Map<string, number>()
 
@@ -153,7 +152,6 @@ export class Promises {
 
   said(machine: HostMachine, message: AgentMessage): void {
     if (message.type === 'ack') this.#acknowledges(machine, message.command)
-    if (message.type === 'refusal' && message.command !== undefined) this.#refused.add(message.command)
     if (message.type === 'result') this.#tells(machine, message.result)
   }
 
@@ -219,14 +217,6 @@ export class Promises {
   /** Something that is no command changed the VM. */
   disturb(vm: string): void {
     this.#disturbances.set(vm, (this.#disturbances.get(vm) ?? 0) + 1)
-  }
-
-  /**
-   * Refused for good, and told to the user as failed. A known gap: the host does not remember what it refused, so whoever
-   * holds the scheduler's end of the connection may offer it once more until it expires. Not replayed here.
-   */
-  isRefused(id: string): boolean {
-    return this.#refused.has(id)
   }
 
   /** Whether its VM was changed by something else since the command was taken. */

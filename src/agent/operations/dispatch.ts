@@ -19,7 +19,7 @@ import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
-import { notCancellable, nothingHappened, otherCommand, unknownOperation } from './refusals.ts'
+import { notCancellable, nothingHappened, otherCommand, type Refuse, unknownOperation } from './refusals.ts'
 import { RefusedCommands } from './refused-commands.ts'
 import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
@@ -135,15 +135,15 @@ export class Dispatcher<Host> {
     return this.#leftovers
   }
 
-  /** Answers a command and what others signed of it: `ack` once it is on disk (or was before), or `refusal`. Never throws. */
-  async receive(jws: string, approvals: readonly string[] = []): Promise<void> {
+  /** Answers a command and what others signed of it: `ack` once it is on disk (or was before), or `refuse`. Never throws. */
+  async receive(jws: string, approvals: readonly string[] = [], refuse?: Refuse): Promise<void> {
     try {
       using _place = this.#arrivals.place()
       const verified = this.#options.verifier.verify(jws)
       const { command, turn } = await this.#arrivals.enter(verified, this.#stopping.signal)
-      await this.#answer({ ...command, approvals }, turn)
+      await this.#answer({ ...command, approvals }, turn, refuse)
     } catch (error) {
-      await this.#refuse(undefined, error)
+      await this.#refuse(undefined, error, refuse)
     }
   }
 
@@ -214,7 +214,7 @@ export class Dispatcher<Host> {
   }
 
   /** One command id at a time, so that a command that is sent twice at once is taken once. */
-  async #answer(command: SignedCommand, entered: Promise<AsyncDisposable>): Promise<void> {
+  async #answer(command: SignedCommand, entered: Promise<AsyncDisposable>, refuse?: Refuse): Promise<void> {
     const { id } = command.claims
     try {
       await using turn = await entered
@@ -222,7 +222,7 @@ export class Dispatcher<Host> {
       if (await this.#repeated(command)) return
       await this.#refused.guard(command, () => this.#take(command, turn))
     } catch (error) {
-      await this.#refuse(command, nothingHappened(error))
+      await this.#refuse(command, nothingHappened(error), refuse)
     }
   }
 
@@ -376,7 +376,7 @@ export class Dispatcher<Host> {
     this.#operations.add(owned)
   }
 
-  async #refuse(command: SignedCommand | undefined, thrown: unknown): Promise<void> {
+  async #refuse(command: SignedCommand | undefined, thrown: unknown, refuse?: Refuse): Promise<void> {
     const error = asHostletError(thrown)
     const claims = command?.claims
     const fields = { command: claims?.id, verb: claims?.verb, vm: claims?.subject?.vm, error }
@@ -388,7 +388,8 @@ export class Dispatcher<Host> {
     await this.#trail.note({ kind: 'refused', command, error: report }).catch((fault) => {
       this.#options.log.error({ error: fault }, 'refusal could not be written down')
     })
-    this.#options.emit({ type: 'refusal', ...(claims && { command: claims.id }), error: report })
+    const tell = refuse ?? this.#options.emit.bind(this.#options)
+    tell({ type: 'refusal', ...(claims && { command: claims.id }), error: report })
   }
 
   #logOf({ id, claims }: JournalEntry): Logger {

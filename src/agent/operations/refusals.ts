@@ -2,6 +2,10 @@
 
 import { asHostletError, HostletError } from '../../errors.ts'
 import { retryAfterMsMin } from '../../lib/limiter.ts'
+import type { AgentMessageOf } from '../../protocol/messages.ts'
+
+/** Tells the scheduler that a command is not carried out. */
+export type Refuse = (message: AgentMessageOf<'refusal'>) => void
 
 export function unknownOperation(id: string): HostletError {
   const text = `operation ${id} is not known on this host. It may have ended long ago: see "hostlet op ls".`

@@ -68,15 +68,25 @@ export class Outbox {
   }
 
   /**
-   * Sends, or keeps what must not be lost. Answers to commands are bound to the connection that brought the command: where
-   * it is gone they are dropped, because the scheduler sends the command again and is answered anew; results come from
-   * the journal.
+   * Sends, or keeps what must not be lost. Where the connection is gone answers to commands are dropped, because the scheduler
+   * sends the command again and is answered anew; results come from the journal.
    */
   post(message: AgentMessage): void {
     if (message.type === 'inventory') this.#inventory = message
     else if (message.type === 'event') this.#keep(message)
     else this.#wire?.send(message)
     this.pump()
+  }
+
+  /**
+   * Tells the refusal of a command over the connection that is up now, and over no later one: there the command comes again,
+   * and its refusal would be taken for the answer to what came last, which may yet be taken.
+   */
+  refusing(): (message: AgentMessageOf<'refusal'>) => void {
+    const wire = this.#wire
+    return (message) => {
+      if (this.#wire === wire) this.post(message)
+    }
   }
 
   /** Sends results once more, as many as the socket takes: the rest follows with the next time. Then whatever waits. */

@@ -66,6 +66,20 @@ describe('the outbox', () => {
     assert.equal(outbox.waiting, 1)
   })
 
+  it('tells a refusal over the connection alone that brought the command', () => {
+    const { outbox, wire, types } = setUp()
+    const refusal = { type: 'refusal', command: 'c', error: { code: 'E_BUSY', message: '' } } as const
+    outbox.attach(wire)
+    const refuseEarlier = outbox.refusing()
+    outbox.detach()
+    refuseEarlier(refusal)
+    outbox.attach({ ...wire })
+    refuseEarlier(refusal)
+    assert.deepEqual(types(), [])
+    outbox.refusing()(refusal)
+    assert.deepEqual(types(), ['refusal'])
+  })
+
   it('keeps only the latest inventory', () => {
     const { outbox, wire, sent } = setUp()
     outbox.post({ ...inventory, at: 1 })
