@@ -15,8 +15,9 @@ const skip = await cannotProvision()
 /** Of a command that libvirtd's end spoils, over and over. */
 const triesMax = 20
 const stopMs = 10_000
-/** After a start of libvirtd, until its next end: some ends come before the agent has seen it. */
-const livesMs = { first: 200, last: 6_000 }
+/** Between two ends of libvirtd so many messages of commands come, and then a moment passes: a slow machine gets on as well. */
+const messagesMax = 6
+const momentMs = 1_500
 const retried: ReadonlySet<string> = new Set(['retry', 'look'])
 
 it('a libvirtd that ends and begins while commands flow', { skip, timeout: 600_000 }, async (t) => {
@@ -76,13 +77,16 @@ async function live(vm: Vm, { returns }: { returns: boolean }): Promise<void> {
 
 /** Until it is told to end: then libvirtd is there. */
 async function restarts(
-  { daemon }: LibvirtdHost,
+  { daemon, scheduler }: LibvirtdHost,
   signal: AbortSignal
 ): Promise<{ killed: number; stopped: number }> {
   const counts = { killed: 0, stopped: 0 }
+  const heard = () =>
+    scheduler.of('ack').length + scheduler.of('progress').length + scheduler.of('result').length
   for (;;) {
-    const lifeMs = livesMs.first + Math.random() * (livesMs.last - livesMs.first)
-    await systemClock.sleep(lifeMs, signal).catch(() => undefined)
+    const enough = heard() + 1 + Math.floor(Math.random() * messagesMax)
+    await scheduler.until(() => heard() >= enough || signal.aborted)
+    await systemClock.sleep(Math.random() * momentMs, signal).catch(() => undefined)
     if (signal.aborted) return counts
     const kind = Math.random() < 0.7 ? 'killed' : 'stopped'
     await (kind === 'killed' ? daemon.kill() : daemon.stop(stopMs))
