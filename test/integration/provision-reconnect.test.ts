@@ -47,7 +47,12 @@ describe('a hypervisor whose libvirtd dies', { skip }, () => {
         ['first']
       )
 
-      await daemon.kill()
+      const killed = daemon.kill()
+      // Whoever is refused waits for it to come back, which takes that it is known to be away.
+      const answer = () => hypervisor.listVms(wait()).then(noop, (error: HostletError) => error.code)
+      while ((await answer()) !== 'E_UNAVAILABLE') await new Promise(setImmediate)
+      assert.equal(hypervisor.status().state, 'away')
+      await killed
       await statuses.until('away')
       await assert.rejects(hypervisor.listVms(wait()), isUnavailable)
       await assert.rejects(hypervisor.start('first', wait()), isUnavailable)
@@ -132,6 +137,10 @@ class Lines implements Logger {
 
 function isUnavailable(error: unknown): boolean {
   return error instanceof HostletError && error.code === 'E_UNAVAILABLE'
+}
+
+function noop(): undefined {
+  return undefined
 }
 
 function wait() {

@@ -96,14 +96,14 @@ export class Connections {
     while (!signal.aborted) {
       const lost = await this.#session(signal)
       if (signal.aborted) break
-      this.#tell(this.#away(lost))
+      if (lost !== undefined) this.#tell(this.#away(lost))
       await this.#options.clock.sleep(this.#backoff.nextMs(), signal).catch(() => undefined)
     }
     this.#tell({ state: 'away', since: this.#options.clock.now(), reason: 'closed' })
   }
 
-  /** One life of the connections: returns why it ended. */
-  async #session(outer: AbortSignal): Promise<string> {
+  /** One life of the connections: returns why there was none; that one has ended is told already. */
+  async #session(outer: AbortSignal): Promise<string | undefined> {
     const over = new AbortController()
     const signal = AbortSignal.any([outer, over.signal])
     const opened: Connection[] = []
@@ -120,7 +120,11 @@ export class Connections {
       for (const role of connectionRoles) this.#endWith(role, set[role], ended.resolve)
       signal.addEventListener('abort', () => ended.resolve('stopped'), { once: true })
       watching = this.#watch(opened, { signal, ended: ended.resolve })
-      return await ended.promise
+      const lost = await ended.promise
+      // Before the others are closed, which may take a while: what fails meanwhile is to be tried again, not given up.
+      this.#set = undefined
+      if (!outer.aborted) this.#tell(this.#away(lost))
+      return undefined
     } catch (error) {
       return fromLibvirt(error, `connect to ${this.#options.uri}`).message
     } finally {
