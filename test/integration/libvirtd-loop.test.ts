@@ -16,7 +16,9 @@ const skip = await cannotProvision()
 const triesMax = 20
 const stopMs = 10_000
 /** Between two ends of libvirtd so many messages of commands come, and then a moment passes: a slow machine gets on as well. */
-const messagesMax = 6
+const messages = { least: 2, most: 12 }
+/** After so many libvirtd stays, and what is left to do is done in peace. */
+const endsMax = 16
 const momentMs = 1_500
 const retried: ReadonlySet<string> = new Set(['retry', 'look'])
 
@@ -83,8 +85,8 @@ async function restarts(
   const counts = { killed: 0, stopped: 0 }
   const heard = () =>
     scheduler.of('ack').length + scheduler.of('progress').length + scheduler.of('result').length
-  for (;;) {
-    const enough = heard() + 1 + Math.floor(Math.random() * messagesMax)
+  while (counts.killed + counts.stopped < endsMax) {
+    const enough = heard() + messages.least + Math.floor(Math.random() * (messages.most - messages.least))
     await scheduler.until(() => heard() >= enough || signal.aborted)
     await systemClock.sleep(Math.random() * momentMs, signal).catch(() => undefined)
     if (signal.aborted) return counts
@@ -94,6 +96,7 @@ async function restarts(
     daemon.restart()
     await (await daemon.connect()).close()
   }
+  return counts
 }
 
 type VmState = 'absent' | 'running' | 'shut off'
