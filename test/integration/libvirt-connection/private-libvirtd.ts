@@ -21,12 +21,14 @@ export class PrivateLibvirtd implements AsyncDisposable {
   readonly #directory: string
   readonly #isSystem: boolean
   readonly #mounts: string
+  readonly #ownNetwork: boolean
   #process: ChildProcess
 
-  private constructor(directory: string, { isSystem = false, mounts = '' } = {}) {
+  private constructor(directory: string, { isSystem = false, mounts = '', ownNetwork = true } = {}) {
     this.#directory = directory
     this.#isSystem = isSystem
     this.#mounts = mounts
+    this.#ownNetwork = ownNetwork
     this.#process = this.#spawn()
   }
 
@@ -43,12 +45,13 @@ export class PrivateLibvirtd implements AsyncDisposable {
   /**
    * As root, with QEMU's system driver, in mount and network namespaces of its own. `mounts` are lines of a shell that runs
    * there after libvirt's directories are; `parent` is where what would be in /etc, /var and /run lies; `qemuConfig` is
-   * added to its qemu.conf.
+   * added to its qemu.conf. Without `ownNetwork` its bridges are this machine's, for tests that speak with guests.
    */
   static async startSystem({
     parent = tmpdir(),
     mounts = '',
-    qemuConfig = ''
+    qemuConfig = '',
+    ownNetwork = true
   } = {}): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(parent, 'hl-t-libvirtd-'))
     await chmod(directory, 0o711)
@@ -63,7 +66,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
 cgroup_controllers = []
 ${qemuConfig}`
     await writeFile(join(directory, 'etc', 'qemu.conf'), settings)
-    const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts })
+    const daemon = new PrivateLibvirtd(directory, { isSystem: true, mounts, ownNetwork })
     await (await daemon.connect()).close()
     return daemon
   }
@@ -114,6 +117,16 @@ ${qemuConfig}`
     await exited
   }
 
+  /** As a service manager stops it: asked to end, and killed when it has not in time. */
+  async stop(withinMs: number): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
+    const exited = once(this.#process, 'exit')
+    this.#process.kill('SIGTERM')
+    const late = setTimeout(() => this.#process.kill('SIGKILL'), withinMs)
+    await exited
+    clearTimeout(late)
+  }
+
   restart(): void {
     this.#process = this.#spawn()
   }
@@ -125,7 +138,7 @@ ${qemuConfig}`
 
   #spawn(): ChildProcess {
     const directory = this.#directory
-    if (this.#isSystem) return spawnSystem(directory, this.#mounts)
+    if (this.#isSystem) return spawnSystem(directory, { more: this.#mounts, ownNetwork: this.#ownNetwork })
     return spawn('libvirtd', ['--config', configPath(directory)], {
       uid: NOBODY,
       gid: NOBODY,
@@ -137,7 +150,10 @@ ${qemuConfig}`
 }
 
 /** Everything is replaced by exec, so that the process that is begun is libvirtd itself. */
-function spawnSystem(directory: string, more: string): ChildProcess {
+function spawnSystem(
+  directory: string,
+  { more, ownNetwork }: { more: string; ownNetwork: boolean }
+): ChildProcess {
   const mounts = ['etc', 'lib', 'cache', 'log'].map(
     (name) =>
       `mount --bind ${directory}/${name} ${{ etc: '/etc', lib: '/var/lib' }[name] ?? `/var/${name}`}/libvirt`
@@ -149,17 +165,12 @@ function spawnSystem(directory: string, more: string): ChildProcess {
     more,
     // Kept over a restart: what libvirtd knows of machines that run.
     `mount --bind ${directory}/run /run/libvirt`,
-    'mount -t sysfs sysfs /sys',
-    'ip link set lo up',
+    ...(ownNetwork ? ['mount -t sysfs sysfs /sys', 'ip link set lo up'] : []),
     `exec libvirtd --config ${configPath(directory)} --pid-file ${directory}/pid`
   ]
-  return spawn(
-    'setpriv',
-    ['--pdeathsig', 'KILL', 'unshare', '--mount', '--net', 'sh', '-c', script.join('\n')],
-    {
-      stdio: 'ignore'
-    }
-  )
+  const namespaces = ['--mount', ...(ownNetwork ? ['--net'] : [])]
+  const words = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', script.join('\n')]
+  return spawn('setpriv', words, { stdio: 'ignore' })
 }
 
 function configPath(directory: string): string {
