@@ -9,7 +9,7 @@ import { simulate } from './children.ts'
 /** Others: HOSTLET_SIMULATION_SEEDS. */
 const seeds = Number(process.env.HOSTLET_SIMULATION_SEEDS ?? 10_000)
 /** A machine that does not get through all of them in this time runs fewer, and says how many. */
-const minutesMax = 25
+const minutesMax = 20
 /** However slow it is. */
 const seedsMin = Math.min(seeds, 1_000)
 /** A process takes so many and ends: what dead processes of worlds leave behind is gone with it. */
