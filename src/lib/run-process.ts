@@ -75,6 +75,7 @@ function ended(
   return new Promise((resolve, reject) => {
     let failure: unknown
     const leave = () => {
+      signal.removeEventListener('abort', abort)
       for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy()
       child.unref()
       reject(failure)

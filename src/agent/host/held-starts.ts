@@ -35,8 +35,9 @@ export class HeldStarts {
 
   constructor(options: HeldStartsOptions) {
     this.#options = options
-    this.#listener = options.host.hypervisor.onEvent(({ kind, uuid }) => {
+    this.#listener = options.host.hypervisor.onEvent(({ kind, detail, uuid }) => {
       if (kind === 'started') this.#noteStarted(uuid)
+      if (kind === 'stopped' && detail === 'destroyed') this.#noteCut(uuid)
     })
   }
 
@@ -94,6 +95,12 @@ export class HeldStarts {
     this.#failed.delete(uuid)
     // One that stays in the record is looked at once more after a restart of the agent.
     this.#write().catch(() => undefined)
+  }
+
+  /** By the host, which takes back a start that failed, or ends one for a backup: that was none. A guest ends otherwise. */
+  #noteCut(uuid: string): void {
+    if (this.#begun?.delete(uuid))
+      this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
   }
 
   #follow(): void {

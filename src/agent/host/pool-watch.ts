@@ -1,6 +1,12 @@
 // Whether the storage of a pool answers: told by how long libvirt and the kernel have been working on what was asked of it.
 
-import { type CallInFlight, storagePoolLookupByName } from 'node-libvirt'
+import {
+  type CallInFlight,
+  storagePoolLookupByName,
+  storagePoolRefresh,
+  storageVolDelete,
+  storageVolResize
+} from 'node-libvirt'
 import { HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { startDeadline, untilAborted } from '../../lib/deadline.ts'
@@ -8,8 +14,11 @@ import { mustRun } from '../../lib/run-process.ts'
 import type { SilentPool, Wait } from './hypervisor.ts'
 import type { PoolDefinition } from './volume-xml.ts'
 
-/** Longer than libvirt and the kernel take for anything that is asked of a pool but to write much. */
+/** Longer than libvirt and the kernel take for most of what is asked of a pool. */
 export const poolSilentMs = 30_000
+/** The same where much may be written or looked through: large files are removed, or many are looked at. */
+export const poolSlowMs = 120_000
+const slow: ReadonlySet<unknown> = new Set([storagePoolRefresh, storageVolDelete, storageVolResize])
 /** How long who only wants to tell the room that is left waits for it. */
 export const spaceWaitMs = 3_000
 /** A reading that hangs ends with its storage; this is for the deadline's sake. */
@@ -43,7 +52,10 @@ export class PoolWatch {
     const { pool, inFlight, clock } = this.#options
     const calls = inFlight().filter(({ procedure, args }) => poolOf(procedure, args) === pool.name)
     const reading = this.#reading === undefined ? 0 : clock.monotonic() - this.#reading.since
-    const silentMs = Math.max(reading, ...calls.map(({ forMs }) => forMs))
+    const late = calls.filter(
+      ({ procedure, forMs }) => forMs >= (slow.has(procedure) ? poolSlowMs : poolSilentMs)
+    )
+    const silentMs = Math.max(reading, ...late.map(({ forMs }) => forMs))
     return silentMs < poolSilentMs ? undefined : { ...pool, since: Math.round(clock.now() - silentMs) }
   }
 
@@ -74,10 +86,13 @@ export class PoolWatch {
       const over = () => {
         this.#reading = undefined
       }
-      space.then(over, over)
+      // Also where nobody waits for it any more.
+      space.then((found) => {
+        this.#last = found
+        over()
+      }, over)
     }
-    this.#last = await untilAborted(this.#reading.space, signal)
-    return this.#last
+    return await untilAborted(this.#reading.space, signal)
   }
 
   /** The room that was left when the storage last told, where it does not soon; zeroes where it never did. */

@@ -10,7 +10,13 @@ import {
   storageVolCreateXml,
   storageVolDelete
 } from 'node-libvirt'
-import { PoolWatch, poolSilentMs, type Space, spaceWaitMs } from '../../../src/agent/host/pool-watch.ts'
+import {
+  PoolWatch,
+  poolSilentMs,
+  poolSlowMs,
+  type Space,
+  spaceWaitMs
+} from '../../../src/agent/host/pool-watch.ts'
 import { FakeClock, settle } from '../../support/fake-clock.ts'
 
 const pool = { name: 'disks', path: '/srv/disks' }
@@ -54,9 +60,14 @@ describe('the watch over a pool', () => {
     const forMs = poolSilentMs
     const volume = (name: string) => ({ pool: name, name: 'x.qcow2', key: '/x.qcow2' })
     const about: [boolean, CallInFlight][] = [
-      [true, { procedure: storageVolDelete, args: { volume: volume('disks'), flags: 0 }, forMs }],
+      [true, { procedure: storageVolDelete, args: { volume: volume('disks'), flags: 0 }, forMs: poolSlowMs }],
+      // To remove a large file takes a while where all is well.
+      [false, { procedure: storageVolDelete, args: { volume: volume('disks'), flags: 0 }, forMs }],
       [true, { procedure: storagePoolLookupByName, args: { name: 'disks' }, forMs }],
-      [false, { procedure: storageVolDelete, args: { volume: volume('other'), flags: 0 }, forMs }],
+      [
+        false,
+        { procedure: storageVolDelete, args: { volume: volume('other'), flags: 0 }, forMs: poolSlowMs }
+      ],
       [false, callOn('other', forMs)],
       [false, { procedure: domainLookupByName, args: { name: 'disks' }, forMs }]
     ]

@@ -108,6 +108,16 @@ describe('a VM that an operation started before libvirt first told which there a
     assert.deepEqual(started, ['web-2'])
     assert.equal(await stateOf(bench, 'web-1'), 'stopped')
   })
+
+  it('is started once its power was cut by the host, which took that start back', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { host, held } = booted(bench)
+    await bench.hypervisor.start('web-1', wait())
+    await bench.hypervisor.cutPower('web-1', wait())
+    const { started } = await reconcile(host, wait(), held)
+    assert.deepEqual([...started].sort(), ['web-1', 'web-2'])
+  })
 })
 
 describe('a VM that an operation has when the host boots', () => {
