@@ -30,8 +30,9 @@ const killedMsMax = 5_000
 const outputBytesMaxDefault = 1024 * 1024
 
 /**
- * Runs a program to its end, whatever its exit code. One that is killed and does not end is left after some seconds. Throws E_UNAVAILABLE when it is not installed, E_TIMEOUT after the
- * deadline, the signal's reason when aborted, E_INTERNAL when it writes too much.
+ * Runs a program to its end, whatever its exit code. One that is killed and does not end is left after some seconds. Throws
+ * E_UNAVAILABLE when it is not installed, E_TIMEOUT after the deadline, the signal's reason when aborted, E_INTERNAL when it
+ * writes too much.
  */
 export async function runProcess(
   program: string,

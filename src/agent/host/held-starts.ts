@@ -89,7 +89,7 @@ export class HeldStarts {
   #noteStarted(uuid: string): void {
     if (this.#begun !== undefined && this.#begun.size < heldMax) {
       this.#begun.add(uuid)
-      this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
+      this.#writeBegun()
     }
     if (!this.#held.delete(uuid)) return
     this.#failed.delete(uuid)
@@ -99,8 +99,11 @@ export class HeldStarts {
 
   /** By the host, which takes back a start that failed, or ends one for a backup: that was none. A guest ends otherwise. */
   #noteCut(uuid: string): void {
-    if (this.#begun?.delete(uuid))
-      this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
+    if (this.#begun?.delete(uuid)) this.#writeBegun()
+  }
+
+  #writeBegun(): void {
+    this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
   }
 
   #follow(): void {

@@ -50,12 +50,12 @@ export class PoolWatch {
   /** Undefined while it answers, and as far as nothing is asked of it. */
   silence(): SilentPool | undefined {
     const { pool, inFlight, clock } = this.#options
-    const calls = inFlight().filter(({ procedure, args }) => poolOf(procedure, args) === pool.name)
-    const reading = this.#reading === undefined ? 0 : clock.monotonic() - this.#reading.since
-    const late = calls.filter(
-      ({ procedure, forMs }) => forMs >= (slow.has(procedure) ? poolSlowMs : poolSilentMs)
+    const readingMs = this.#reading === undefined ? 0 : clock.monotonic() - this.#reading.since
+    const late = inFlight().filter(
+      ({ procedure, args, forMs }) =>
+        forMs >= (slow.has(procedure) ? poolSlowMs : poolSilentMs) && poolOf(procedure, args) === pool.name
     )
-    const silentMs = Math.max(reading, ...late.map(({ forMs }) => forMs))
+    const silentMs = Math.max(readingMs, ...late.map(({ forMs }) => forMs))
     return silentMs < poolSilentMs ? undefined : { ...pool, since: Math.round(clock.now() - silentMs) }
   }
 
@@ -66,11 +66,11 @@ export class PoolWatch {
   requireAnswering(): void {
     const silent = this.silence()
     if (silent === undefined) return
-    const { pool, path } = { pool: silent.name, path: silent.path }
+    const { name, path, since } = silent
     throw new HostletError(
       'E_UNAVAILABLE',
-      `the storage of pool ${pool} at ${path} does not answer since ${new Date(silent.since).toISOString()}. Look at its disk or file server; what is asked of the pool is refused until it answers.`,
-      { details: { pool } }
+      `the storage of pool ${name} at ${path} does not answer since ${new Date(since).toISOString()}. Look at its disk or file server; what is asked of the pool is refused until it answers.`,
+      { details: { pool: name } }
     )
   }
 

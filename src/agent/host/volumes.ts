@@ -182,7 +182,10 @@ export class Volumes {
     throw new HostletError('E_CORRUPT', `volume ${name} ends before byte ${offsetBytes + lengthBytes}`)
   }
 
-  /** libvirt flushes nothing that it writes, and may be the only one to open the file: its file system is flushed, by a name that can be opened. */
+  /**
+   * libvirt flushes nothing that it writes, and may be the only one to open the file: its file system is flushed, by a name
+   * that can be opened.
+   */
   async writeRange(name: string, offsetBytes: number, bytes: Buffer, wait: Wait): Promise<void> {
     const volume = await this.#require(name, wait)
     await attempt(`write ${name}`, async () => {
@@ -351,7 +354,10 @@ export class Volumes {
     )
   }
 
-  /** The pool, made and started where it is not: once for each life of the connection. Throws E_UNAVAILABLE while its storage does not answer. */
+  /**
+   * The pool, made and started where it is not: once for each life of the connection. Throws E_UNAVAILABLE while its storage
+   * does not answer.
+   */
   async #ensured(wait: Wait): Promise<StoragePool> {
     this.#watch.requireAnswering()
     const on = this.#jobs

@@ -5,13 +5,13 @@ import type { EraseCertificate } from '../../protocol/lifecycle.ts'
 import { clearWhenFree } from '../backups/clear.ts'
 import type { KnownBackups } from '../backups/erasure.ts'
 import type { Host } from '../host/host.ts'
-import type { VmChange, VmRecord, Wait } from '../host/hypervisor.ts'
+import type { VmRecord, Wait } from '../host/hypervisor.ts'
 import { shortId } from '../host/names.ts'
 import { possibleMacs } from '../host/placement.ts'
 import type { Operation, Step, StepNotes } from '../operations/verb.ts'
 import { subjectOf } from '../verbs/subject.ts'
 import type { EraseFacts } from './erase-certificates.ts'
-import { writeEarly, writeLate } from './stay-off.ts'
+import { offSince, writeEarly, writeLate } from './stay-off.ts'
 
 export interface Erase {
   readonly vm: string
@@ -192,10 +192,6 @@ async function refuseQuarantined(
     `VM ${vm} cannot be erased: domain ${found.name} (${found.uuid}) is not touched, since ${found.detail ?? "it is not hostlet's"} Nothing was removed.`,
     { details: { vm, domain: found.name } }
   )
-}
-
-function offSince(operation: Operation, vm: string): VmChange {
-  return { generation: subjectOf(operation, vm).generation, wanted: 'stopped' }
 }
 
 function notesOf({ notes }: Operation): EraseNotes {

@@ -7,7 +7,7 @@ import type { Retained, VmChange, VmRecord } from '../host/hypervisor.ts'
 import { untilText } from '../host/retained.ts'
 import type { Operation, Step } from '../operations/verb.ts'
 import { requireVm, subjectOf } from '../verbs/subject.ts'
-import { writeEarly, writeLate } from './stay-off.ts'
+import { offSince, writeEarly, writeLate } from './stay-off.ts'
 
 const dayMs = 86_400_000
 
@@ -123,8 +123,7 @@ export function requireRetained({ specification, retained }: VmRecord, now: numb
 
 function keptSince(operation: Operation, vm: string): VmChange {
   const { retained } = notesOf(operation)
-  const { generation } = subjectOf(operation, vm)
-  return { generation, wanted: 'stopped', ...(retained && { retained }) }
+  return { ...offSince(operation, vm), ...(retained && { retained }) }
 }
 
 function notesOf({ notes }: Operation): RetainNotes {

@@ -4,6 +4,12 @@ import { asHostletError } from '../../errors.ts'
 import type { Host } from '../host/host.ts'
 import type { VmChange } from '../host/hypervisor.ts'
 import type { Operation } from '../operations/verb.ts'
+import { subjectOf } from '../verbs/subject.ts'
+
+/** What the operation has its VM's metadata say: off from its generation on. */
+export function offSince(operation: Operation, vm: string): VmChange {
+  return { generation: subjectOf(operation, vm).generation, wanted: 'stopped' }
+}
 
 /**
  * libvirt changes nothing of a domain, its definition neither, while another call waits for its QEMU: one that stands still

@@ -87,8 +87,8 @@ export class Journal implements Disposable, AsyncDisposable {
 
   /**
    * Records a command and its VM's generation, both or neither. Throws E_STALE when the generation is not newer, or when it
-   * may be one that was carried out and is forgotten, E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then nothing is recorded. What the agent does by
-   * itself overtakes no command: its generation counts for nothing.
+   * may be one that was carried out and is forgotten, E_CONFLICT when the id exists, E_CAPACITY when the disk is full; then
+   * nothing is recorded. What the agent does by itself overtakes no command: its generation counts for nothing.
    */
   accept(claims: CommandClaims, digest: string, origin: OperationOrigin = 'command'): JournalEntry {
     this.database.transaction(() => {

@@ -92,12 +92,12 @@ function lastWhole(segments: readonly Segment[]): Whole | undefined {
  */
 async function cutTorn(directory: string, last: Segment, bytes: number): Promise<TornEnd | undefined> {
   const rest = readSegment(last).subarray(bytes)
-  const kept = rest.length > 0 && keepAside(directory, rest)
+  const torn = rest.length === 0 ? undefined : { ...tornOf(rest), kept: keepAside(directory, rest) }
   await using handle = await open(last.path, 'r+')
-  if (rest.length > 0) await handle.truncate(bytes)
+  if (torn !== undefined) await handle.truncate(bytes)
   await handle.sync()
   await syncDirectory(directory)
-  return rest.length > 0 ? { ...tornOf(rest), kept } : undefined
+  return torn
 }
 
 /** False on a full disk, which is what leaves half a line in the first place: the agent starts nevertheless. */

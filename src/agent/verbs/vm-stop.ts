@@ -4,11 +4,10 @@ import { Type } from '../../lib/schema.ts'
 import { Milliseconds, strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
-import type { VmChange } from '../host/hypervisor.ts'
-import { writeEarly, writeLate } from '../lifecycle/stay-off.ts'
-import { defineVerb, type Operation } from '../operations/verb.ts'
+import { offSince, writeEarly, writeLate } from '../lifecycle/stay-off.ts'
+import { defineVerb } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'
-import { checkVm, requireVm, subjectOf } from './subject.ts'
+import { checkVm, requireVm } from './subject.ts'
 
 /** Longest time that the host's configuration may give a guest; a command may give it longer. */
 const graceMsMax = 3_600_000
@@ -75,10 +74,6 @@ export const vmStop = defineVerb<Host>()({
     return { vm: host.vms.summary(record), forced: operation.notes.forced === true }
   }
 })
-
-function offSince(operation: Operation, vm: string): VmChange {
-  return { generation: subjectOf(operation, vm).generation, wanted: 'stopped' }
-}
 
 export const document: VerbDocument = {
   errors: {
