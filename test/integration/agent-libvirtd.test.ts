@@ -2,19 +2,17 @@
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { domainUndefine } from 'node-libvirt'
 import { startAgent } from '../../src/agent/app.ts'
-import { loadAgentConfig } from '../../src/agent/config.ts'
 import { MemoryNft } from '../../src/agent/firewall/memory-nft.ts'
-import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
-import { claimsOf, createSigner } from '../support/signed-commands.ts'
-import { TestAuthority, trustDomain } from '../support/test-authority.ts'
-import { TestScheduler } from '../support/test-scheduler.ts'
+import { enrollHost, openTestFleet } from '../support/enrolled-host.ts'
+import { claimsOf, type Signer } from '../support/signed-commands.ts'
+import type { TestScheduler } from '../support/test-scheduler.ts'
 import { defineOwnedDomain } from './libvirt-connection/owned-domain.ts'
 import { PrivateLibvirtd } from './libvirt-connection/private-libvirtd.ts'
 
@@ -61,7 +59,7 @@ class Fleet implements AsyncDisposable {
   readonly scheduler: TestScheduler
   readonly #daemon: PrivateLibvirtd
   readonly #parts: AsyncDisposableStack
-  readonly #signer: Awaited<ReturnType<typeof createSigner>>
+  readonly #signer: Signer
   readonly #lines: { level: string; message: string }[]
   #inventories = 0
 
@@ -70,7 +68,7 @@ class Fleet implements AsyncDisposable {
     daemon: PrivateLibvirtd,
     rest: {
       parts: AsyncDisposableStack
-      signer: Awaited<ReturnType<typeof createSigner>>
+      signer: Signer
       lines: { level: string; message: string }[]
     }
   ) {
@@ -85,25 +83,15 @@ class Fleet implements AsyncDisposable {
     await using parts = new AsyncDisposableStack()
     const directory = await mkdtemp(join(tmpdir(), 'hostlet-agent-libvirtd-'))
     parts.defer(() => rm(directory, { recursive: true, force: true }))
-    const authority = await TestAuthority.create()
-    const server = await authority.issue({
-      usage: 'server',
-      uris: [`spiffe://${trustDomain}/scheduler/main`]
-    })
-    const scheduler = parts.use(await TestScheduler.listen({ authority, server }))
-    const signer = await createSigner()
-    const path = join(directory, 'agent.yaml')
+    const fleet = await openTestFleet()
+    const { signer } = fleet
+    const scheduler = parts.use(fleet.scheduler)
     const settings = {
-      stateDirectory: join(directory, 'state'),
-      runtimeDirectory: join(directory, 'run'),
-      schedulerUrls: [scheduler.socketUrl],
       libvirt: { socket: daemon.socket },
       accelerator: 'tcg',
       pool: { name: pool, path: join(directory, 'pool') }
     }
-    await writeFile(path, JSON.stringify(settings))
-    const config = loadAgentConfig(path, {})
-    saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
+    const { config } = await enrollHost(fleet, directory, settings)
     const lines: { level: string; message: string }[] = []
     const log = createLogger({ format: 'json', stream: { write: (line) => lines.push(JSON.parse(line)) } })
     parts.use(await startAgent(config, { log, nft: new MemoryNft() }))

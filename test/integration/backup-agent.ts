@@ -14,9 +14,10 @@ import type { VmBackupResult } from '../../src/protocol/backup.ts'
 import type { CommandResult, CommandSubject } from '../../src/protocol/command.ts'
 import type { VmSpecification } from '../../src/protocol/vm.ts'
 import { type LibvirtFixture, openLibvirtFixture } from '../contract/libvirt-fixture.ts'
-import { claimsOf, createSigner, type Signer } from '../support/signed-commands.ts'
-import { TestAuthority, trustDomain } from '../support/test-authority.ts'
-import { TestScheduler } from '../support/test-scheduler.ts'
+import { openTestFleet } from '../support/enrolled-host.ts'
+import { claimsOf, type Signer } from '../support/signed-commands.ts'
+import type { TestAuthority } from '../support/test-authority.ts'
+import type { TestScheduler } from '../support/test-scheduler.ts'
 import { guestPath, guestSpecification } from './provision-host.ts'
 
 const program = join(import.meta.dirname, '../../src/main.ts')
@@ -77,11 +78,9 @@ export class BackupAgent implements AsyncDisposable {
     await using parts = new AsyncDisposableStack()
     const fixture = await openLibvirtFixture()
     parts.defer(() => fixture.dispose())
-    const { hostId = 'host-1', authority = await TestAuthority.create() } = options
-    const uris = [`spiffe://${trustDomain}/scheduler/main`]
-    const server = await authority.issue({ usage: 'server', uris })
-    const scheduler = parts.use(await TestScheduler.listen({ authority, server }))
-    const signer = await createSigner()
+    const { hostId = 'host-1' } = options
+    const { authority, scheduler, signer } = await openTestFleet(options)
+    parts.use(scheduler)
     const recovery = options.recovery ?? (await createPrivateKey())
     const repository = options.repository ?? join(fixture.directory, 'repository')
     const { directory } = fixture

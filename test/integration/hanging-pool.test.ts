@@ -10,17 +10,15 @@ import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { startAgent } from '../../src/agent/app.ts'
-import { loadAgentConfig } from '../../src/agent/config.ts'
 import { MemoryNft } from '../../src/agent/firewall/memory-nft.ts'
 import { LibvirtHypervisor } from '../../src/agent/host/libvirt-hypervisor.ts'
-import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import { createPrivateKey, publicHalf } from '../../src/agent/keys/jwk.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
 import type { CommandResult } from '../../src/protocol/command.ts'
-import { claimsOf, createSigner, type Signer } from '../support/signed-commands.ts'
-import { TestAuthority, trustDomain } from '../support/test-authority.ts'
-import { TestScheduler } from '../support/test-scheduler.ts'
+import { enrollHost, openTestFleet } from '../support/enrolled-host.ts'
+import { claimsOf, type Signer } from '../support/signed-commands.ts'
+import type { TestScheduler } from '../support/test-scheduler.ts'
 import { cannotHang, HangingStorage } from './hanging-storage.ts'
 import { PrivateLibvirtd } from './libvirt-connection/private-libvirtd.ts'
 import { guestPath, guestSpecification } from './provision-host.ts'
@@ -148,11 +146,9 @@ class Site implements AsyncDisposable {
     await using parts = new AsyncDisposableStack()
     await mkdir(join(directory, 'repository'), { recursive: true, mode: 0o711 })
     await mkdir(join(directory, 'policy'), { mode: 0o700 })
-    const authority = await TestAuthority.create()
-    const uris = [`spiffe://${trustDomain}/scheduler/main`]
-    const server = await authority.issue({ usage: 'server', uris })
-    const scheduler = parts.use(await TestScheduler.listen({ authority, server }))
-    const signer = await createSigner()
+    const fleet = await openTestFleet()
+    const { signer } = fleet
+    const scheduler = parts.use(fleet.scheduler)
     const policyPath = join(directory, 'policy', 'policy.yaml')
     const policy = {
       repositories: { main: { url: pathToFileURL(join(directory, 'repository')).href } },
@@ -165,9 +161,6 @@ class Site implements AsyncDisposable {
       subnet: `10.251.${index}.0/24`
     }
     const settings = {
-      stateDirectory: join(directory, 'state'),
-      runtimeDirectory: join(directory, 'run'),
-      schedulerUrls: [scheduler.socketUrl],
       libvirt: { socket: daemon.socket },
       accelerator: 'tcg',
       pool: { name: prefix, path: pool },
@@ -177,10 +170,7 @@ class Site implements AsyncDisposable {
       backup: { policy: policyPath, scratchReserveBytes: 16 * 1024 ** 2 },
       metrics: { intervalMs: 2_000 }
     }
-    const path = join(directory, 'agent.yaml')
-    await writeFile(path, JSON.stringify(settings))
-    const config = loadAgentConfig(path, {})
-    saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
+    const { config, configPath } = await enrollHost(fleet, directory, settings)
     const lines: Line[] = []
     const log = createLogger({ format: 'json', stream: { write: (line) => lines.push(JSON.parse(line)) } })
     const hypervisor = new LibvirtHypervisor({
@@ -196,7 +186,7 @@ class Site implements AsyncDisposable {
       log
     })
     parts.use(await startAgent(config, { log, hypervisor, nft: new MemoryNft() }))
-    const site = new Site({ parts: parts.move(), scheduler, signer, prefix, pool, configPath: path, lines })
+    const site = new Site({ parts: parts.move(), scheduler, signer, prefix, pool, configPath, lines })
     await site.until(() => scheduler.of('inventory').length > 0)
     return site
   }

@@ -3,20 +3,18 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { startAgent } from '../../src/agent/app.ts'
-import { loadAgentConfig } from '../../src/agent/config.ts'
 import { networkDefaults } from '../../src/agent/firewall/create.ts'
-import { saveIdentity } from '../../src/agent/identity/identity.ts'
 import type { ErrorReport } from '../../src/errors.ts'
 import { createLogger } from '../../src/lib/log-output.ts'
 import type { CommandResult, CommandSubject } from '../../src/protocol/command.ts'
 import { removeTables } from '../contract/libvirt-fixture.ts'
-import { claimsOf, createSigner, type Signer } from '../support/signed-commands.ts'
-import { TestAuthority, trustDomain } from '../support/test-authority.ts'
-import { TestScheduler } from '../support/test-scheduler.ts'
+import { enrollHost, openTestFleet } from '../support/enrolled-host.ts'
+import { claimsOf, type Signer } from '../support/signed-commands.ts'
+import type { TestScheduler } from '../support/test-scheduler.ts'
 import { eventually } from './isolation/eventually.ts'
 import { PrivateLibvirtd } from './libvirt-connection/private-libvirtd.ts'
 import { guestPath } from './provision-host.ts'
@@ -69,18 +67,11 @@ export class LibvirtdHost implements AsyncDisposable {
     parts.defer(() => removeAll(daemon, name))
     parts.defer(() => removeTables(name))
     const rules = parts.use(new WatchedRules(name))
-    const authority = await TestAuthority.create()
-    const server = await authority.issue({
-      usage: 'server',
-      uris: [`spiffe://${trustDomain}/scheduler/main`]
-    })
-    const scheduler = parts.use(await TestScheduler.listen({ authority, server }))
-    const signer = await createSigner()
+    const fleet = await openTestFleet()
+    const { signer } = fleet
+    const scheduler = parts.use(fleet.scheduler)
     const subnet = `10.${200 + ((random[0] ?? 0) % 50)}.${random[1]}.0/24`
     const settings = {
-      stateDirectory: join(directory, 'state'),
-      runtimeDirectory: join(directory, 'run'),
-      schedulerUrls: [scheduler.socketUrl],
       libvirt: { socket: daemon.socket },
       accelerator: 'tcg',
       pool: { name, path: join(directory, 'pool') },
@@ -91,10 +82,7 @@ export class LibvirtdHost implements AsyncDisposable {
       images: { allowFileUrls: [dirname(guestPath)] },
       backup: { policy: join(directory, 'no-policy.yaml') }
     }
-    const path = join(directory, 'agent.yaml')
-    await writeFile(path, JSON.stringify(settings))
-    const config = loadAgentConfig(path, {})
-    saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
+    const { config } = await enrollHost(fleet, directory, settings)
     const errors: string[] = []
     const write = (line: string) => {
       if (JSON.parse(line).level === 'error') errors.push(line)

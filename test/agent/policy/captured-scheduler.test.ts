@@ -7,17 +7,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { type Agent, startAgent } from '../../../src/agent/app.ts'
-import { loadAgentConfig } from '../../../src/agent/config.ts'
 import { MemoryNft } from '../../../src/agent/firewall/memory-nft.ts'
 import { MemoryHypervisor } from '../../../src/agent/host/memory-hypervisor.ts'
-import { saveIdentity } from '../../../src/agent/identity/identity.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { createLogger } from '../../../src/lib/log-output.ts'
 import type { CommandSubject } from '../../../src/protocol/command.ts'
 import { createApprover } from '../../support/approvals.ts'
-import { claimsOf, createSigner, type Signer } from '../../support/signed-commands.ts'
-import { TestAuthority, trustDomain } from '../../support/test-authority.ts'
-import { TestScheduler } from '../../support/test-scheduler.ts'
+import { enrollHost, openTestFleet } from '../../support/enrolled-host.ts'
+import { claimsOf, type Signer } from '../../support/signed-commands.ts'
+import type { TestScheduler } from '../../support/test-scheduler.ts'
 
 const vmCount = 10
 
@@ -37,27 +35,16 @@ describe('a captured scheduler', () => {
     hypervisor.open()
     generation = 10
     for (let index = 0; index < vmCount; index++) await defineVm(`prod-${index}`, index)
-    const authority = await TestAuthority.create()
-    const server = await authority.issue({
-      usage: 'server',
-      uris: [`spiffe://${trustDomain}/scheduler/main`]
-    })
-    scheduler = await TestScheduler.listen({ authority, server })
-    signer = await createSigner()
-    const path = join(directory, 'agent.yaml')
+    const fleet = await openTestFleet()
+    ;({ scheduler, signer } = fleet)
     const settings = {
-      stateDirectory: join(directory, 'state'),
-      runtimeDirectory: join(directory, 'run'),
       backup: { policy: policyPath() },
       profiles: {
         starter: { network: 'hl-net', bridge: 'hlnet', subnet: '10.90.0.0/24', encryption: false }
       },
-      stop: { graceMs: 0 },
-      schedulerUrls: [scheduler.socketUrl]
+      stop: { graceMs: 0 }
     }
-    writeFileSync(path, JSON.stringify(settings))
-    const config = loadAgentConfig(path, {})
-    saveIdentity(config.stateDirectory, await authority.identity({ commandKeys: [signer.publicKey] }))
+    const { config } = await enrollHost(fleet, directory, settings)
     const log = createLogger({ format: 'journal', level: 'error', stream: { write: () => undefined } })
     agent = await startAgent(config, { hypervisor, log, nft: new MemoryNft() })
     await scheduler.until(() => scheduler.of('heartbeat').length > 0)
