@@ -686,19 +686,44 @@ export type EventList = Static<typeof EventList>
 
 // API keys
 
+/** How long a key may be made to last, in seconds: a minute to ten years. */
+const KeySeconds = Type.Integer({ minimum: 60, maximum: 10 * 365 * 86_400 })
+
 export const CreateKeyRequest = Type.Object(
-  { tier: Type.Enum([...apiTiers]), note: Type.Optional(Note) },
+  {
+    tier: Type.Enum([...apiTiers]),
+    note: Type.Optional(Note),
+    /** Whose it is. */
+    owner: Type.Optional(Note),
+    /** How long it lasts; without it until it is revoked. */
+    ttlSeconds: Type.Optional(KeySeconds),
+    /** Used by a program: it opens no session and is asked for no second factor. */
+    machine: Type.Optional(Type.Boolean({ default: false })),
+    /** Good for nothing but to set up a second factor, until that is done. */
+    secondFactor: Type.Optional(Type.Boolean({ default: false }))
+  },
   strict
 )
 export type CreateKeyRequest = Static<typeof CreateKeyRequest>
 
+/** `none`: the key alone is enough. `wanted`: one has to be set up first. `on`: the key alone only opens sessions. */
+export const secondFactorStates = ['none', 'wanted', 'on'] as const
+
 export const KeyView = Type.Object(
   {
     id: Uuid,
+    /** What to know it by: `hlk_…` and its last four characters. Absent for keys that older releases made. */
+    masked: Type.Optional(ShortText),
     tier: Type.Enum([...apiTiers]),
     note: Note,
+    owner: Type.Optional(Note),
+    machine: Type.Optional(Type.Boolean()),
+    secondFactor: Type.Optional(Type.Enum([...secondFactorStates])),
     createdAt: Timestamp,
-    lastUsedAt: Type.Optional(Timestamp)
+    expiresAt: Type.Optional(Timestamp),
+    lastUsedAt: Type.Optional(Timestamp),
+    /** Address from which it was last used. */
+    lastUsedFrom: Type.Optional(ShortText)
   },
   strict
 )
@@ -710,6 +735,61 @@ export type KeyList = Static<typeof KeyList>
 /** `text` is the key itself, shown this once. */
 export const CreatedKey = Type.Object({ key: KeyView, text: ApiKeyText }, strict)
 export type CreatedKey = Static<typeof CreatedKey>
+
+// Sessions
+
+/** The cookie that holds a browser's session. */
+export const sessionCookie = '__Host-hostlet-session'
+/** What a browser has to send with all but GET, with the value `1`: no form and no foreign page can. */
+export const requestHeader = 'x-hostlet-request'
+
+export const SessionText = Type.String({ pattern: '^hls_[A-Za-z0-9_-]{43}$' })
+
+/** Six digits of the second factor, or a recovery code. */
+const FactorCode = Type.String({ minLength: 6, maxLength: 40 })
+
+/** Body of `POST /v1/session`. */
+export const OpenSessionRequest = Type.Object(
+  {
+    key: ApiKeyText,
+    code: Type.Optional(FactorCode),
+    /** Lasts longer, and may be idle. */
+    remember: Type.Optional(Type.Boolean({ default: false })),
+    /** The answer has the token, and sets no cookie: for programs that are no browser. */
+    token: Type.Optional(Type.Boolean({ default: false }))
+  },
+  strict
+)
+export type OpenSessionRequest = Static<typeof OpenSessionRequest>
+
+const sessionFields = {
+  /** Of the session; absent where the key itself was shown. */
+  id: Type.Optional(Uuid),
+  /** Id of the key. */
+  key: Uuid,
+  tier: Type.Enum([...apiTiers]),
+  note: Note,
+  owner: Type.Optional(Note),
+  /** 2 where a second factor was shown besides the key. */
+  factors: Type.Enum([1, 2]),
+  secondFactor: Type.Enum([...secondFactorStates]),
+  /** Calls of this tier and above are refused, since they need a second factor. */
+  refusedFrom: Type.Optional(Type.Enum([...apiTiers])),
+  createdAt: Type.Optional(Timestamp),
+  /** When it ends at the latest. */
+  expiresAt: Type.Optional(Timestamp),
+  /** It ends when nothing was asked for so long. */
+  idleMs: Type.Optional(Type.Integer({ minimum: 1 })),
+  keyExpiresAt: Type.Optional(Timestamp)
+}
+
+/** Who asks, as the scheduler sees it. */
+export const SessionView = Type.Object(sessionFields, strict)
+export type SessionView = Static<typeof SessionView>
+
+/** `token` only where it was asked for, this once. */
+export const OpenedSession = Type.Object({ ...sessionFields, token: Type.Optional(SessionText) }, strict)
+export type OpenedSession = Static<typeof OpenedSession>
 
 // Renewal
 

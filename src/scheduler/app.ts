@@ -16,6 +16,7 @@ import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
 import { createServer, tlsRules } from './http/server.ts'
+import { Sessions } from './http/sessions.ts'
 import { Hub } from './hub/hub.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
@@ -59,6 +60,7 @@ export async function startScheduler(
     ...config.certificates
   })
   const keys = new ApiKeys({ store: store.keys, clock })
+  const sessions = new Sessions({ store, keys, clock, people: config.people })
   const adminKeyFile = join(directory, 'admin.key')
   await makeFirstKey({ keys, store, path: adminKeyFile, log })
 
@@ -82,7 +84,7 @@ export async function startScheduler(
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
-    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub },
+    ...{ config, store, commands, keys, sessions, clock, log, audit, trust, agents: hub },
     get authority() {
       return trust.authority
     },
@@ -161,7 +163,7 @@ async function makeFirstKey(first: {
 }): Promise<void> {
   const { keys, store, path, log } = first
   if ((await store.keys.count()) > 0) return
-  const { text, record } = await keys.create('admin', 'made at the first start')
+  const { text, record } = await keys.create({ tier: 'admin', note: 'made at the first start' })
   try {
     writePrivateFile(path, `${text}\n`)
   } catch (error) {

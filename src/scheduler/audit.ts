@@ -31,12 +31,19 @@ export interface ApiCall {
   readonly key?: string
   readonly note?: string
   readonly tier?: string
+  readonly owner?: string
+  /** Of the session, where it was not the key itself that was shown. */
+  readonly session?: string
+  /** 2 where a second factor was shown besides the key. */
+  readonly factors?: 1 | 2
   readonly from: string
   readonly method: string
   readonly route: string
   readonly object?: string
   readonly status: number
   readonly code?: string
+  /** Why it was refused, where the code alone does not say. */
+  readonly reason?: string
   readonly operation?: string
   readonly durationMs: number
 }

@@ -8,6 +8,7 @@ import { Port, strict } from '../protocol/names.ts'
 export const schedulerConfigPath = '/etc/hostlet/scheduler.yaml'
 
 const minuteMs = 60_000
+const hourMs = 60 * minuteMs
 const dayMs = 86_400_000
 const yearMs = 365 * dayMs
 
@@ -78,6 +79,18 @@ export const SchedulerConfigSchema = Type.Object(
     }),
     metrics: section(bounds({ keepMs: dayMs, rowsMax: 2_000_000 })),
     events: section(bounds({ keepMs: 30 * dayMs, rowsMax: 200_000 })),
+    /** Sessions of people, and what is asked of them. */
+    people: section({
+      sessionMs: duration(12 * hourMs, minuteMs, 30 * dayMs),
+      /** A browser's session ends when nothing was asked for so long. */
+      idleMs: duration(hourMs, minuteMs, 30 * dayMs),
+      /** How long a session lasts that is to be remembered; 0 for as long as any other. */
+      rememberMs: duration(7 * dayMs, 0, 90 * dayMs),
+      /** Calls from this tier on need a second factor, but for keys of machines. */
+      requireSecondFactor: Type.Enum(['none', 'admin', 'manage', 'read'], { default: 'none' }),
+      /** How long before its end a key is warned of. */
+      keyWarningMs: duration(14 * dayMs, 0, yearMs)
+    }),
     /** Calls of the API. */
     audit: section({
       /** Also those that only look. */

@@ -8,13 +8,30 @@ import type { KeyRecord, KeyStore } from '../store/store.ts'
 
 /** Who asks. */
 export interface Actor {
+  /** Of the key. */
   readonly id: string
   readonly tier: ApiTier
   readonly note: string
+  readonly owner: string
+  /** Of the session, where it is not the key itself that was shown. */
+  readonly session: string | undefined
+  /** 2 where a second factor was shown. */
+  readonly factors: 1 | 2
+  /** What needs this tier or a higher one is refused: a second factor is asked for and was not shown. */
+  readonly refusedFrom: ApiTier | undefined
 }
 
 /** A key's last use is written down this often at most. */
-const useNoteMs = 60_000
+export const useNoteMs = 60_000
+
+export interface KeyOptions {
+  readonly tier: ApiTier
+  readonly note: string
+  readonly owner?: string | undefined
+  readonly ttlMs?: number | undefined
+  readonly isMachine?: boolean | undefined
+  readonly needsFactor?: boolean | undefined
+}
 
 export class ApiKeys {
   readonly #store: KeyStore
@@ -26,40 +43,61 @@ export class ApiKeys {
   }
 
   /** `text` is told to nobody again. */
-  async create(tier: ApiTier, note: string): Promise<{ record: KeyRecord; text: string }> {
+  async create(options: KeyOptions): Promise<{ record: KeyRecord; text: string }> {
+    const { tier, note, owner = '', ttlMs, isMachine = false, needsFactor = false } = options
     const text = `hlk_${randomBytes(32).toString('base64url')}`
-    const record = { id: randomUUIDv7(), hash: secretHash(text), tier, note, createdAt: this.#clock.now() }
+    const createdAt = this.#clock.now()
+    const record = {
+      ...{ id: randomUUIDv7(), hash: secretHash(text), tier, note, createdAt, owner, isMachine, needsFactor },
+      lastFour: text.slice(-4),
+      expiresAt: ttlMs === undefined ? undefined : createdAt + ttlMs
+    }
     await this.#store.add(record)
-    return { record: { ...record, lastUsedAt: undefined }, text }
+    return {
+      record: { ...record, lastUsedAt: undefined, lastUsedFrom: undefined, hasFactor: false },
+      text
+    }
   }
 
-  /** Who asks, from the Authorization header. Throws E_AUTH; `details.reason` says whether it is missing or unknown. */
-  async identify(authorization: string | undefined): Promise<Actor> {
-    if (authorization === undefined)
-      throw refusal('missing-key', 'this needs an API key: send it as "Authorization: Bearer hlk_…"')
-    const text = /^Bearer +(hlk_[A-Za-z0-9_-]{43}) *$/i.exec(authorization)?.[1]
-    const record = text === undefined ? undefined : await this.#find(secretHash(text))
-    if (record === undefined)
-      throw refusal('unknown-key', 'this API key is not known here. Make one with "hostlet key create".')
-    await this.#note(record)
-    return { id: record.id, tier: record.tier, note: record.note }
-  }
-
-  async #find(hash: Buffer): Promise<KeyRecord | undefined> {
+  /** The key with this text. Throws E_AUTH; `details.reason` says whether it is unknown or has expired. */
+  async find(text: string): Promise<KeyRecord> {
+    const hash = secretHash(text)
     const record = await this.#store.findByHash(hash)
-    return record !== undefined && timingSafeEqual(record.hash, hash) ? record : undefined
+    if (record === undefined || !timingSafeEqual(record.hash, hash)) throw unknownKey()
+    this.assertGood(record)
+    return record
   }
 
-  async #note({ id, lastUsedAt }: KeyRecord): Promise<void> {
-    const now = this.#clock.now()
-    if (lastUsedAt === undefined || Math.abs(now - lastUsedAt) >= useNoteMs) await this.#store.used(id, now)
+  /** Throws E_AUTH for one that has expired. */
+  assertGood({ id, expiresAt }: KeyRecord): void {
+    if (expiresAt === undefined || this.#clock.now() < expiresAt) return
+    throw refusal(
+      'expired-key',
+      `the API key ${id} has expired on ${new Date(expiresAt).toISOString()}. Have an admin make a new one with "hostlet key create".`
+    )
+  }
+
+  /** Notes when and from where it was used last, now and then. */
+  async noteUse({ id, lastUsedAt, lastUsedFrom }: KeyRecord, from: string): Promise<void> {
+    const at = this.#clock.now()
+    if (lastUsedAt === undefined || lastUsedFrom !== from || Math.abs(at - lastUsedAt) >= useNoteMs)
+      await this.#store.used(id, { at, from })
   }
 }
 
-/** Throws E_AUTH when the actor's tier is below the one that is asked for. */
+/** Throws E_AUTH when the actor's tier is below the one that is asked for, or a second factor is missing for it. */
 export function assertTier(actor: Actor, needed: ApiTier): void {
-  if (apiTiers.indexOf(actor.tier) >= apiTiers.indexOf(needed)) return
-  throw refusal('low-tier', `this needs a key of tier ${needed}, yours is of tier ${actor.tier}`)
+  if (rank(actor.tier) < rank(needed))
+    throw refusal('low-tier', `this needs a key of tier ${needed}, yours is of tier ${actor.tier}`)
+  if (actor.refusedFrom !== undefined && rank(needed) >= rank(actor.refusedFrom))
+    throw refusal(
+      'second-factor',
+      'this needs a second factor, and none was shown. Set one up with "hostlet key second-factor", then "hostlet login".'
+    )
+}
+
+function rank(tier: ApiTier): number {
+  return apiTiers.indexOf(tier)
 }
 
 /** What is stored of a random secret. It needs no salt and no slowness: nobody guesses 256 bits. */
@@ -67,6 +105,25 @@ export function secretHash(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }
 
-function refusal(reason: 'missing-key' | 'unknown-key' | 'low-tier', message: string): HostletError {
+export function unknownKey(): HostletError {
+  return refusal('unknown-key', 'this API key is not known here. Make one with "hostlet key create".')
+}
+
+/** Why somebody is not let in; programs go by `details.reason`. */
+export type Refusal =
+  | 'missing-key'
+  | 'unknown-key'
+  | 'expired-key'
+  | 'ended-session'
+  | 'machine-key'
+  | 'code-needed'
+  | 'wrong-code'
+  | 'used-code'
+  | 'key-alone'
+  | 'low-tier'
+  | 'second-factor'
+  | 'cross-site'
+
+export function refusal(reason: Refusal, message: string): HostletError {
   return new HostletError('E_AUTH', message, { details: { reason } })
 }

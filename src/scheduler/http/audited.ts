@@ -18,22 +18,38 @@ const addressCharactersMax = 64
 export function apiCall(
   request: FastifyRequest,
   { actor, startedAt }: RequestContext,
-  end: { readonly status: number; readonly code?: string; readonly answer?: unknown; readonly now: number }
+  end: {
+    readonly status: number
+    readonly code?: string
+    readonly reason?: string
+    readonly answer?: unknown
+    readonly now: number
+  }
 ): ApiCall {
-  const { status, code, answer, now } = end
+  const { status, code, reason, answer, now } = end
   const { operation, object } = tellingOf(answer)
   const named = namedBy(request) ?? object
   return {
     request: String(request.id),
-    ...(actor && { key: actor.id, note: actor.note, tier: actor.tier }),
+    ...(actor && keyFields(actor)),
     from: request.ip.slice(0, addressCharactersMax),
     method: request.method,
     route: (request.routeOptions.url ?? '').replaceAll(/:(\w+)/g, '{$1}'),
     ...(named !== undefined && { object: named }),
     status,
     ...(code !== undefined && { code }),
+    ...(reason !== undefined && { reason }),
     ...(operation !== undefined && { operation }),
     durationMs: Math.round(now - startedAt)
+  }
+}
+
+function keyFields({ id, note, tier, owner, session, factors }: Actor) {
+  return {
+    ...{ key: id, note, tier },
+    ...(owner !== '' && { owner }),
+    ...(session !== undefined && { session }),
+    factors
   }
 }
 

@@ -47,10 +47,20 @@ function internalError(cause: unknown): HostletError {
   })
 }
 
-/** Right key, wrong tier is HTTP's 403; everything else has the status of its code. */
+/** Who is known and may not is HTTP's 403; everything else has the status of its code. */
 function statusOf(error: HostletError): number {
-  return error.details.reason === 'low-tier' ? 403 : errorCodes[error.code].httpStatus
+  return error.code === 'E_AUTH' && forbidden.has(String(error.details.reason))
+    ? 403
+    : errorCodes[error.code].httpStatus
 }
+
+const forbidden: ReadonlySet<string> = new Set([
+  'low-tier',
+  'second-factor',
+  'key-alone',
+  'cross-site',
+  'machine-key'
+])
 
 function badRequest(status: number, message: string): ErrorAnswer {
   return { status, error: new HostletError('E_BAD_REQUEST', message) }

@@ -31,7 +31,17 @@ export function createOpenApi(routes: readonly Route[], version: string): Json {
           .map(([schema, name]) => [name, schema])
       ),
       securitySchemes: {
-        apiKey: { type: 'http', scheme: 'bearer', description: 'An API key of tier read, manage or admin.' }
+        apiKey: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'An API key of tier read, manage or admin, or the token of a session.'
+        },
+        session: {
+          type: 'apiKey',
+          in: 'cookie',
+          name: api.sessionCookie,
+          description: `A session of a browser. All but GET also need the header "${api.requestHeader}: 1".`
+        }
       }
     }
   }
@@ -50,9 +60,9 @@ function pathsOf(routes: readonly Route[]): Json {
 function operationOf(route: Route): Json {
   const { tier, summary, status, body, reply } = route
   return {
-    summary: tier === 'open' ? summary : `${summary} (tier ${tier})`,
+    summary: tier === 'open' ? summary : `${summary} (${tier === 'own' ? 'any key' : `tier ${tier}`})`,
     operationId: operationId(route),
-    security: tier === 'open' ? [] : [{ apiKey: [] }],
+    security: tier === 'open' ? [] : [{ apiKey: [] }, { session: [] }],
     parameters: parametersOf(route),
     ...(body === undefined ? {} : { requestBody: { required: hasRequired(body), content: json(body) } }),
     responses: {

@@ -12,6 +12,7 @@ import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
 import type { FleetTrust } from '../trust/fleet-trust.ts'
 import type { Actor, ApiKeys } from './api-keys.ts'
+import type { Sessions } from './sessions.ts'
 
 /** What handlers may use. */
 export interface Services {
@@ -22,6 +23,7 @@ export interface Services {
   readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
   readonly keys: ApiKeys
+  readonly sessions: Sessions
   readonly audit: Audit
   readonly clock: Clock
   readonly log: Logger
@@ -39,6 +41,12 @@ export interface Call<Params, Query, Body> {
   readonly body: Body
   /** Undefined only where the route is open to all. */
   readonly actor: Actor | undefined
+  /** Says who the asker of an open route turned out to be, for the audit. */
+  tellActor(actor: Actor): void
+  /** The key itself, where that is what the asker showed. Never to be kept. */
+  readonly shownKey: string | undefined
+  /** From where it was asked. */
+  readonly address: string
   readonly socket: Socket
   /** What the asker would rather have, as its Accept header says. */
   readonly accept: string | undefined
@@ -51,8 +59,8 @@ export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** With `{name}` for parameters, as OpenAPI writes them. */
   readonly path: string
-  /** `open`: without an API key. */
-  readonly tier: ApiTier | 'open'
+  /** `open`: without an API key. `own`: with any, whatever it may do besides, for what is the asker's own. */
+  readonly tier: ApiTier | 'open' | 'own'
   readonly summary: string
   readonly status: 200 | 201 | 202
   readonly params: TSchema | undefined
@@ -73,6 +81,17 @@ export class TextAnswer {
   }
 }
 
+/** An answer that comes with headers of its own. */
+export class HeadedAnswer<Body> {
+  readonly body: Body
+  readonly headers: Readonly<Record<string, string>>
+
+  constructor(body: Body, headers: Readonly<Record<string, string>>) {
+    this.body = body
+    this.headers = headers
+  }
+}
+
 type StaticOf<Schema> = Schema extends TSchema ? Static<Schema> : undefined
 
 interface RouteOptions<Params, Query, Body, Reply> {
@@ -86,7 +105,7 @@ interface RouteOptions<Params, Query, Body, Reply> {
   handle(
     call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
     services: Services
-  ): Promise<StaticOf<Reply> | TextAnswer>
+  ): Promise<StaticOf<Reply> | TextAnswer | HeadedAnswer<StaticOf<Reply>>>
 }
 
 /** Declares a route as `GET /v1/hosts/{id}`, with the types of its handler inferred from its schemas. */

@@ -11,6 +11,7 @@ import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { rotationRoutes } from './routes/rotations.ts'
+import { sessionRoutes } from './routes/session.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { vmLifecycleRoutes } from './routes/vm-lifecycle.ts'
@@ -29,6 +30,7 @@ export const routes: readonly Route[] = [
   ...tokenRoutes,
   ...rotationRoutes,
   ...keyRoutes,
+  ...sessionRoutes,
   ...auditRoutes,
   ...enrollmentRoutes
 ]

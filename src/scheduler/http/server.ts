@@ -8,9 +8,10 @@ import { idempotencyHeader, requestBytesMax } from '../../protocol/api.ts'
 import type { Repeatable } from '../store/store.ts'
 import { type Actor, assertTier } from './api-keys.ts'
 import { apiCall, type RequestContext } from './audited.ts'
+import { type Asking, assertNotFromOtherSite, authenticate, shownKey } from './authenticate.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
-import { type Route, type Services, TextAnswer } from './route.ts'
+import { HeadedAnswer, type Route, type Services, TextAnswer } from './route.ts'
 
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000
@@ -140,31 +141,27 @@ function addRoute(
     // Before the body is read: who may not ask costs nothing.
     onRequest: async (request, reply) => {
       reply.header(requestIdHeader, request.id)
-      const context = { actor: undefined, startedAt: services.clock.monotonic(), isAudited: false }
+      const context: RequestContext = {
+        actor: undefined,
+        startedAt: services.clock.monotonic(),
+        isAudited: false
+      }
       contexts.set(request, context)
-      await authenticate(request, route, context, services)
+      await letIn(request, route, context, services)
     },
     preValidation: async (request) => {
       if (route.body !== undefined) request.body ??= {}
     },
     handler: async (request, reply) => {
-      const actor = contexts.get(request)?.actor
+      const context = contexts.get(request)
       const answer = await route.handle(
-        {
-          params: request.params,
-          query: request.query,
-          body: request.body,
-          actor,
-          socket: request.raw.socket,
-          accept: request.headers.accept,
-          signal: AbortSignal.any([stopping, goneSignal(reply)]),
-          repeatable: repeatableOf(request, actor)
-        },
+        callOf(request, context, AbortSignal.any([stopping, goneSignal(reply)])),
         services
       )
-      await auditAnswer(answer, request, { context: contexts.get(request), status: route.status, services })
-      if (answer instanceof TextAnswer) return reply.type(answer.type).send(answer.text)
-      return reply.status(route.status).send(answer)
+      const { body, headers } = answer instanceof HeadedAnswer ? answer : { body: answer, headers: {} }
+      await auditAnswer(body, request, { context, status: route.status, services })
+      if (body instanceof TextAnswer) return reply.type(body.type).send(body.text)
+      return reply.status(route.status).headers(headers).send(body)
     },
     onResponse: async (request, reply) => {
       const { method, routeOptions } = request
@@ -181,18 +178,38 @@ function addRoute(
   })
 }
 
+function callOf(
+  request: FastifyRequest,
+  context: RequestContext | undefined,
+  signal: AbortSignal
+): Parameters<Route['handle']>[0] {
+  const { params, query, body, headers, ip: address, raw } = request
+  const actor = context?.actor
+  return {
+    ...{ params, query, body, actor, signal, address, socket: raw.socket, accept: headers.accept },
+    shownKey: shownKey(headers),
+    tellActor: (known) => {
+      if (context !== undefined) context.actor = known
+    },
+    repeatable: repeatableOf(request, actor)
+  }
+}
+
 /** Routes without a query refuse one: a misspelt filter must not look like an answer. */
 const noQuery = { type: 'object', additionalProperties: false }
 
-async function authenticate(
+/** Who is known but may not is known to the audit all the same. */
+async function letIn(
   request: FastifyRequest,
-  route: Route,
+  { tier }: Route,
   context: RequestContext,
-  { keys }: Services
+  services: Services
 ): Promise<void> {
-  if (route.tier === 'open') return
-  context.actor = await keys.identify(request.headers.authorization)
-  assertTier(context.actor, route.tier)
+  const asking: Asking = { method: request.method, headers: request.headers, address: request.ip }
+  assertNotFromOtherSite(asking)
+  if (tier === 'open') return
+  context.actor = await authenticate(asking, services)
+  if (tier !== 'own') assertTier(context.actor, tier)
 }
 
 /**
@@ -219,7 +236,11 @@ async function auditFailure(
   if (context === undefined || context.isAudited) return
   context.isAudited = true
   const { status, error } = answerTo(thrown)
-  const end = { status, code: error.code, now: services.clock.monotonic() }
+  const { reason } = error.details
+  const end = {
+    ...{ status, code: error.code, now: services.clock.monotonic() },
+    ...(typeof reason === 'string' && { reason })
+  }
   try {
     await services.audit.call(apiCall(request, context, end))
   } catch (fault) {

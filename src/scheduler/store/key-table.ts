@@ -1,6 +1,7 @@
 // API keys in SQLite: only their hashes.
 
 import { HostletError } from '../../errors.ts'
+import type { NewKey } from './key-store.ts'
 import { given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 import type { KeyRecord, KeyStore, Page } from './store.ts'
@@ -11,10 +12,18 @@ interface KeyRow {
   readonly tier: KeyRecord['tier']
   readonly note: string
   readonly created_at: number
+  readonly owner: string
+  readonly last_four: string | null
+  readonly expires_at: number | null
+  readonly is_machine: number
+  readonly needs_factor: number
   readonly at: number | null
+  readonly address: string | null
+  readonly confirmed_at: number | null
 }
 
-const select = 'SELECT keys.*, key_uses.at FROM keys LEFT JOIN key_uses ON key_uses.key = keys.id'
+const select = `SELECT keys.*, key_uses.at, key_uses.address, second_factors.confirmed_at FROM keys
+  LEFT JOIN key_uses ON key_uses.key = keys.id LEFT JOIN second_factors ON second_factors.key = keys.id`
 
 export class KeyTable implements KeyStore {
   readonly #sqlite: Sqlite
@@ -23,18 +32,27 @@ export class KeyTable implements KeyStore {
     this.#sqlite = sqlite
   }
 
-  async add(key: Omit<KeyRecord, 'lastUsedAt'>): Promise<void> {
+  async add({ lastFour, expiresAt, isMachine, needsFactor, ...key }: NewKey): Promise<void> {
     this.#sqlite.run(
-      'INSERT INTO keys (id, hash, tier, note, created_at) VALUES (:id, :hash, :tier, :note, :createdAt)',
-      { ...key }
+      `INSERT INTO keys (id, hash, tier, note, created_at, owner, last_four, expires_at, is_machine, needs_factor)
+       VALUES (:id, :hash, :tier, :note, :createdAt, :owner, :lastFour, :expiresAt, :isMachine, :needsFactor)`,
+      {
+        ...{ ...key, lastFour: lastFour ?? null, expiresAt: expiresAt ?? null },
+        ...{ isMachine: Number(isMachine), needsFactor: Number(needsFactor) }
+      }
     )
   }
 
   async list(limit: number): Promise<Page<KeyRecord>> {
-    const rows = this.#sqlite.all<KeyRow>(`${select} ORDER BY created_at, id LIMIT :limit`, {
+    const rows = this.#sqlite.all<KeyRow>(`${select} ORDER BY keys.created_at, keys.id LIMIT :limit`, {
       limit: limit + 1
     })
     return page(rows, limit, toRecord)
+  }
+
+  async find(id: string): Promise<KeyRecord | undefined> {
+    const row = this.#sqlite.get<KeyRow>(`${select} WHERE keys.id = :id`, { id })
+    return row === undefined ? undefined : toRecord(row)
   }
 
   async findByHash(hash: Buffer): Promise<KeyRecord | undefined> {
@@ -42,18 +60,24 @@ export class KeyTable implements KeyStore {
     return row === undefined ? undefined : toRecord(row)
   }
 
-  async used(id: string, at: number): Promise<void> {
+  async used(id: string, { at, from }: { at: number; from: string }): Promise<void> {
     this.#sqlite.run(
-      'INSERT INTO key_uses (key, at) VALUES (:id, :at) ON CONFLICT (key) DO UPDATE SET at = excluded.at',
-      { id, at }
+      `INSERT INTO key_uses (key, at, address) VALUES (:id, :at, :from)
+       ON CONFLICT (key) DO UPDATE SET at = excluded.at, address = excluded.address`,
+      { id, at, from }
     )
   }
 
-  async remove(id: string): Promise<boolean> {
+  async expireAt(id: string, expiresAt: number): Promise<boolean> {
+    return this.#sqlite.run('UPDATE keys SET expires_at = :expiresAt WHERE id = :id', { id, expiresAt }) > 0
+  }
+
+  async remove(id: string, now: number): Promise<boolean> {
     return this.#sqlite.transaction(() => {
       const others = this.#sqlite.get<{ admins: number }>(
-        `SELECT count(*) AS admins FROM keys WHERE tier = 'admin' AND id <> :id`,
-        { id }
+        `SELECT count(*) AS admins FROM keys
+         WHERE tier = 'admin' AND id <> :id AND (expires_at IS NULL OR expires_at > :now)`,
+        { id, now }
       )
       if (others?.admins === 0 && this.#isAdmin(id))
         throw new HostletError(
@@ -61,6 +85,12 @@ export class KeyTable implements KeyStore {
           'this is the last admin key. Make another one first: without one nobody can add hosts or keys.'
         )
       this.#sqlite.run('DELETE FROM key_uses WHERE key = :id', { id })
+      this.#sqlite.run(
+        'DELETE FROM session_uses WHERE session IN (SELECT id FROM sessions WHERE key = :id)',
+        {
+          id
+        }
+      )
       return this.#sqlite.run('DELETE FROM keys WHERE id = :id', { id }) > 0
     })
   }
@@ -88,6 +118,13 @@ function toRecord(row: KeyRow): KeyRecord {
     tier: row.tier,
     note: row.note,
     createdAt: row.created_at,
-    lastUsedAt: given(row.at)
+    owner: row.owner,
+    lastFour: given(row.last_four),
+    expiresAt: given(row.expires_at),
+    isMachine: row.is_machine === 1,
+    needsFactor: row.needs_factor === 1,
+    lastUsedAt: given(row.at),
+    lastUsedFrom: given(row.address),
+    hasFactor: row.confirmed_at !== null
   }
 }

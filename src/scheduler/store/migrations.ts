@@ -249,6 +249,40 @@ export const mainMigrations: readonly string[] = [
   ) STRICT;
   ALTER TABLE main.commands ADD COLUMN held_by TEXT;
   ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
+  `,
+  // People: what is known of their keys, their second factors and their sessions.
+  `
+  ALTER TABLE main.keys ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+  ALTER TABLE main.keys ADD COLUMN last_four TEXT;
+  ALTER TABLE main.keys ADD COLUMN expires_at INTEGER;
+  ALTER TABLE main.keys ADD COLUMN is_machine INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE main.keys ADD COLUMN needs_factor INTEGER NOT NULL DEFAULT 0;
+  CREATE TABLE main.second_factors (
+    key TEXT PRIMARY KEY REFERENCES keys (id) ON DELETE CASCADE,
+    sealed BLOB NOT NULL,
+    begun_at INTEGER NOT NULL,
+    confirmed_at INTEGER,
+    last_step INTEGER,
+    failures INTEGER NOT NULL DEFAULT 0,
+    locked_until INTEGER
+  ) STRICT;
+  CREATE TABLE main.recovery_codes (
+    key TEXT NOT NULL REFERENCES second_factors (key) ON DELETE CASCADE,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (key, hash)
+  ) STRICT;
+  CREATE TABLE main.sessions (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    key TEXT NOT NULL REFERENCES keys (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    factors INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    idle_ms INTEGER
+  ) STRICT;
+  CREATE INDEX main.sessions_by_key ON sessions (key, created_at);
   `
 ]
 
@@ -341,5 +375,10 @@ export const observedMigrations: readonly string[] = [
   ) STRICT;
   `,
   // Since when the host takes no new work.
-  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER'
+  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER',
+  // From where a key was last used, and when a session was.
+  `
+  ALTER TABLE observed.key_uses ADD COLUMN address TEXT;
+  CREATE TABLE observed.session_uses (session TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+  `
 ]

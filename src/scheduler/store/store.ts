@@ -21,6 +21,7 @@ import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
 import type { KeyStore } from './key-store.ts'
+import type { SessionStore } from './session-store.ts'
 import type { TrustStore } from './trust-store.ts'
 
 export type { KeyRecord, KeyStore } from './key-store.ts'
@@ -379,6 +380,7 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly sessions: SessionStore
   readonly audit: AuditStore
   readonly trails: TrailStore
   readonly trust: TrustStore

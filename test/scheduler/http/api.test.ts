@@ -291,7 +291,7 @@ describe('the HTTP API', { timeout: 60_000 }, () => {
     it('are listed without their texts, with their last use', async () => {
       const { keys: listed } = await scheduler.api.get<KeyList>('/v1/keys')
       assert.equal(listed.length, 4)
-      assert.ok(!JSON.stringify(listed).includes('hlk_'))
+      assert.ok(!/hlk_[\w-]/.test(JSON.stringify(listed)))
       assert.ok(listed.some(({ lastUsedAt }) => lastUsedAt === scheduler.clock.now()))
     })
 

@@ -49,6 +49,14 @@ async function ofDirectory(work: (directory: string) => Promise<void> | void): P
   }
 }
 
+const plainKey = {
+  owner: '',
+  lastFour: 'abcd',
+  expiresAt: undefined,
+  isMachine: false,
+  needsFactor: false
+} as const
+
 describe('the store', () => {
   it('keeps its files to itself', async () => {
     await using files = new TestStore()
@@ -392,14 +400,15 @@ describe('the store', () => {
       hash: Buffer.from(randomUUID()),
       tier,
       note: '',
-      createdAt: 1
+      createdAt: 1,
+      ...plainKey
     })
     const [first, second, reader] = [key('admin'), key('admin'), key('read')]
     for (const each of [first, second, reader]) await keys.add(each)
-    assert.equal(await keys.remove(first.id), true)
-    await assert.rejects(keys.remove(second.id), { code: 'E_CONFLICT' })
-    assert.equal(await keys.remove(reader.id), true)
-    assert.equal(await keys.remove(reader.id), false)
+    assert.equal(await keys.remove(first.id, 2), true)
+    await assert.rejects(keys.remove(second.id, 2), { code: 'E_CONFLICT' })
+    assert.equal(await keys.remove(reader.id, 2), true)
+    assert.equal(await keys.remove(reader.id, 2), false)
   })
 
   it('reports a full disk as such, and goes on when there is room again', () =>
@@ -412,7 +421,8 @@ describe('the store', () => {
           hash: randomBytes(32),
           tier: 'read',
           note: 'x'.repeat(200_000),
-          createdAt: 1
+          createdAt: 1,
+          ...plainKey
         }) as const
       // SQLite's own limit stands in for the end of the disk: it fails with the same result code.
       sqlite.get('PRAGMA main.max_page_count = 30')

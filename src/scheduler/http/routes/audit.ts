@@ -55,8 +55,8 @@ const columns: readonly CsvColumn<ChainEntry>[] = [
   { title: 'at', cell: ({ at }) => new Date(at).toISOString() },
   ...(
     [
-      ...['kind', 'request', 'key', 'note', 'tier', 'from', 'method', 'route', 'object', 'status', 'code'],
-      ...['operation', 'durationMs', 'message', 'prev', 'hash']
+      ...['kind', 'request', 'key', 'note', 'tier', 'owner', 'session', 'factors', 'from', 'method', 'route'],
+      ...['object', 'status', 'code', 'reason', 'operation', 'durationMs', 'message', 'prev', 'hash']
     ] as const
   ).map((title) => ({
     title,

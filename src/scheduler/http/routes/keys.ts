@@ -2,17 +2,9 @@
 
 import { HostletError } from '../../../errors.ts'
 import { Type } from '../../../lib/schema.ts'
-import {
-  CreatedKey,
-  CreateKeyRequest,
-  KeyList,
-  type KeyView,
-  listItemsMax,
-  Removed
-} from '../../../protocol/api.ts'
+import { CreatedKey, CreateKeyRequest, KeyList, listItemsMax, Removed } from '../../../protocol/api.ts'
 import { strict, Uuid } from '../../../protocol/names.ts'
-import type { KeyRecord } from '../../store/store.ts'
-import { present } from '../../views/operation-view.ts'
+import { keyView } from '../../views/key-view.ts'
 import { defineRoute } from '../route.ts'
 
 const KeyParams = Type.Object({ id: Uuid }, strict)
@@ -25,7 +17,10 @@ export const keyRoutes = [
     body: CreateKeyRequest,
     reply: CreatedKey,
     handle: async ({ body }, { keys, log }) => {
-      const { record, text } = await keys.create(body.tier, body.note ?? '')
+      const { tier, note = '', owner, ttlSeconds, machine, secondFactor } = body
+      const ttlMs = ttlSeconds === undefined ? undefined : ttlSeconds * 1000
+      const options = { tier, note, owner, ttlMs, isMachine: machine, needsFactor: secondFactor }
+      const { record, text } = await keys.create(options)
       log.info({ key: record.id, tier: record.tier }, 'API key made')
       return { key: keyView(record), text }
     }
@@ -46,15 +41,11 @@ export const keyRoutes = [
     summary: 'Revoke an API key; the last admin key stays',
     params: KeyParams,
     reply: Removed,
-    handle: async ({ params }, { store, log }) => {
-      if (!(await store.keys.remove(params.id)))
+    handle: async ({ params }, { store, clock, log }) => {
+      if (!(await store.keys.remove(params.id, clock.now())))
         throw new HostletError('E_NOT_FOUND', `there is no API key ${params.id}`)
       log.info({ key: params.id }, 'API key revoked')
       return { removed: true as const }
     }
   })
 ]
-
-function keyView({ id, tier, note, createdAt, lastUsedAt }: KeyRecord): KeyView {
-  return { id, tier, note, createdAt, ...present({ lastUsedAt }) }
-}
