@@ -788,8 +788,36 @@ export const SessionView = Type.Object(sessionFields, strict)
 export type SessionView = Static<typeof SessionView>
 
 /** `token` only where it was asked for, this once. */
-export const OpenedSession = Type.Object({ ...sessionFields, token: Type.Optional(SessionText) }, strict)
+export const OpenedSession = Type.Object(
+  {
+    ...sessionFields,
+    token: Type.Optional(SessionText),
+    /** After one was used. */
+    recoveryCodesLeft: Type.Optional(Type.Integer({ minimum: 0 }))
+  },
+  strict
+)
 export type OpenedSession = Static<typeof OpenedSession>
+
+// Second factor
+
+/** Body of `POST /v1/second-factor`; `key` where a session asks: the secret is sealed under it. */
+export const BeginFactorRequest = Type.Object({ key: Type.Optional(ApiKeyText) }, strict)
+export type BeginFactorRequest = Static<typeof BeginFactorRequest>
+
+/** The secret as base32, and as the URI that apps read; told this once. */
+export const BegunFactor = Type.Object(
+  { secret: Type.String({ pattern: '^[A-Z2-7]+$' }), uri: Type.String({ pattern: '^otpauth://totp/' }) },
+  strict
+)
+export type BegunFactor = Static<typeof BegunFactor>
+
+export const ConfirmFactorRequest = Type.Object({ key: Type.Optional(ApiKeyText), code: FactorCode }, strict)
+export type ConfirmFactorRequest = Static<typeof ConfirmFactorRequest>
+
+/** Each opens one session in place of a code; told this once. */
+export const RecoveryCodes = Type.Object({ recoveryCodes: Type.Array(ShortText) }, strict)
+export type RecoveryCodes = Static<typeof RecoveryCodes>
 
 // Renewal
 

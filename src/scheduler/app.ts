@@ -15,6 +15,7 @@ import { ApiKeys } from './http/api-keys.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
+import { SecondFactors } from './http/second-factors.ts'
 import { createServer, tlsRules } from './http/server.ts'
 import { Sessions } from './http/sessions.ts'
 import { Hub } from './hub/hub.ts'
@@ -60,6 +61,8 @@ export async function startScheduler(
     ...config.certificates
   })
   const keys = new ApiKeys({ store: store.keys, clock })
+  const issuer = `hostlet ${config.names[0] ?? config.trustDomain}`
+  const factors = new SecondFactors({ store: store.secondFactors, clock, issuer })
   const sessions = new Sessions({ store, keys, clock, people: config.people })
   const adminKeyFile = join(directory, 'admin.key')
   await makeFirstKey({ keys, store, path: adminKeyFile, log })
@@ -84,7 +87,7 @@ export async function startScheduler(
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
-    ...{ config, store, commands, keys, sessions, clock, log, audit, trust, agents: hub },
+    ...{ config, store, commands, keys, sessions, factors, clock, log, audit, trust, agents: hub },
     get authority() {
       return trust.authority
     },

@@ -12,6 +12,7 @@ import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
 import type { FleetTrust } from '../trust/fleet-trust.ts'
 import type { Actor, ApiKeys } from './api-keys.ts'
+import type { SecondFactors } from './second-factors.ts'
 import type { Sessions } from './sessions.ts'
 
 /** What handlers may use. */
@@ -24,6 +25,7 @@ export interface Services {
   readonly agents: { disconnect(host: string, reason: string): void }
   readonly keys: ApiKeys
   readonly sessions: Sessions
+  readonly factors: SecondFactors
   readonly audit: Audit
   readonly clock: Clock
   readonly log: Logger

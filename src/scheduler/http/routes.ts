@@ -11,6 +11,7 @@ import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { rotationRoutes } from './routes/rotations.ts'
+import { secondFactorRoutes } from './routes/second-factor.ts'
 import { sessionRoutes } from './routes/session.ts'
 import { statusRoutes } from './routes/status.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -31,6 +32,7 @@ export const routes: readonly Route[] = [
   ...rotationRoutes,
   ...keyRoutes,
   ...sessionRoutes,
+  ...secondFactorRoutes,
   ...auditRoutes,
   ...enrollmentRoutes
 ]

@@ -140,7 +140,7 @@ function addRoute(
     schema: { querystring, ...(params && { params }), ...(body && { body }) },
     // Before the body is read: who may not ask costs nothing.
     onRequest: async (request, reply) => {
-      reply.header(requestIdHeader, request.id)
+      reply.headers({ [requestIdHeader]: request.id, 'cache-control': 'no-store' })
       const context: RequestContext = {
         actor: undefined,
         startedAt: services.clock.monotonic(),

@@ -33,8 +33,6 @@ export interface SessionStore {
   used(id: string, at: number): Promise<void>
   /** False when there is no such session. */
   remove(id: string): Promise<boolean>
-  /** Ends those of a key that showed fewer factors than `factors`. Resolves with their number. */
-  removeBelow(key: string, factors: number): Promise<number>
   /** Forgets those that have ended by time. Resolves with their number. */
   forgetEnded(now: number): Promise<number>
 }

@@ -71,10 +71,9 @@ export class SessionTable implements SessionStore {
     return this.#sqlite.transaction(() => this.#removeWhere('id = :id', { id })) > 0
   }
 
-  async removeBelow(key: string, factors: number): Promise<number> {
-    return this.#sqlite.transaction(() =>
-      this.#removeWhere('key = :key AND factors < :factors', { key, factors })
-    )
+  /** Ends those of a key that showed fewer factors, within the caller's transaction. */
+  removeBelowNow(key: string, factors: number): void {
+    this.#removeWhere('key = :key AND factors < :factors', { key, factors })
   }
 
   async forgetEnded(now: number): Promise<number> {

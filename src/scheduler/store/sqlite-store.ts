@@ -10,6 +10,7 @@ import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
 import { KeyTable } from './key-table.ts'
 import { MetricsTable } from './metrics-table.ts'
+import { SecondFactorTable } from './second-factor-table.ts'
 import { SessionTable } from './session-table.ts'
 import { Sqlite } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
@@ -34,6 +35,7 @@ export class SqliteStore implements Store {
   readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
   readonly sessions: SessionTable
+  readonly secondFactors: SecondFactorTable
   readonly audit: AuditTable
   readonly trails: TrailTable
   readonly trust: TrustTable
@@ -57,6 +59,7 @@ export class SqliteStore implements Store {
     this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
     this.sessions = new SessionTable(sqlite)
+    this.secondFactors = new SecondFactorTable(sqlite, this.sessions)
     this.audit = new AuditTable(sqlite)
     this.trails = new TrailTable(sqlite)
     this.trust = new TrustTable(sqlite)

@@ -21,6 +21,7 @@ import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
 import type { KeyStore } from './key-store.ts'
+import type { SecondFactorStore } from './second-factor-store.ts'
 import type { SessionStore } from './session-store.ts'
 import type { TrustStore } from './trust-store.ts'
 
@@ -381,6 +382,7 @@ export interface Store {
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
   readonly sessions: SessionStore
+  readonly secondFactors: SecondFactorStore
   readonly audit: AuditStore
   readonly trails: TrailStore
   readonly trust: TrustStore

@@ -9,7 +9,10 @@ import {
   sessionCookie
 } from '../../../protocol/api.ts'
 import type { SessionRecord } from '../../store/session-store.ts'
+import type { KeyRecord } from '../../store/store.ts'
 import { sessionView } from '../../views/key-view.ts'
+import { present } from '../../views/operation-view.ts'
+import { refusal } from '../api-keys.ts'
 import { type Call, defineRoute, HeadedAnswer, type Services } from '../route.ts'
 
 export const sessionRoutes = [
@@ -23,14 +26,17 @@ export const sessionRoutes = [
       const { keys, sessions, clock, log } = services
       const key = await keys.find(body.key)
       tellActor(sessions.actorOf(key))
-      const factors = 1
+      const { factors, recoveryCodesLeft } = await showFactors(body, key, services)
       const kind = body.token === true ? 'token' : 'cookie'
       const remember = body.remember === true
       const { record, text } = await sessions.open({ key, factors, kind, remember, address })
       await keys.noteUse(key, address)
       tellActor(sessions.actorOf(key, record))
       log.info({ key: key.id, session: record.id, factors, remote: address }, 'session opened')
-      const view = sessionView(sessions.actorOf(key, record), key, record)
+      const view = {
+        ...sessionView(sessions.actorOf(key, record), key, record),
+        ...present({ recoveryCodesLeft })
+      }
       return kind === 'token'
         ? { ...view, token: text }
         : new HeadedAnswer(view, { 'set-cookie': setCookie(text, record.expiresAt - clock.now()) })
@@ -64,6 +70,25 @@ export const sessionRoutes = [
     }
   })
 ]
+
+/** What was shown besides the key. Throws E_AUTH where more is needed, as SecondFactors.check does for a code. */
+async function showFactors(
+  { key: text, code }: OpenSessionRequest,
+  key: KeyRecord,
+  { factors, log }: Services
+): Promise<{ factors: 1 | 2; recoveryCodesLeft?: number }> {
+  if (key.isMachine)
+    throw refusal('machine-key', 'this API key is one of a machine: it opens no session. Use it as it is.')
+  if (!key.hasFactor && code !== undefined)
+    throw new HostletError('E_BAD_REQUEST', 'this API key has no second factor. Leave the code out.')
+  if (!key.hasFactor) return { factors: 1 }
+  if (code === undefined)
+    throw refusal('code-needed', 'this API key has a second factor. Give the code that your app shows.')
+  const used = await factors.check(key, text, code)
+  if (used.recoveryCodesLeft !== undefined)
+    log.warn({ key: key.id, left: used.recoveryCodesLeft }, 'recovery code used')
+  return { factors: 2, ...used }
+}
 
 /** The asker's key, and its session where it has one. */
 async function own({ actor }: Call<unknown, unknown, unknown>, { store }: Services) {
