@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { Agent, request as httpsRequest } from 'node:https'
-import { type ErrorCode, HostletError, isErrorCode } from '../errors.ts'
+import { type ErrorCode, type ErrorDetails, HostletError, isErrorCode } from '../errors.ts'
 import type { Static, TSchema } from '../lib/schema.ts'
 import type { Connection } from './connection.ts'
 
@@ -10,6 +10,9 @@ import type { Connection } from './connection.ts'
 export const answerBytesMax = 64 * 1024 * 1024
 /** How long an answer may take besides what the request itself asks to wait. */
 export const answerTimeoutMs = 20_000
+
+/** As src/protocol/api.ts has it, which is loaded later. */
+const keyExpiresHeader = 'hostlet-key-expires'
 
 export interface ApiRequest {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -29,12 +32,17 @@ export type AnswerName = {
 export type Answer<Name extends AnswerName> = Static<Extract<Declared[Name], TSchema>>
 type Check = (value: unknown) => unknown
 
+/** Where to ask; without a key only what is open to all. */
+export type ApiPlace = Omit<Connection, 'apiKey'> & { readonly apiKey: string | undefined }
+
 export class ApiClient implements Disposable {
-  readonly connection: Connection
+  readonly connection: ApiPlace
+  /** When the key of the connection ends, once an answer has said that it is soon. */
+  keyExpiresAt: number | undefined
   readonly #agent: Agent
   readonly #checks = new Map<AnswerName, Promise<Check>>()
 
-  constructor(connection: Connection) {
+  constructor(connection: ApiPlace) {
     this.connection = connection
     // An agent of its own takes no proxy from the environment: keys and commands go to the scheduler itself.
     this.#agent = new Agent({
@@ -99,6 +107,7 @@ export class ApiClient implements Disposable {
           headers: this.#headers(request, body)
         },
         (answer) => {
+          this.#noteEnd(answer.headers[keyExpiresHeader])
           const chunks: Buffer[] = []
           let bytes = 0
           answer.on('data', (chunk: Buffer) => {
@@ -117,10 +126,15 @@ export class ApiClient implements Disposable {
     })
   }
 
+  #noteEnd(header: string | string[] | undefined): void {
+    const at = typeof header === 'string' ? Date.parse(header) : Number.NaN
+    if (!Number.isNaN(at)) this.keyExpiresAt = at
+  }
+
   #headers(request: ApiRequest, body: string | undefined): Record<string, string> {
     return {
       accept: 'application/json',
-      authorization: `Bearer ${this.connection.apiKey}`,
+      ...(this.connection.apiKey !== undefined && { authorization: `Bearer ${this.connection.apiKey}` }),
       // Names the request, so that one that is delivered twice takes effect once.
       ...(request.method === 'GET' ? {} : { 'idempotency-key': randomUUID() }),
       ...(body === undefined
@@ -168,17 +182,24 @@ function parse(text: string, url: URL): unknown {
 }
 
 function reported(value: unknown, status: number, url: URL): HostletError {
-  const report = (value as { error?: { code?: unknown; message?: unknown } } | null)?.error
+  const report = (value as { error?: { code?: unknown; message?: unknown; details?: unknown } } | null)?.error
   if (isErrorCode(report?.code) && typeof report.message === 'string')
-    return new HostletError(report.code, report.message)
+    return new HostletError(report.code, report.message, { details: detailsOf(report.details) })
   return new HostletError(
     'E_PROTOCOL',
     `${url.origin} answered with status ${status} and no error of a scheduler.`
   )
 }
 
+/** The plain facts among what came. */
+function detailsOf(value: unknown): ErrorDetails {
+  const isFact = ([, fact]: [string, unknown]) =>
+    fact === null || ['string', 'number', 'boolean'].includes(typeof fact)
+  return Object.fromEntries(Object.entries(value ?? {}).filter(isFact)) as ErrorDetails
+}
+
 /** Node's codes for what can go wrong below HTTP; what is not listed counts as unreachable. */
-const faults: Readonly<Record<string, (connection: Connection) => readonly [ErrorCode, string]>> = {
+const faults: Readonly<Record<string, (connection: ApiPlace) => readonly [ErrorCode, string]>> = {
   ECONNREFUSED: ({ url }) => [
     'E_UNAVAILABLE',
     `no scheduler listens at ${url.origin}. Is it running, and is the port right?`
@@ -221,7 +242,7 @@ const untrusted = [
   'CERT_SIGNATURE_FAILURE'
 ]
 
-function unreachable(error: unknown, connection: Connection): HostletError {
+function unreachable(error: unknown, connection: ApiPlace): HostletError {
   const { code = '', message } = error as NodeJS.ErrnoException
   const [kind, text] = untrusted.includes(code)
     ? untrustedText(connection)
@@ -232,7 +253,7 @@ function unreachable(error: unknown, connection: Connection): HostletError {
   return new HostletError(kind, text, { cause: error })
 }
 
-function untrustedText({ url, caFile }: Connection): readonly [ErrorCode, string] {
+function untrustedText({ url, caFile }: ApiPlace): readonly [ErrorCode, string] {
   const signer = caFile === undefined ? 'a CA that this machine trusts' : `the CA in ${caFile}`
   const next =
     caFile === undefined

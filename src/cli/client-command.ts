@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { ApiClient } from './api-client.ts'
 import type { Cli } from './cli.ts'
 import { type ConnectionOptions, connectionOptions, findConnection } from './connection.ts'
+import { formatDuration } from './quantities.ts'
 
 export interface Session {
   readonly cli: Cli
@@ -37,8 +38,19 @@ export function clientCommand<Options, Arguments extends readonly Argument[] = r
     cli.format = options.output ?? 'table'
     if (before(given)) return
     using client = new ApiClient(await findConnection(cli, options))
-    await cli.interruptible((signal) => run({ cli, client, signal }, given))
+    try {
+      await cli.interruptible((signal) => run({ cli, client, signal }, given))
+    } finally {
+      warnOfEnd(cli, client)
+    }
   })
+}
+
+function warnOfEnd(cli: Cli, { keyExpiresAt: at }: ApiClient): void {
+  if (at === undefined || cli.format === 'json') return
+  cli.note(
+    `warning: your API key ends in ${formatDuration(Math.max(0, at - cli.clock.now()))}. Have an admin run: hostlet key rotate ID`
+  )
 }
 
 /** Lines under the options of `--help`. */

@@ -129,12 +129,39 @@ export const eventColumns: readonly Column<EventView>[] = [
 
 export function keyColumns(nowMs: number): readonly Column<KeyView>[] {
   return [
-    { title: 'KEY', cell: ({ id }) => id },
+    { title: 'ID', cell: ({ id }) => id },
+    { title: 'KEY', cell: ({ masked }) => masked ?? '-', spare: 2 },
     { title: 'TIER', cell: ({ tier }) => tier },
-    { title: 'AGE', cell: ({ createdAt }) => since(createdAt, nowMs), align: 'right' },
+    { title: 'FOR', cell: ({ machine }) => (machine ? 'machine' : 'person'), spare: 3 },
+    { title: 'FACTOR', cell: ({ secondFactor = 'none' }) => secondFactor, style: styleOfFactor },
+    { title: 'AGE', cell: ({ createdAt }) => since(createdAt, nowMs), align: 'right', spare: 4 },
+    {
+      title: 'ENDS',
+      cell: ({ expiresAt }) => endOf(expiresAt, nowMs),
+      style: ({ expiresAt }) => styleOfEnd(expiresAt, nowMs),
+      align: 'right'
+    },
     { title: 'USED', cell: ({ lastUsedAt }) => ago(lastUsedAt, nowMs), align: 'right' },
+    { title: 'FROM', cell: ({ lastUsedFrom }) => lastUsedFrom ?? '-', spare: 1 },
+    { title: 'OWNER', cell: ({ owner }) => owner ?? '-' },
     { title: 'NOTE', cell: ({ note }) => note, shrinks: true }
   ]
+}
+
+const endsSoonMs = 14 * 86_400_000
+
+function endOf(expiresAt: number | undefined, nowMs: number): string {
+  if (expiresAt === undefined) return 'never'
+  return expiresAt <= nowMs ? `${since(expiresAt, nowMs)} ago` : `in ${formatDuration(expiresAt - nowMs)}`
+}
+
+function styleOfEnd(expiresAt: number | undefined, nowMs: number): Style | undefined {
+  if (expiresAt === undefined || expiresAt - nowMs > endsSoonMs) return undefined
+  return expiresAt <= nowMs ? 'red' : 'yellow'
+}
+
+function styleOfFactor({ secondFactor }: KeyView): Style | undefined {
+  return secondFactor === 'on' ? 'green' : secondFactor === 'wanted' ? 'yellow' : undefined
 }
 
 export function tokenColumns(nowMs: number): readonly Column<TokenView>[] {

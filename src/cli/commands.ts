@@ -265,6 +265,21 @@ export const commands: readonly CommandEntry[] = [
   { words: ['key', 'create'], summary: 'make an API key', load: () => import('./commands/key-create.ts') },
   { words: ['key', 'rm'], summary: 'revoke an API key', load: () => import('./commands/key-rm.ts') },
   {
+    words: ['key', 'rotate'],
+    summary: 'make an API key in place of one, which stays good for a while',
+    load: () => import('./commands/key-rotate.ts')
+  },
+  {
+    words: ['key', 'second-factor'],
+    summary: 'set up a second factor of your key, or remove that of another',
+    load: () => import('./commands/key-second-factor.ts')
+  },
+  {
+    words: ['key', 'rescue'],
+    summary: 'on the scheduler’s machine: make an admin key for an hour when nobody gets in',
+    load: () => import('./commands/key-rescue.ts')
+  },
+  {
     words: ['rotate', 'ca'],
     summary: 'replace the CA of the fleet, step by step',
     load: () => import('./commands/rotate-ca.ts')
@@ -284,6 +299,17 @@ export const commands: readonly CommandEntry[] = [
     words: ['doctor'],
     summary: 'check this host: what is missing, open or in the way',
     load: () => import('./commands/doctor.ts')
+  },
+  {
+    words: ['login'],
+    summary: 'sign in with a key and its second factor, for the commands that follow',
+    load: () => import('./commands/login.ts')
+  },
+  { words: ['logout'], summary: 'end that session', load: () => import('./commands/logout.ts') },
+  {
+    words: ['whoami'],
+    summary: 'as whom the scheduler sees you',
+    load: () => import('./commands/whoami.ts')
   },
   {
     words: ['status'],

@@ -1,11 +1,18 @@
 // Where the scheduler is and how to show that one may ask it: options first, then the environment, then the user's file.
 
 import { existsSync, readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HostletError } from '../errors.ts'
 import { type Cli, type OutputFormat, outputOption } from './cli.ts'
+import { formatTime } from './quantities.ts'
+import {
+  keyHashOf,
+  readSession,
+  type StoredSession,
+  sessionFilePath,
+  settingsDirectory
+} from './session-file.ts'
 
 export interface ConnectionOptions {
   readonly scheduler?: string
@@ -16,6 +23,7 @@ export interface ConnectionOptions {
 
 export interface Connection {
   readonly url: URL
+  /** The API key, or the token of a session in its place. */
   readonly apiKey: string
   /** PEM of the CA that signed the scheduler's certificate; undefined for the public ones. */
   readonly ca: string | undefined
@@ -37,8 +45,19 @@ export function connectionOptions(command: Command): Command {
     .addOption(outputOption(command))
 }
 
-/** Throws E_BAD_REQUEST naming what is missing and where it may be said. */
+/** Throws E_BAD_REQUEST naming what is missing and where it may be said; E_AUTH where the session has ended. */
 export async function findConnection(cli: Cli, options: ConnectionOptions): Promise<Connection> {
+  const scheduler = await findScheduler(cli, options)
+  return { ...scheduler, apiKey: keyOrSession(cli, scheduler) }
+}
+
+export interface SchedulerPlace extends Omit<Connection, 'apiKey'> {
+  /** The API key where one was given anywhere. */
+  readonly key: string | undefined
+}
+
+/** Where the scheduler is, for what needs no key or asks for one. Throws E_BAD_REQUEST. */
+export async function findScheduler(cli: Cli, options: ConnectionOptions): Promise<SchedulerPlace> {
   const file = await readUserFile(cli)
   const address = options.scheduler || cli.environment.HOSTLET_SCHEDULER || file.scheduler
   if (address === undefined)
@@ -46,15 +65,38 @@ export async function findConnection(cli: Cli, options: ConnectionOptions): Prom
   const caFile = options.caFile || cli.environment.HOSTLET_CA_FILE || file.caFile
   return {
     url: schedulerUrl(address),
-    apiKey: findKey(cli, options, file),
+    key: findKey(cli, options, file),
     ca: caFile === undefined ? undefined : readSmall(caFile, 'CA certificate'),
     caFile
   }
 }
 
+/** The session stands in where no key was given, and for the key that opened it. */
+function keyOrSession(cli: Cli, { url, key }: SchedulerPlace): string {
+  const stored = readSession(sessionFilePath(cli.environment))
+  const session = stored?.scheduler === url.origin ? stored : undefined
+  const isOver = session !== undefined && session.expiresAt <= cli.clock.now()
+  if (session !== undefined && !isOver && (key === undefined || keyHashOf(key) === session.keyHash))
+    return session.token
+  if (key !== undefined) return key
+  if (session !== undefined) throw sessionOver(session)
+  throw missing(
+    'an API key',
+    '--api-key-file FILE, sign in with "hostlet login"',
+    'HOSTLET_API_KEY_FILE',
+    cli
+  )
+}
+
+function sessionOver({ scheduler, expiresAt }: StoredSession): HostletError {
+  return new HostletError(
+    'E_AUTH',
+    `your session at ${scheduler} ended ${formatTime(expiresAt)}. Sign in again: hostlet login.`
+  )
+}
+
 export function userFilePath(environment: Readonly<Record<string, string | undefined>>): string {
-  const base = environment.XDG_CONFIG_HOME || join(environment.HOME ?? homedir(), '.config')
-  return join(base, 'hostlet', 'cli.yaml')
+  return join(settingsDirectory(environment), 'cli.yaml')
 }
 
 interface UserFile {
@@ -70,13 +112,12 @@ async function readUserFile(cli: Cli): Promise<UserFile> {
   return loadUserFile(path)
 }
 
-function findKey(cli: Cli, options: ConnectionOptions, file: UserFile): string {
+function findKey(cli: Cli, options: ConnectionOptions, file: UserFile): string | undefined {
   const { HOSTLET_API_KEY: text, HOSTLET_API_KEY_FILE: fromEnvironment } = cli.environment
   // An option is nearer to the hand than the environment, whichever form either takes.
   const path = options.apiKeyFile || (text ? undefined : fromEnvironment || file.apiKeyFile)
   const key = (path === undefined ? text : readSmall(path, 'API key'))?.trim()
-  if (key === undefined || key === '')
-    throw missing('an API key', '--api-key-file FILE', 'HOSTLET_API_KEY_FILE', cli)
+  if (key === undefined || key === '') return undefined
   if (!/^hlk_[A-Za-z0-9_-]+$/.test(key))
     throw new HostletError(
       'E_BAD_REQUEST',

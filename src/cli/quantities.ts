@@ -60,6 +60,17 @@ export function parseDuration(text: string): number {
   )
 }
 
+/** A moment, written as one (`2026-11-27T08:00:00Z`) or as how long ago it is (`2h`). Throws E_BAD_REQUEST. */
+export function parseMoment(text: string, nowMs: number): number {
+  const moment = Date.parse(text)
+  if (/^\d{4}-/.test(text) && !Number.isNaN(moment)) return moment
+  if (/^\d/.test(text)) return nowMs - parseDuration(text)
+  throw new HostletError(
+    'E_BAD_REQUEST',
+    `"${text}" is no time. Write a duration such as 2h, or a moment such as 2026-11-27T08:00:00Z.`
+  )
+}
+
 /** A whole number within limits. Throws E_BAD_REQUEST naming the option. */
 export function parseInteger(
   text: string,

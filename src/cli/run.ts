@@ -68,7 +68,8 @@ function prepare(command: Command, cli: Cli): Command {
 
 const connectionHelp = `Where the scheduler is:
   HOSTLET_SCHEDULER=https://HOST:7443  HOSTLET_API_KEY_FILE=FILE  HOSTLET_CA_FILE=FILE
-  or options of the same names, or scheduler, apiKeyFile and caFile in ~/.config/hostlet/cli.yaml`
+  or options of the same names, or scheduler, apiKeyFile and caFile in ~/.config/hostlet/cli.yaml.
+  "hostlet login" opens a session in place of the key.`
 
 function tell(thrown: unknown, cli: Cli): number {
   if (thrown instanceof Interrupted) return interruptedExitCode

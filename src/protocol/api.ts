@@ -706,6 +706,20 @@ export const CreateKeyRequest = Type.Object(
 )
 export type CreateKeyRequest = Static<typeof CreateKeyRequest>
 
+/** Body of `POST /v1/keys/{id}/rotate`: how long the old key stays good beside the new one, and how long the new one lasts. */
+export const RotateKeyRequest = Type.Object(
+  {
+    overlapSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 90 * 86_400, default: 86_400 })),
+    /** Without it as long as the old one was made to last. */
+    ttlSeconds: Type.Optional(KeySeconds)
+  },
+  strict
+)
+export type RotateKeyRequest = Static<typeof RotateKeyRequest>
+
+/** Header of answers to a key that ends soon: when, as ISO 8601 writes it. */
+export const keyExpiresHeader = 'hostlet-key-expires'
+
 /** `none`: the key alone is enough. `wanted`: one has to be set up first. `on`: the key alone only opens sessions. */
 export const secondFactorStates = ['none', 'wanted', 'on'] as const
 
@@ -746,7 +760,7 @@ export const requestHeader = 'x-hostlet-request'
 export const SessionText = Type.String({ pattern: '^hls_[A-Za-z0-9_-]{43}$' })
 
 /** Six digits of the second factor, or a recovery code. */
-const FactorCode = Type.String({ minLength: 6, maxLength: 40 })
+const FactorCode = Type.String({ minLength: 1, maxLength: 40 })
 
 /** Body of `POST /v1/session`. */
 export const OpenSessionRequest = Type.Object(
@@ -848,6 +862,8 @@ export const AuditQuery = Type.Object(
     /** Only those that failed, or only those that did not. */
     refused: Type.Optional(Type.Boolean()),
     sinceMs: Type.Optional(Timestamp),
+    /** Only those before. */
+    untilMs: Type.Optional(Timestamp),
     /** Begins with the newest ones instead of the oldest; `more` then says that there were earlier ones. */
     newest: Type.Optional(Type.Boolean()),
     /** Without it as the Accept header says. */

@@ -112,6 +112,7 @@ export async function startScheduler(
     new Housekeeping({
       ...{ store, clock, log },
       abandonAfterMs: config.commands.abandonAfterMs,
+      keyWarningMs: config.people.keyWarningMs,
       renewCertificate: useTls
     })
   )

@@ -27,7 +27,7 @@ export interface AuditOptions {
 /** One call of the API as it ended. */
 export interface ApiCall {
   readonly request: string
-  /** Absent where nobody showed a key that is known. */
+  /** Absent where nobody showed a key that is known; without a note where it has expired. */
   readonly key?: string
   readonly note?: string
   readonly tier?: string
@@ -40,6 +40,8 @@ export interface ApiCall {
   readonly method: string
   readonly route: string
   readonly object?: string
+  /** The key that came of it, where it was about another. */
+  readonly made?: string
   readonly status: number
   readonly code?: string
   /** Why it was refused, where the code alone does not say. */

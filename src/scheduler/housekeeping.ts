@@ -1,4 +1,4 @@
-// What the scheduler does by itself: ends overdue commands, forgets what is beyond its bounds, renews its certificate.
+// What the scheduler does by itself: ends overdue commands, forgets what is beyond its bounds, renews its certificate, warns of keys that end.
 
 import { asHostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -9,12 +9,15 @@ import type { Store } from './store/store.ts'
 export const overdueIntervalMs = 1_000
 export const pruneIntervalMs = 60_000
 export const certificateIntervalMs = 6 * 3_600_000
+export const keyWarningIntervalMs = 12 * 3_600_000
 
 export interface HousekeepingOptions {
   readonly store: Store
   readonly clock: Clock
   readonly log: Logger
   readonly abandonAfterMs: number
+  /** How long before its end a key is warned of; without it none is. */
+  readonly keyWarningMs?: number
   /** Replaces the server certificate when it is old. */
   renewCertificate(): Promise<void>
 }
@@ -30,6 +33,9 @@ export class Housekeeping implements AsyncDisposable {
     this.#every(overdueIntervalMs, 'end overdue commands', () => this.#endOverdue())
     this.#every(pruneIntervalMs, 'forget what is beyond the bounds', () => this.#prune())
     this.#every(certificateIntervalMs, 'renew the server certificate', () => options.renewCertificate())
+    const { keyWarningMs } = options
+    if (keyWarningMs !== undefined)
+      this.#every(keyWarningIntervalMs, 'warn of keys that end', () => this.#warnOfKeys(keyWarningMs))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -71,6 +77,13 @@ export class Housekeeping implements AsyncDisposable {
           'command expired'
         )
     }
+  }
+
+  async #warnOfKeys(keyWarningMs: number): Promise<void> {
+    const { store, clock, log } = this.#options
+    const now = clock.now()
+    for (const { id, note, owner, expiresAt } of await store.keys.endingBetween(now, now + keyWarningMs))
+      log.warn({ key: id, note, owner, expiresAt }, 'API key ends soon')
   }
 
   async #prune(): Promise<void> {

@@ -19,12 +19,14 @@ export function environment(extra: Readonly<Record<string, string>> = {}): Recor
 
 export function hostlet(
   words: readonly string[],
-  extra: Readonly<Record<string, string>> = {}
+  extra: Readonly<Record<string, string>> = {},
+  input?: string
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const options = { env: environment(extra), timeout: deadlineMs, killSignal: 'SIGKILL' as const }
     const child = execFile(process.execPath, [mainPath, ...words], options, (_error, stdout, stderr) =>
       resolve({ status: child.exitCode, stdout, stderr })
     )
+    if (input !== undefined) child.stdin?.end(input)
   })
 }

@@ -40,13 +40,19 @@ export const hostColumns: readonly Column<Shown>[] = [
 export const callColumns: readonly Column<Shown>[] = [
   { title: 'SEQ', cell: ({ seq }) => (seq === undefined ? '-' : String(seq)), align: 'right' },
   { title: 'TIME', cell: ({ at }) => formatTime(at) },
-  { title: 'WHO', cell: ({ key, note }) => text(note) || text(key), shrinks: true, widthMin: 12 },
+  {
+    title: 'WHO',
+    cell: ({ key, note, owner }) => text(owner) || text(note) || text(key),
+    shrinks: true,
+    widthMin: 12
+  },
   { title: 'FROM', cell: ({ from }) => text(from), spare: 1 },
   { title: 'WHAT', cell: callOf },
   { title: 'OBJECT', cell: ({ object }) => text(object) },
   {
     title: 'OUTCOME',
-    cell: ({ status, code }) => [status, code].filter((part) => part !== undefined).join(' '),
+    cell: ({ status, code, reason }) =>
+      [status, reason ?? code].filter((part) => part !== undefined).join(' '),
     style: ({ status }) => (Number(status) >= 400 ? 'red' : 'green')
   },
   { title: 'DETAIL', cell: ({ operation, message }) => text(operation ?? message), shrinks: true, spare: 2 }
@@ -68,8 +74,8 @@ const hostFields = [
   ]
 ]
 const callFields = [
-  ...['kind', 'request', 'key', 'note', 'tier', 'from', 'method', 'route', 'object', 'status', 'code'],
-  ...['operation', 'durationMs', 'message']
+  ...['kind', 'request', 'key', 'note', 'tier', 'owner', 'session', 'factors', 'from', 'method', 'route'],
+  ...['object', 'status', 'code', 'reason', 'operation', 'durationMs', 'message']
 ]
 
 /** Every fact is in a column: what has none of its own is in `more`, as JSON. */

@@ -13,10 +13,13 @@ import { type AuditOptions, auditOptions, schedulerOf, stateDirectoryOf } from '
 import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
+import { parseMoment } from '../quantities.ts'
 
 interface Options extends AuditOptions {
   readonly csv?: boolean
   readonly out?: string
+  readonly since?: string
+  readonly until?: string
 }
 
 const pageItems = 1_000
@@ -26,11 +29,14 @@ const pieceCharacters = 64 * 1024
 export const define: Define = (command, cli) => {
   auditOptions(command, 'the calls of the scheduler’s API instead of this host’s trail')
     .option('--csv', 'as CSV (RFC 4180); a line of JSON an entry without it')
+    .option('--since <time>', 'not older than a duration (2h) or a moment (2026-11-27T08:00:00Z)')
+    .option('--until <time>', 'only before a moment, or so long ago')
     .option('--out <file>', 'write to a new file instead of the standard output')
   examples(
     command,
     'hostlet audit export --csv --out trail.csv       on a host, as root or as the agent’s user',
-    'hostlet audit export --scheduler --csv > calls.csv'
+    'hostlet audit export --scheduler --csv > calls.csv',
+    'hostlet audit export --scheduler --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z'
   )
   command.addHelpText(
     'after',
@@ -38,30 +44,55 @@ export const define: Define = (command, cli) => {
   )
   command.action(async (options: Options) => {
     cli.format = options.output
+    const range = rangeOf(options, cli.clock.now())
+    const csv = options.csv === true
     await cli.interruptible(async (signal) => {
       if (options.scheduler === undefined) {
         const directory = trailDirectory(await stateDirectoryOf(options))
-        await write(cli, options, trailTexts(directory, options.csv === true))
+        await write(cli, options, trailTexts(directory, csv, range))
       } else {
         using client = await schedulerOf(cli, options)
-        await write(cli, options, callTexts(client, options.csv === true, signal))
+        await write(cli, options, callTexts(client, { csv, range, signal }))
       }
     })
   })
 }
 
-async function* trailTexts(directory: string, csv: boolean): AsyncGenerator<string> {
+interface Range {
+  readonly since: number | undefined
+  readonly until: number | undefined
+}
+
+/** Throws E_BAD_REQUEST where nothing can be in it. */
+function rangeOf({ since, until }: Options, now: number): Range {
+  const range = {
+    since: since === undefined ? undefined : parseMoment(since, now),
+    until: until === undefined ? undefined : parseMoment(until, now)
+  }
+  if ((range.since ?? Number.NEGATIVE_INFINITY) < (range.until ?? Number.POSITIVE_INFINITY)) return range
+  throw new HostletError('E_BAD_REQUEST', '--since is not before --until: nothing lies between them.')
+}
+
+async function* trailTexts(
+  directory: string,
+  csv: boolean,
+  { since = Number.NEGATIVE_INFINITY, until = Number.POSITIVE_INFINITY }: Range
+): AsyncGenerator<string> {
   const columns = csvColumns('host')
   if (csv) yield csvTitles(columns)
   for (const { entry, line } of entriesOfTrail(directory))
-    yield csv ? csvRow(columns, entry) : `${line.bytes.toString('utf8')}\n`
+    if (entry.at >= since && entry.at < until)
+      yield csv ? csvRow(columns, entry) : `${line.bytes.toString('utf8')}\n`
 }
 
-async function* callTexts(client: ApiClient, csv: boolean, signal: AbortSignal): AsyncGenerator<string> {
+async function* callTexts(
+  client: ApiClient,
+  { csv, range, signal }: { readonly csv: boolean; readonly range: Range; readonly signal: AbortSignal }
+): AsyncGenerator<string> {
   const columns = csvColumns('scheduler')
   if (csv) yield csvTitles(columns)
   for (let after = 0; ; ) {
-    const query = { after, limit: pageItems }
+    const query = { after, limit: pageItems, sinceMs: range.since, untilMs: range.until }
     const page = await client.ask({ method: 'GET', path: '/v1/audit', query, signal }, 'AuditList')
     for (const entry of page.entries as ChainEntry[])
       yield csv ? csvRow<Shown>(columns, entry) : `${JSON.stringify(entry)}\n`

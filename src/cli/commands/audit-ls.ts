@@ -1,7 +1,6 @@
 // hostlet audit ls: what this host was told to do, by whom, and what came of it; or what the scheduler was asked.
 
 import { trailDirectory } from '../../agent/trail/segments.ts'
-import { HostletError } from '../../errors.ts'
 import type { ChainEntry } from '../../lib/chain.ts'
 import { callColumns, hostColumns, type Shown, wanted } from '../audit/entries.ts'
 import { newestOfTrail, waitingOfTrail } from '../audit/read-trail.ts'
@@ -10,7 +9,7 @@ import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { listing } from '../listing.ts'
-import { parseDuration, parseInteger } from '../quantities.ts'
+import { parseInteger, parseMoment } from '../quantities.ts'
 
 interface Options extends AuditOptions {
   readonly since?: string
@@ -40,7 +39,7 @@ export const define: Define = (command, cli) => {
   command.action(async (options: Options) => {
     cli.format = options.output
     const limit = parseInteger(options.number, { what: '--number', minimum: 1, maximum: 100_000 })
-    const since = options.since === undefined ? undefined : sinceOf(options.since, cli.clock.now())
+    const since = options.since === undefined ? undefined : parseMoment(options.since, cli.clock.now())
     const filter = { since, kind: options.kind, vm: options.vm, command: options.command }
     if (options.scheduler === undefined) {
       const directory = trailDirectory(await stateDirectoryOf(options))
@@ -78,14 +77,4 @@ async function callsOf(
     client.ask({ method: 'GET', path: '/v1/audit', query, signal }, 'AuditList')
   )
   return { entries: answer.entries as ChainEntry[], more: answer.more }
-}
-
-function sinceOf(text: string, now: number): number {
-  const moment = Date.parse(text)
-  if (/^\d{4}-/.test(text) && !Number.isNaN(moment)) return moment
-  if (/^\d/.test(text)) return now - parseDuration(text)
-  throw new HostletError(
-    'E_BAD_REQUEST',
-    `"${text}" is no time. Write a duration such as 2h, or a moment such as 2026-11-27T08:00:00Z.`
-  )
 }

@@ -17,6 +17,8 @@ export interface Actor {
   readonly session: string | undefined
   /** 2 where a second factor was shown. */
   readonly factors: 1 | 2
+  /** When the key ends; undefined for never. */
+  readonly keyExpiresAt: number | undefined
   /** What needs this tier or a higher one is refused: a second factor is asked for and was not shown. */
   readonly refusedFrom: ApiTier | undefined
 }
@@ -59,6 +61,24 @@ export class ApiKeys {
     }
   }
 
+  /**
+   * A new key like this one, which stays good for a while yet. Where it had a second factor the new one wants one too, set up
+   * anew: the secret opens with the old text alone.
+   */
+  async rotate(
+    old: KeyRecord,
+    { overlapMs, ttlMs }: { readonly overlapMs: number; readonly ttlMs: number | undefined }
+  ): Promise<{ record: KeyRecord; text: string }> {
+    const { tier, note, owner, isMachine, createdAt, expiresAt, needsFactor, hasFactor } = old
+    const created = await this.create({
+      ...{ tier, note, owner, isMachine, needsFactor: needsFactor || hasFactor },
+      ttlMs: ttlMs ?? (expiresAt === undefined ? undefined : expiresAt - createdAt)
+    })
+    const until = this.#clock.now() + overlapMs
+    if (expiresAt === undefined || expiresAt > until) await this.#store.expireAt(old.id, until)
+    return created
+  }
+
   /** The key with this text. Throws E_AUTH; `details.reason` says whether it is unknown or has expired. */
   async find(text: string): Promise<KeyRecord> {
     const hash = secretHash(text)
@@ -73,7 +93,8 @@ export class ApiKeys {
     if (expiresAt === undefined || this.#clock.now() < expiresAt) return
     throw refusal(
       'expired-key',
-      `the API key ${id} has expired on ${new Date(expiresAt).toISOString()}. Have an admin make a new one with "hostlet key create".`
+      `the API key ${id} expired on ${new Date(expiresAt).toISOString()}. Have an admin make a new one with "hostlet key create".`,
+      id
     )
   }
 
@@ -124,6 +145,7 @@ export type Refusal =
   | 'second-factor'
   | 'cross-site'
 
-export function refusal(reason: Refusal, message: string): HostletError {
-  return new HostletError('E_AUTH', message, { details: { reason } })
+/** `key`: id of the one that was shown. */
+export function refusal(reason: Refusal, message: string, key?: string): HostletError {
+  return new HostletError('E_AUTH', message, { details: { reason, ...(key !== undefined && { key }) } })
 }

@@ -22,16 +22,17 @@ export function apiCall(
     readonly status: number
     readonly code?: string
     readonly reason?: string
+    readonly key?: string
     readonly answer?: unknown
     readonly now: number
   }
 ): ApiCall {
-  const { status, code, reason, answer, now } = end
-  const { operation, object } = tellingOf(answer)
+  const { status, code, reason, key, answer, now } = end
+  const { operation, object, made } = tellingOf(answer)
   const named = namedBy(request) ?? object
   return {
     request: String(request.id),
-    ...(actor && keyFields(actor)),
+    ...(actor ? keyFields(actor) : key !== undefined && { key }),
     from: request.ip.slice(0, addressCharactersMax),
     method: request.method,
     route: (request.routeOptions.url ?? '').replaceAll(/:(\w+)/g, '{$1}'),
@@ -40,6 +41,7 @@ export function apiCall(
     ...(code !== undefined && { code }),
     ...(reason !== undefined && { reason }),
     ...(operation !== undefined && { operation }),
+    ...(made !== undefined && made !== named && { made }),
     durationMs: Math.round(now - startedAt)
   }
 }
@@ -62,6 +64,7 @@ function namedBy({ params }: FastifyRequest): string | undefined {
 interface Telling {
   readonly operation?: string
   readonly object?: string
+  readonly made?: string
 }
 
 /** What an answer says to have made; the fields are those of the answers in protocol/api.ts. */
@@ -69,11 +72,11 @@ function tellingOf(answer: unknown): Telling {
   if (typeof answer !== 'object' || answer === null) return {}
   const { operation, key, hostId, id } = answer as Readonly<Record<string, unknown>>
   const { id: operationId, vm, host } = (operation ?? {}) as Readonly<Record<string, unknown>>
-  const object = [vm, host, (key as { id?: unknown } | undefined)?.id, hostId, id].find(
-    (name) => typeof name === 'string'
-  )
+  const made = (key as { id?: unknown } | undefined)?.id
+  const object = [vm, host, made, hostId, id].find((name) => typeof name === 'string')
   return {
     ...(typeof operationId === 'string' && { operation: operationId }),
-    ...(typeof object === 'string' && { object })
+    ...(typeof object === 'string' && { object }),
+    ...(typeof made === 'string' && { made })
   }
 }

@@ -4,7 +4,7 @@ import { constants, createHash, randomUUID } from 'node:crypto'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { HostletError } from '../../errors.ts'
-import { idempotencyHeader, requestBytesMax } from '../../protocol/api.ts'
+import { idempotencyHeader, keyExpiresHeader, requestBytesMax } from '../../protocol/api.ts'
 import type { Repeatable } from '../store/store.ts'
 import { type Actor, assertTier } from './api-keys.ts'
 import { apiCall, type RequestContext } from './audited.ts'
@@ -148,6 +148,7 @@ function addRoute(
       }
       contexts.set(request, context)
       await letIn(request, route, context, services)
+      warnOfEnd(reply, context.actor, services)
     },
     preValidation: async (request) => {
       if (route.body !== undefined) request.body ??= {}
@@ -198,6 +199,12 @@ function callOf(
 /** Routes without a query refuse one: a misspelt filter must not look like an answer. */
 const noQuery = { type: 'object', additionalProperties: false }
 
+function warnOfEnd(reply: FastifyReply, actor: Actor | undefined, { clock, config }: Services): void {
+  const { keyExpiresAt } = actor ?? {}
+  if (keyExpiresAt !== undefined && keyExpiresAt - clock.now() < config.people.keyWarningMs)
+    reply.header(keyExpiresHeader, new Date(keyExpiresAt).toISOString())
+}
+
 /** Who is known but may not is known to the audit all the same. */
 async function letIn(
   request: FastifyRequest,
@@ -236,10 +243,11 @@ async function auditFailure(
   if (context === undefined || context.isAudited) return
   context.isAudited = true
   const { status, error } = answerTo(thrown)
-  const { reason } = error.details
+  const { reason, key } = error.details
   const end = {
     ...{ status, code: error.code, now: services.clock.monotonic() },
-    ...(typeof reason === 'string' && { reason })
+    ...(typeof reason === 'string' && { reason }),
+    ...(typeof key === 'string' && { key })
   }
   try {
     await services.audit.call(apiCall(request, context, end))

@@ -76,10 +76,10 @@ export class Sessions {
 
   /** What a key may do with the factors that were shown. */
   actorOf(key: KeyRecord, session?: Pick<SessionRecord, 'id' | 'factors'>): Actor {
-    const { id, tier, note, owner } = key
+    const { id, tier, note, owner, expiresAt: keyExpiresAt } = key
     const factors = session?.factors ?? 1
     return {
-      ...{ id, tier, note, owner, factors, session: session?.id },
+      ...{ id, tier, note, owner, factors, keyExpiresAt, session: session?.id },
       refusedFrom: factors === 2 ? undefined : this.#factorNeededFrom(key)
     }
   }

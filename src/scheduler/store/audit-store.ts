@@ -20,6 +20,7 @@ export interface AuditFilter {
   readonly refused?: boolean | undefined
   /** By the scheduler's clock, in milliseconds since the epoch. */
   readonly since?: number | undefined
+  readonly until?: number | undefined
 }
 
 /** Entries hold on to one another; only the oldest are ever forgotten. */

@@ -41,7 +41,7 @@ export class AuditTable implements AuditStore {
   }
 
   async list(
-    { after, newest = false, kind, key, object, operation, refused, since }: AuditFilter,
+    { after, newest = false, kind, key, object, operation, refused, since, until }: AuditFilter,
     limit: number
   ): Promise<Page<ChainEntry>> {
     const rows = this.#sqlite.all<AuditRow>(
@@ -49,9 +49,17 @@ export class AuditTable implements AuditStore {
          AND (:kind IS NULL OR kind = :kind) AND (:key IS NULL OR key = :key)
          AND (:object IS NULL OR object = :object) AND (:operation IS NULL OR operation = :operation)
          AND (:refused IS NULL OR refused = :refused) AND (:since IS NULL OR at >= :since)
+         AND (:until IS NULL OR at < :until)
        ORDER BY sequence ${newest ? 'DESC' : 'ASC'} LIMIT :limit`,
       {
-        ...{ after, limit: limit + 1, since: since ?? null, kind: kind ?? null, key: key ?? null },
+        ...{
+          after,
+          limit: limit + 1,
+          since: since ?? null,
+          until: until ?? null,
+          kind: kind ?? null,
+          key: key ?? null
+        },
         ...{ object: object ?? null, operation: operation ?? null },
         refused: refused === undefined ? null : Number(refused)
       }

@@ -38,5 +38,9 @@ export interface KeyStore {
   expireAt(id: string, expiresAt: number): Promise<boolean>
   /** Its sessions and its second factor go with it. Throws E_CONFLICT for the last admin key. False when there is no such key. */
   remove(id: string, now: number): Promise<boolean>
+  /** Those that end in the time from `from` to `to`. */
+  endingBetween(from: number, to: number): Promise<readonly KeyRecord[]>
+  /** Forgets those that expired before. Resolves with their number. */
+  forgetExpired(before: number): Promise<number>
   count(): Promise<number>
 }

@@ -22,6 +22,9 @@ interface KeyRow {
   readonly confirmed_at: number | null
 }
 
+/** Keys that are named at once as ending soon. */
+const endingMax = 100
+
 const select = `SELECT keys.*, key_uses.at, key_uses.address, second_factors.confirmed_at FROM keys
   LEFT JOIN key_uses ON key_uses.key = keys.id LEFT JOIN second_factors ON second_factors.key = keys.id`
 
@@ -92,6 +95,23 @@ export class KeyTable implements KeyStore {
         }
       )
       return this.#sqlite.run('DELETE FROM keys WHERE id = :id', { id }) > 0
+    })
+  }
+
+  async endingBetween(from: number, to: number): Promise<readonly KeyRecord[]> {
+    return this.#sqlite
+      .all<KeyRow>(`${select} WHERE expires_at > :from AND expires_at <= :to LIMIT :limit`, {
+        ...{ from, to, limit: endingMax }
+      })
+      .map(toRecord)
+  }
+
+  async forgetExpired(before: number): Promise<number> {
+    return this.#sqlite.transaction(() => {
+      this.#sqlite.run('DELETE FROM key_uses WHERE key IN (SELECT id FROM keys WHERE expires_at < :before)', {
+        before
+      })
+      return this.#sqlite.run('DELETE FROM keys WHERE expires_at < :before', { before })
     })
   }
 

@@ -85,6 +85,7 @@ export class SqliteStore implements Store {
       this.#pruneTable({ table: 'events', time: 'received_at', bound: events, now }),
       audit === undefined ? 0 : this.audit.prune(audit, now),
       await this.sessions.forgetEnded(now),
+      await this.keys.forgetExpired(now - commands.keepMs),
       this.#sqlite.run('DELETE FROM tokens WHERE expires_at < :before', { before: now - commands.keepMs })
     ]
     if (counts[0] !== 0)

@@ -15,8 +15,8 @@ export const auditRoutes = [
     query: AuditQuery,
     reply: AuditList,
     handle: async ({ query, accept }, { store }) => {
-      const { after = 0, limit = listItemsDefault, sinceMs: since, format, ...filter } = query
-      const { items, more } = await store.audit.list({ ...filter, after, since }, limit)
+      const { after = 0, limit = listItemsDefault, sinceMs: since, untilMs: until, format, ...filter } = query
+      const { items, more } = await store.audit.list({ ...filter, after, since, until }, limit)
       if (format === 'csv' || (format === undefined && accept?.startsWith('text/csv') === true))
         return new TextAnswer(csvType, csvTitles(columns) + items.map((row) => csvRow(columns, row)).join(''))
       const entries = items.map((entry) => ({ ...entry }))
