@@ -87,7 +87,7 @@ async function restore(fleet: Fleet, sums: Readonly<Record<string, string>>): Pr
       throw new Error(`the restored VM has another ${file} than was backed up: ${found}, not ${sum}`)
   }
   const address = await addressOf(fleet, copy)
-  await fleet.hostlet(['vm', 'rm', copy, '--yes'])
+  await fleet.hostlet(['vm', 'rm', copy, '--now', '--yes'])
   return `VM ${copy} answered at ${address} with both files as they were; removed again`
 }
 

@@ -106,7 +106,7 @@ export class Fleet {
       // A VM without an image was not asked for here, but found on the host: it is somebody else's.
       for (const { name, state, image } of vms)
         if (state !== 'missing' && image !== undefined)
-          await this.hostlet(['vm', 'rm', name, '--yes'], { signal })
+          await this.hostlet(['vm', 'rm', name, '--now', '--yes'], { signal })
     } catch (error) {
       console.error(
         `    a VM did not go the ordinary way (${(error as Error).message}); removing it through libvirt`

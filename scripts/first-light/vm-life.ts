@@ -53,7 +53,7 @@ export async function restOfLife(fleet: Fleet, story: Story): Promise<void> {
     return describe(page)
   })
   await story.step('remove', async () => {
-    const { operation } = (await fleet.hostlet(['vm', 'rm', vm, '--yes'])) as OperationReply
+    const { operation } = (await fleet.hostlet(['vm', 'rm', vm, '--now', '--yes'])) as OperationReply
     const removed = operation.value?.removed
     return `VM ${vm} is gone: ${Array.isArray(removed) ? removed.join(', ') : 'all of it'}`
   })

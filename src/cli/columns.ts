@@ -118,6 +118,26 @@ export function operationColumns(nowMs: number): readonly Column<OperationView>[
   ]
 }
 
+/** VMs that were removed and are kept. */
+export function deletedColumns(nowMs: number): readonly Column<VmView>[] {
+  return [
+    { title: 'VM', cell: ({ name }) => name },
+    { title: 'HOST', cell: ({ host }) => host, spare: 1 },
+    { title: 'UUID', cell: ({ uuid }) => uuid, spare: 2 },
+    { title: 'GOES', cell: ({ retainedUntil }) => whenOf(retainedUntil) },
+    { title: 'IN', cell: ({ retainedUntil }) => leftOf(retainedUntil, nowMs), align: 'right' },
+    { title: 'HAVE IT BACK', cell: ({ name }) => `hostlet vm undelete ${name}`, shrinks: true }
+  ]
+}
+
+function whenOf(at: number | undefined): string {
+  return at === undefined ? '-' : formatTime(at)
+}
+
+function leftOf(at: number | undefined, nowMs: number): string {
+  return at === undefined ? '-' : formatDuration(Math.max(0, at - nowMs))
+}
+
 export const eventColumns: readonly Column<EventView>[] = [
   { title: 'TIME', cell: ({ at }) => formatTime(at) },
   { title: 'HOST', cell: ({ host }) => host },

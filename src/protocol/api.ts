@@ -19,7 +19,13 @@ import { commandBytesMax, ErrorReportSchema } from './command.ts'
 import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
-import { EraseCertificate, EraseCertificateText, VmReimageParams, VmTeardownParams } from './lifecycle.ts'
+import {
+  EraseCertificate,
+  EraseCertificateText,
+  retainDaysMax,
+  VmReimageParams,
+  VmTeardownParams
+} from './lifecycle.ts'
 import { Condition, vmEventKinds } from './messages.ts'
 import { HostSample, VmSample } from './metrics.ts'
 import {
@@ -97,7 +103,9 @@ export const StatusView = Type.Object(
     startedAt: Timestamp,
     hosts: Type.Object({ total: Type.Integer(), connected: Type.Integer(), away: Type.Integer() }, strict),
     vms: Type.Object({ total: Type.Integer(), running: Type.Integer() }, strict),
-    operations: Type.Object({ open: Type.Integer() }, strict)
+    operations: Type.Object({ open: Type.Integer() }, strict),
+    /** How long VMs that are removed are kept where nobody says otherwise; 0: not at all. */
+    retainDays: Type.Integer({ minimum: 0 })
   },
   strict
 )
@@ -385,9 +393,18 @@ export type RebootVmRequest = Static<typeof RebootVmRequest>
 export const ResizeVmRequest = Type.Object(vmSizeFields, { ...strict, minProperties: 1 })
 export type ResizeVmRequest = Static<typeof ResizeVmRequest>
 
-const { retainDays, backups: withBackups } = VmTeardownParams.properties
-/** Query of `DELETE /v1/vms/{name}`; `backups` takes tier admin. */
-export const TeardownQuery = Type.Object({ retainDays, backups: withBackups }, strict)
+const { backups: withBackups } = VmTeardownParams.properties
+/**
+ * Query of `DELETE /v1/vms/{name}`; `backups` takes tier admin. Without `retainDays` as the scheduler is configured; 0: it is
+ * erased at once.
+ */
+export const TeardownQuery = Type.Object(
+  {
+    retainDays: Type.Optional(Type.Integer({ minimum: 0, maximum: retainDaysMax })),
+    backups: withBackups
+  },
+  strict
+)
 export type TeardownQuery = Static<typeof TeardownQuery>
 
 /** A VM by its name, the last that had it, or by its UUID: also one that is gone. */

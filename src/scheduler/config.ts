@@ -3,6 +3,7 @@
 import { hostname } from 'node:os'
 import { type ConfigRules, loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TProperties, Type } from '../lib/schema.ts'
+import { retainDaysMax } from '../protocol/lifecycle.ts'
 import { Port, strict } from '../protocol/names.ts'
 
 export const schedulerConfigPath = '/etc/hostlet/scheduler.yaml'
@@ -79,6 +80,10 @@ export const SchedulerConfigSchema = Type.Object(
     }),
     metrics: section(bounds({ keepMs: dayMs, rowsMax: 2_000_000 })),
     events: section(bounds({ keepMs: 30 * dayMs, rowsMax: 200_000 })),
+    vms: section({
+      /** How long a VM that is removed is kept, off, where its asker does not say; 0: it is erased at once. */
+      retainDays: Type.Integer({ default: 30, minimum: 0, maximum: retainDaysMax })
+    }),
     /** Sessions of people, and what is asked of them. */
     people: section({
       sessionMs: duration(12 * hourMs, minuteMs, 30 * dayMs),

@@ -206,6 +206,43 @@ describe('on a terminal', {
     assert.match(stripVTControlCharacters(text), /E_CANCELLED: VM web-1 was left alone/)
     assert.deepEqual(fleet.agent.unread('command'), [])
   })
+
+  it('the question says whether a VM is kept, and for how long', async () => {
+    for (const [words, question] of [
+      [['--retain', '7d'], 'Switch VM web-1 off now, and erase VM web-1 and all its disks in 7 days?'],
+      [['--now', '--backups'], 'Erase VM web-1 and all its disks, and all its backups?']
+    ] as const) {
+      const terminal = onTerminal('vm', 'rm', 'web-1', ...words)
+      await terminal.says(question)
+      terminal.type('n\r')
+      assert.equal((await terminal.ended).status, 8)
+    }
+    for (const words of [
+      ['--retain', '7d', '--now'],
+      ['--retain', '12h'],
+      ['--retain', 'week']
+    ]) {
+      const { status, stderr } = await fleet.hostlet('vm', 'rm', 'web-1', ...words)
+      assert.deepEqual([status, /--retain|duration/.test(stderr)], [2, true])
+    }
+  })
+
+  it('those that are kept are listed apart, with when they go', async () => {
+    const retainedUntil = Date.now() + 30 * 86_400_000 - 60_000
+    const running = vmSummary({ name: 'web-1', uuid })
+    const kept = vmSummary({ name: 'old-1', uuid: uuid2, state: 'stopped', retainedUntil })
+    fleet.agent.sendInventory({ vms: [running, kept] })
+    await fleet.agent.sync()
+    const all = await fleet.hostlet('vm', 'ls')
+    assert.doesNotMatch(all.stdout, /old-1/)
+    assert.match(all.stderr, /Removed and kept: 1. See them with: hostlet vm ls --deleted/)
+    const deleted = await fleet.hostlet('vm', 'ls', '--deleted')
+    assert.match(deleted.stdout, /old-1 .* 29d23h .*hostlet vm undelete old-1/)
+    assert.doesNotMatch(deleted.stdout, /web-1/)
+    fleet.agent.sendInventory({ vms: [running] })
+    await fleet.agent.sync()
+    assert.match((await fleet.hostlet('vm', 'ls', '--deleted')).stderr, /No VM that was removed is kept/)
+  })
 })
 
 describe('events', () => {

@@ -110,7 +110,7 @@ describe('secrets of commands', { skip: await cannotProvision(), timeout: 900_00
   })
 
   it('are nowhere after the end of everything either', async () => {
-    for (const { name } of vms) await fleet.hostlet(['vm', 'rm', name, '--yes'])
+    for (const { name } of vms) await fleet.hostlet(['vm', 'rm', name, '--now', '--yes'])
     await fleet.takeDown()
     const places = [...stateOf(), settings.runtimeDirectory, settings.poolDirectory]
     assert.deepEqual(await found([...places, ...libvirtsOwn]), [])

@@ -193,7 +193,7 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
   })
 
   it('let it remove the VM with all that it had', async () => {
-    await machine.must('hostlet vm rm web-1 --yes')
+    await machine.must('hostlet vm rm web-1 --now --yes')
     const left = await machine.must(
       'virsh list --all --name; virsh secret-list | tail -n +3; ls /var/log/libvirt/qemu; find /var/lib/hostlet/keys /run/hostlet -name "*.jwe" -o -name "*web-1*"'
     )

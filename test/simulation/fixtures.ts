@@ -124,6 +124,7 @@ function schedulerConfigOf(directory: string): SchedulerConfig {
   const text = `
 names: [scheduler]
 trustDomain: test.example
+vms: { retainDays: 0 }
 agents: { heartbeatIntervalMs: 15000, metricsIntervalMs: 3600000 }
 commands: { expireAfterMs: 60000, abandonAfterMs: 86400000 }
 `

@@ -1,10 +1,10 @@
-// hostlet vm rm NAME: erases a VM, now or after some days, and says what is gone and what remains.
+// hostlet vm rm NAME: erases a VM, after some days or now, and says what is kept, what is gone and what remains.
 
 import { HostletError } from '../../errors.ts'
 import type { OperationView } from '../../protocol/api.ts'
 import { readEraseCertificate } from '../../scheduler/erasures.ts'
 import { apiPath } from '../api-client.ts'
-import { clientCommand, examples } from '../client-command.ts'
+import { clientCommand, examples, type Session } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { eraseLines } from '../erase-text.ts'
@@ -17,6 +17,7 @@ interface Options {
   readonly wait: boolean
   readonly yes?: boolean
   readonly retain?: string
+  readonly now?: boolean
   readonly backups?: boolean
 }
 
@@ -24,6 +25,7 @@ export const define: Define = (command, cli) => {
   command
     .argument('<vm>', 'name of the VM')
     .option('--retain <days>', 'keep it, off, for so long before it is erased, such as 7d')
+    .option('--now', 'erase it at once; without either it is kept for as long as the scheduler is configured')
     .option('--backups', 'erase its backups too (needs an admin key)')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
     .option('--no-wait', 'do not follow the operation')
@@ -31,32 +33,48 @@ export const define: Define = (command, cli) => {
     command,
     'hostlet vm rm web-1',
     'hostlet vm rm web-1 --retain 7d',
+    'hostlet vm rm web-1 --now',
     'hostlet vm rm web-1 --backups --yes'
   )
   clientCommand<Options, readonly [string]>(command, cli, async (session, { options, arguments: [name] }) => {
-    const retainDays = options.retain === undefined ? undefined : daysOf(options.retain)
-    const what = `VM ${name} and all its disks${options.backups ? ', and all its backups' : ''}`
-    const when = retainDays === undefined ? '' : ` in ${retainDays} days`
+    const asked = daysAsked(options)
     if (asks(session, options))
-      await confirm(session, { text: `Erase ${what}${when}?`, leftAlone: `VM ${name}` })
-    const query = { retainDays, ...(options.backups && { backups: 'true' }) }
+      await confirm(session, { text: await questionOf(session, name, options), leftAlone: `VM ${name}` })
+    const query = { retainDays: asked, ...(options.backups && { backups: 'true' }) }
     const request = { method: 'DELETE', path: apiPath('vms', name), query, signal: session.signal } as const
     const { operation } = await session.client.ask(request, 'OperationReply')
     await follow(session, operation, { wait: options.wait, done: (ended) => outcomeText(name, ended) })
   })
 }
 
-/** Whole days: they are what the host counts. Throws E_BAD_REQUEST. */
-function daysOf(text: string): number {
-  const days = parseDuration(text) / dayMs
-  if (Number.isInteger(days) && days >= 1) return days
-  throw new HostletError('E_BAD_REQUEST', `--retain takes whole days, such as 7d, not "${text}".`)
+/** What is to be erased and when, for one who is asked whether he means it. */
+async function questionOf(session: Session, name: string, options: Options): Promise<string> {
+  const what = `VM ${name} and all its disks${options.backups ? ', and all its backups' : ''}`
+  const days = daysAsked(options) ?? (await daysDefault(session, name))
+  return days === 0 ? `Erase ${what}?` : `Switch VM ${name} off now, and erase ${what} in ${days} days?`
+}
+
+/** As the scheduler goes by it: one that is kept already, or is not there, is erased at once. */
+async function daysDefault({ client, signal }: Session, name: string): Promise<number> {
+  const { vm } = await client.ask({ method: 'GET', path: apiPath('vms', name), signal }, 'VmReply')
+  if (['pending', 'missing', 'retained'].includes(vm.state)) return 0
+  return (await client.ask({ method: 'GET', path: '/v1/status', signal }, 'StatusView')).retainDays
+}
+
+/** Whole days: they are what the host counts; undefined where nothing was said. Throws E_BAD_REQUEST. */
+function daysAsked({ retain, now }: Options): number | undefined {
+  if (retain !== undefined && now)
+    throw new HostletError('E_BAD_REQUEST', 'give --retain or --now, not both.')
+  if (retain === undefined) return now ? 0 : undefined
+  const days = /^0+$/.test(retain) ? 0 : parseDuration(retain) / dayMs
+  if (Number.isInteger(days)) return days
+  throw new HostletError('E_BAD_REQUEST', `--retain takes whole days, such as 7d, not "${retain}".`)
 }
 
 function outcomeText(name: string, { value }: OperationView): string {
   const { retainedUntil, existed, certificate, certificateFault } = value ?? {}
   if (typeof retainedUntil === 'number')
-    return `VM ${name} is off and kept until ${formatTime(retainedUntil)}. Have it back with: hostlet vm undelete ${name}`
+    return `VM ${name} is off and kept until ${formatTime(retainedUntil)}. Have it back with: hostlet vm undelete ${name}. Erase it now with: hostlet vm rm ${name} --now`
   const found = existed === false ? [`There was no definition of VM ${name} any more.`] : []
   const fault = typeof certificateFault === 'string' ? [`No certificate to rely on: ${certificateFault}`] : []
   if (typeof certificate !== 'string')

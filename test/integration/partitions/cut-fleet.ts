@@ -173,6 +173,7 @@ export class CutFleet implements AsyncDisposable {
       listen: { port },
       names: [network.managementAddress, network.schedulerAddress],
       advertise: [`https://${network.schedulerAddress}:${port}`],
+      vms: { retainDays: 0 },
       agents: { heartbeatIntervalMs, metricsIntervalMs: 1_000 },
       log: { format: 'json' }
     }

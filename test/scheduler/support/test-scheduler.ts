@@ -90,7 +90,11 @@ export class TestScheduler implements AsyncDisposable {
 
 export function defaultConfig(directory: string): SchedulerConfig {
   return {
-    ...parseConfigText('names: [localhost, 127.0.0.1]', 'test', SchedulerConfigSchema),
+    ...parseConfigText(
+      '{ names: [localhost, 127.0.0.1], vms: { retainDays: 0 } }',
+      'test',
+      SchedulerConfigSchema
+    ),
     stateDirectory: directory,
     listen: { address: '127.0.0.1', port: 0 }
   }

@@ -43,7 +43,8 @@ export const statusRoutes = [
         startedAt,
         hosts: { total: hosts.length, connected: inState('connected'), away: inState('away') },
         vms: { total: vms.length, running: vms.filter(({ state }) => state === 'running').length },
-        operations: { open: await store.commands.countOpen() }
+        operations: { open: await store.commands.countOpen() },
+        retainDays: config.vms.retainDays
       }
     }
   })

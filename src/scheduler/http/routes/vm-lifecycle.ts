@@ -12,6 +12,7 @@ import {
 } from '../../../protocol/api.ts'
 import { strict, VmName } from '../../../protocol/names.ts'
 import { readEraseCertificate } from '../../erasures.ts'
+import type { VmRecord } from '../../store/store.ts'
 import { present } from '../../views/operation-view.ts'
 import { assertTier } from '../api-keys.ts'
 import { ask, askOfVm } from '../ask.ts'
@@ -25,19 +26,25 @@ export const vmLifecycleRoutes = [
   defineRoute('DELETE /v1/vms/{name}', {
     tier: 'manage',
     summary:
-      'Erase a VM, with its keys and disks; with `retainDays` only after so many days; `backups`, which erases its backups too, takes tier admin',
+      'Switch a VM off, and erase it with its keys and disks after `retainDays`, at once where they are 0; `backups`, which erases its backups too, takes tier admin',
     status: 202,
     params: VmParams,
     query: TeardownQuery,
     reply: OperationReply,
     handle: async (call, services) => {
-      const { retainDays, backups } = call.query
+      const { backups, retainDays: days } = call.query
       if (backups === true && call.actor !== undefined) assertTier(call.actor, 'admin')
-      return askOfVm(services, call, {
-        verb: 'vm.teardown',
-        // What it was to be is what it is to be again if somebody has it back.
-        intent: retainDays === undefined ? { kind: 'want', wanted: 'stopped' } : { kind: 'none' },
-        arguments: present({ retainDays, backups })
+      return ask(services, call.repeatable, async () => {
+        const vm = await findVm(services.store, call.params.name)
+        const retainDays = daysKept(vm, days, services.config.vms.retainDays)
+        return {
+          verb: 'vm.teardown',
+          host: await findHost(services.store, vm.host),
+          vm: { name: vm.name, uuid: vm.uuid },
+          // What it was to be is what it is to be again if somebody has it back.
+          intent: retainDays === undefined ? { kind: 'want', wanted: 'stopped' } : { kind: 'none' },
+          arguments: { vm: vm.name, ...present({ retainDays, backups }) }
+        }
       })
     }
   }),
@@ -92,3 +99,13 @@ export const vmLifecycleRoutes = [
     }
   })
 ]
+
+/**
+ * For how many days it is kept; undefined for not at all. Where the asker does not say, one that its host has is kept as
+ * configured, and one that is kept already, or is not there any more, is not.
+ */
+function daysKept({ report }: VmRecord, asked: number | undefined, configured: number): number | undefined {
+  const isThere = report?.present === true && report.retainedUntil === undefined
+  const days = asked ?? (isThere ? configured : 0)
+  return days === 0 ? undefined : days
+}

@@ -198,7 +198,7 @@ export async function assertFree(store: Store, name: string, way = 'or choose an
   if (taken.report?.retainedUntil !== undefined)
     throw new HostletError(
       'E_CONFLICT',
-      `VM ${name} on host ${taken.host} was torn down and is kept until ${new Date(taken.report.retainedUntil).toISOString()}. Have it back with "hostlet vm undelete ${name}", erase it now with "hostlet vm rm ${name}", or choose another name.`
+      `VM ${name} on host ${taken.host} was torn down and is kept until ${new Date(taken.report.retainedUntil).toISOString()}. Have it back with "hostlet vm undelete ${name}", erase it now with "hostlet vm rm ${name} --now", or choose another name.`
     )
   throw new HostletError(
     'E_CONFLICT',
