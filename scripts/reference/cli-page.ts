@@ -72,7 +72,7 @@ function examplesOf(command: Command): string {
     examples
       .split('\n\n')[0]
       ?.split('\n')
-      .map((line) => line.trim())
+      .map((line) => line.trim().replace(/ {2,}\(?(.+?)\)?$/, '  # $1'))
       .join('\n')
       .trim() ?? ''
   )
