@@ -76,9 +76,14 @@ export function labelsOf({ labels = {}, report }: HostRecord): Labels {
   }
 }
 
+/** One of them, without making the rest. */
+export function labelOf(host: HostRecord, key: string): string | undefined {
+  return key.startsWith(ownLabelPrefix) ? labelsOf(host)[key] : host.labels?.[key]
+}
+
 /** The place that a host is part of when VMs of a group are spread; undefined where it has no such label. */
 export function placeOf(host: HostRecord, spreadBy = 'host'): string | undefined {
-  return spreadBy === 'host' ? host.id : labelsOf(host)[spreadBy]
+  return spreadBy === 'host' ? host.id : labelOf(host, spreadBy)
 }
 
 /** How many VMs of the group each place has. */

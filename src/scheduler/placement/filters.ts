@@ -5,7 +5,7 @@ import {
   forbidding,
   freeDisk,
   freeMemory,
-  labelsOf,
+  labelOf,
   type PlacementSettings,
   placeOf,
   type Wanted
@@ -72,11 +72,11 @@ export const filters: readonly Filter[] = [
     id: 'labels',
     text: 'without the labels',
     refuse: ({ host }, { wanted: { require = {} } }) => {
-      const labels = labelsOf(host)
-      const lacking = Object.entries(require).find(([key, value]) => labels[key] !== value)
+      const lacking = Object.entries(require).find(([key, value]) => labelOf(host, key) !== value)
       if (lacking === undefined) return undefined
       const [key, value] = lacking
-      return `it has ${labels[key] === undefined ? `no label ${key}` : `${key}=${labels[key]}`}, not ${key}=${value}`
+      const there = labelOf(host, key)
+      return `it has ${there === undefined ? `no label ${key}` : `${key}=${there}`}, not ${key}=${value}`
     }
   },
   {

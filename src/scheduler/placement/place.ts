@@ -72,23 +72,34 @@ function refusalOf(candidate: Candidate, terms: Terms): Refused | undefined {
   return undefined
 }
 
+/** The best first; what each score gives is written down for those alone that are told. */
 function rank(able: readonly Candidate[], terms: Terms, preferred: ReadonlySet<string>) {
   const best = bestOf(able, terms.settings)
+  const weighed = scores.map(({ id, weight, of }) => ({
+    id,
+    of,
+    weight: terms.settings.weights[id] ?? weight
+  }))
   return able
     .map((candidate) => {
-      const parts = Object.fromEntries(scores.map(({ id, of }) => [id, rounded(of(candidate, terms, best))]))
-      const sum = scores.reduce(
-        (total, { id, weight }) => total + (parts[id] ?? 0) * (terms.settings.weights[id] ?? weight),
-        0
-      )
-      return { candidate, parts, score: rounded(sum), isPreferred: preferred.has(candidate.host.id) }
+      let sum = 0
+      for (const { of, weight } of weighed) if (weight > 0) sum += weight * of(candidate, terms, best)
+      return { candidate, score: rounded(sum), isPreferred: preferred.has(candidate.host.id) }
     })
-    .toSorted(
+    .sort(
       (left, right) =>
         Number(right.isPreferred) - Number(left.isPreferred) ||
         right.score - left.score ||
         (left.candidate.host.id < right.candidate.host.id ? -1 : 1)
     )
+    .map(({ candidate, score }, index) => ({
+      candidate,
+      score,
+      parts:
+        index < rankingMax
+          ? Object.fromEntries(weighed.map(({ id, of }) => [id, rounded(of(candidate, terms, best))]))
+          : {}
+    }))
 }
 
 function rounded(value: number): number {

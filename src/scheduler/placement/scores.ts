@@ -4,7 +4,7 @@ import {
   type Candidate,
   freeDisk,
   freeMemory,
-  labelsOf,
+  labelOf,
   type PlacementSettings,
   placeOf
 } from './candidate.ts'
@@ -52,8 +52,7 @@ export const scores: readonly Score[] = [
     weight: 4,
     of: ({ host }, { wanted: { prefer = {} } }) => {
       const wanted = Object.entries(prefer)
-      const labels = labelsOf(host)
-      return share(wanted.filter(([key, value]) => labels[key] === value).length, wanted.length)
+      return share(wanted.filter(([key, value]) => labelOf(host, key) === value).length, wanted.length)
     }
   },
   {
