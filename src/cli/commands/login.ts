@@ -21,8 +21,11 @@ export const define: Define = (command, cli) => {
   examples(
     command,
     'hostlet login                                    asks for the key, and for a code where the key has a second factor',
-    'hostlet login --api-key-file ~/ada.key',
-    'hostlet login < key-and-code.txt                 a line each'
+    'hostlet login --api-key-file ~/ada.key'
+  )
+  command.addHelpText(
+    'after',
+    '\nWithout a terminal the key and the code are read from the standard input, a line each.'
   )
   connectionOptions(command).action(async (options: Options) => {
     cli.format = options.output ?? 'table'

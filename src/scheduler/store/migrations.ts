@@ -1,24 +1,5 @@
 // The tables of both files, version by version. A migration that was released is never changed: another one follows it.
 
-import type { DatabaseSync } from 'node:sqlite'
-import { HostletError } from '../../errors.ts'
-
-type SchemaName = 'main' | 'observed'
-
-/** Runs what the file has not seen yet, each in its own transaction. Throws E_UNSUPPORTED for a file of a newer release. */
-export function migrate(database: DatabaseSync, schema: SchemaName, migrations: readonly string[]): void {
-  const row = database.prepare(`PRAGMA ${schema}.user_version`).get()
-  const version = Number(row?.user_version ?? 0)
-  if (version > migrations.length)
-    throw new HostletError(
-      'E_UNSUPPORTED',
-      `the store has version ${version}, this release knows ${migrations.length}. Run the release that wrote it, or a newer one.`
-    )
-  for (const [index, sql] of migrations.entries())
-    if (index >= version)
-      database.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA ${schema}.user_version = ${index + 1}; COMMIT`)
-}
-
 /** What was promised: flushed at every commit. Times are milliseconds since the epoch. */
 export const mainMigrations: readonly string[] = [
   `
@@ -249,6 +230,22 @@ export const mainMigrations: readonly string[] = [
   ) STRICT;
   ALTER TABLE main.commands ADD COLUMN held_by TEXT;
   ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
+  `,
+  // Where VMs may stand, and why they stand where they do.
+  `
+  CREATE TABLE main.host_labels (
+    host TEXT NOT NULL REFERENCES hosts (id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (host, key)
+  ) STRICT;
+  ALTER TABLE main.vms ADD COLUMN placement TEXT;
+  ALTER TABLE main.vms ADD COLUMN vm_group TEXT GENERATED ALWAYS AS (json_extract(placement, '$.group')) VIRTUAL;
+  CREATE INDEX main.vms_by_group ON vms (vm_group) WHERE vm_group IS NOT NULL;
+  CREATE TABLE main.placements (
+    command TEXT PRIMARY KEY REFERENCES commands (id) ON DELETE CASCADE,
+    explanation TEXT NOT NULL
+  ) STRICT;
   `,
   // People: what is known of their keys, their second factors and their sessions.
   `

@@ -10,6 +10,7 @@ import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
 import { KeyTable } from './key-table.ts'
 import { MetricsTable } from './metrics-table.ts'
+import { PlacementTable } from './placement-table.ts'
 import { SecondFactorTable } from './second-factor-table.ts'
 import { SessionTable } from './session-table.ts'
 import { Sqlite } from './sqlite.ts'
@@ -34,6 +35,7 @@ export class SqliteStore implements Store {
   readonly erasures: EraseTable
   readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
+  readonly placements: PlacementTable
   readonly sessions: SessionTable
   readonly secondFactors: SecondFactorTable
   readonly audit: AuditTable
@@ -58,6 +60,7 @@ export class SqliteStore implements Store {
     this.erasures = new EraseTable(sqlite)
     this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
+    this.placements = new PlacementTable(sqlite)
     this.sessions = new SessionTable(sqlite)
     this.secondFactors = new SecondFactorTable(sqlite, this.sessions)
     this.audit = new AuditTable(sqlite)

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { HostletError } from '../../errors.ts'
 import { privateFileMode } from '../../lib/private-file.ts'
-import { mainMigrations, migrate, observedMigrations } from './migrations.ts'
+import { migrate } from './migrate.ts'
+import { mainMigrations, observedMigrations } from './migrations.ts'
 
 export type Parameters = Readonly<Record<string, SQLInputValue>>
 

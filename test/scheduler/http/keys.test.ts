@@ -10,7 +10,8 @@ import type { AuditList, CreatedKey, KeyList, KeyView } from '../../../src/proto
 import { keyExpiresHeader } from '../../../src/protocol/api.ts'
 import { keyWarningIntervalMs, pruneIntervalMs } from '../../../src/scheduler/housekeeping.ts'
 import { secretHash } from '../../../src/scheduler/http/api-keys.ts'
-import { mainMigrations, migrate } from '../../../src/scheduler/store/migrations.ts'
+import { migrate } from '../../../src/scheduler/store/migrate.ts'
+import { mainMigrations } from '../../../src/scheduler/store/migrations.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
 const dayMs = 86_400_000
