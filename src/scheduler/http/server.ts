@@ -306,8 +306,13 @@ function sendError({ error: thrown, request, reply, failures, options }: Failure
   const fields = { method: request.method, path: request.routeOptions.url, code: error.code }
   if (error.code === 'E_INTERNAL') log.error({ ...fields, error: error.cause ?? error }, 'request failed')
   else if (status === 401) log.warn({ ...fields, remote: request.ip, ...error.details }, 'request refused')
-  if (status === 429) reply.header('retry-after', busyWaitSeconds)
+  if (status === 429) reply.header('retry-after', waitSeconds(error, options.services.clock.now()))
   void reply.status(status).send({ error: error.toReport() })
+}
+
+/** Until the error itself says, or a while. */
+function waitSeconds({ details: { until } }: HostletError, now: number): number {
+  return typeof until === 'number' ? Math.max(1, Math.ceil((until - now) / 1000)) : busyWaitSeconds
 }
 
 function pathOf(request: FastifyRequest): string {

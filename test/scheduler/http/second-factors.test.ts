@@ -185,6 +185,10 @@ describe('second factors', { timeout: 60_000 }, () => {
     await scheduler.stop()
     await scheduler.startAgain()
     assert.equal(await person.reasonOf(person.code()), 'locked')
+    const told = await scheduler
+      .apiWith(undefined)
+      .ask({ method: 'POST', path: '/v1/session', json: { key: person.key, code: person.code() } })
+    assert.deepEqual([told.status, told.headers['retry-after']], [429, String(lockMsBase / 1000)])
     scheduler.clock.jump(lockMsBase)
     assert.equal(await person.reasonOf(person.wrongCode()), 'wrong-code')
     scheduler.clock.jump(lockMsBase)
