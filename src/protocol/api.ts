@@ -55,6 +55,7 @@ import {
   VmState,
   vmStates
 } from './vm.ts'
+import { OperationWait } from './waiting.ts'
 
 /** Longest body of a request. */
 export const requestBytesMax = 1024 * 1024
@@ -217,6 +218,8 @@ export const OperationView = Type.Object(
     note: Type.Optional(ShortText),
     /** Bytes of the step, where it moves some. */
     transfer: Type.Optional(TransferProgress),
+    /** What it waits for on its host, as of the last heartbeat, before it begins or while libvirt is away there. */
+    wait: Type.Optional(OperationWait),
     createdAt: Timestamp,
     expiresAt: Timestamp,
     startedAt: Type.Optional(Timestamp),

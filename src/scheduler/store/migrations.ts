@@ -341,5 +341,7 @@ export const observedMigrations: readonly string[] = [
   ) STRICT;
   `,
   // Since when the host takes no new work.
-  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER'
+  'ALTER TABLE observed.host_reports ADD COLUMN draining_since INTEGER',
+  // What its operations wait for, as of its last heartbeat.
+  "ALTER TABLE observed.host_reports ADD COLUMN waits TEXT NOT NULL DEFAULT '[]'"
 ]
