@@ -44,8 +44,8 @@ export function schedulerText({ scheduler, now }: LocalStatus): string {
   if (state === 'connected') return `connected to ${peer} for ${time}`
   const why = reason === undefined ? '' : `: ${reason}`
   if (state === 'connecting') return `connecting to ${peer}, not connected for ${time}${why}`
-  const again = retryAt === undefined ? '' : `; tried again in ${formatDuration(Math.max(0, retryAt - now))}`
-  return `away for ${time}${why}${again}. VMs run on, and schedules are kept`
+  const again = retryAt === undefined ? '' : ` (tried again in ${formatDuration(Math.max(0, retryAt - now))})`
+  return `away for ${time}${again}${why === '' ? '.' : why} VMs run on, and schedules are kept`
 }
 
 function libvirtText({ libvirt, now }: LocalStatus): string {
