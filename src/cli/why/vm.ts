@@ -51,7 +51,7 @@ export function explainVm(vm: VmFacts, context: VmContext): Why {
   const { says, next = [], findings = [] } = stateOf(vm, context)
   const about = conditionsAbout(vm.name, context)
   const drift = driftFindings(vm)
-  const steps = [...open.flatMap((each) => each.next), ...next, ...drift.next]
+  const steps = [...awayNext(vm, context), ...open.flatMap((each) => each.next), ...next, ...drift.next]
   const last = steps.length > 0 ? steps : about.length > 0 ? ['do as the conditions say'] : ['nothing']
   return {
     kind: 'vm',
@@ -168,7 +168,7 @@ function stoppedTold({ name, reason }: VmFacts, context: VmContext): Told {
   const failed = lastFailure(context)
   const ended = endedBy(context, [...offVerbs])
   return {
-    says: `VM ${name} is off, as wanted (${reason})`,
+    says: `VM ${name} is off, as wanted${reason === 'unknown' ? '' : ` (${reason})`}`,
     findings: failed.length > 0 ? failed : ended,
     next: [
       `hostlet vm start ${name}`,
@@ -219,14 +219,25 @@ function healthFindings({ health = [] }: VmFacts): Finding[] {
 
 function awayFindings({ fresh }: VmFacts, { host }: VmContext): Finding[] {
   if (fresh) return []
+  if (host.state === 'connected')
+    return [{ text: `this is the last known: libvirt of host ${host.id} is away`, severity: 'warning' }]
   const since = host.since === undefined ? {} : { since: host.since }
+  const reason = host.reason ?? 'the reason is not known'
   return [
     {
-      text: `this is the last known: host ${host.id} is ${host.state} (${host.reason ?? 'no reason known'})`,
+      text: `this is the last known: host ${host.id} is ${host.state}: ${reason}`,
       severity: 'warning',
       ...since
     }
   ]
+}
+
+/** What stands before anything that one may ask of the VM. */
+function awayNext({ fresh }: VmFacts, { host }: VmContext): string[] {
+  if (fresh) return []
+  return host.state === 'connected'
+    ? ['systemctl status libvirtd   on the host']
+    : [`hostlet why ${host.id} --host`]
 }
 
 /** Conditions of its host that name it, or that concern every VM. */
