@@ -81,8 +81,7 @@ describe('a host with an agent', { skip: cannotBoot(), timeout: 240_000 }, () =>
     assert.equal(of.level, 'info')
     assert.equal(of.fields.verb, 'host.drain')
     assert.ok(Date.now() - Date.parse(of.at) < 600_000, of.at)
-    // What systemd says of the unit belongs to its log.
-    assert.match(await machine.must('hostlet logs'), /INFO {2}systemd: Started hostlet\.service/)
+    assert.match(await machine.must('hostlet logs'), /INFO {2}connected to scheduler {2}url=/)
     assert.match(
       await machine.must('hostlet logs --event agent-starts -n 1'),
       /INFO {2}agent starts {2}version=/

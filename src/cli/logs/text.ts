@@ -15,14 +15,12 @@ const styles: Readonly<Record<LogLevel, Style>> = {
 
 export function entryText(entry: LogEntry, { colour }: Pick<Cli, 'colour'>): string {
   const painted = (style: Style, text: string) => (colour && text !== '' ? paint(style, text) : text)
-  const { at, level, writer, message, fields, goesOn } = entry
+  const { at, level, writer, message, fields } = entry
   const { event: _event, ...facts } = fields
   const tail = Object.entries(facts).map(([key, value]) => `${key}=${shown(value)}`)
   const sentence = plain(`${writer === undefined ? '' : `${writer}: `}${message}`)
   const head = `${painted('gray', formatTime(at))} ${painted(styles[level], level.toUpperCase().padEnd(5))} `
-  // A stack trace keeps its indent.
-  const indent = goesOn ? '  ' : ''
-  return `${head}${indent}${sentence}${tail.length === 0 ? '' : `  ${painted('gray', plain(tail.join(' ')))}`}`
+  return `${head}${sentence}${tail.length === 0 ? '' : `  ${painted('gray', plain(tail.join(' ')))}`}`
 }
 
 function shown(value: string): string {

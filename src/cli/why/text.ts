@@ -17,8 +17,13 @@ export function whyLines(why: Why, nowMs: number, { colour }: Pick<Cli, 'colour'
     const mark = severity === undefined ? '-' : painted(styles[severity], severity === 'info' ? '-' : '!')
     return `  ${mark} ${plain(text)}${since === undefined ? '' : sinceText(since, nowMs)}`
   })
-  const says = plain(`${why.says.charAt(0).toUpperCase()}${why.says.slice(1)}.`).replace(/\.\.$/, '.')
+  const says = plain(`${capital(why.says)}.`).replace(/\.\.$/, '.')
   return [painted('bold', says), ...findings, 'next:', ...why.next.map((step) => `  ${plain(step)}`)]
+}
+
+/** A verb stays as it is written. */
+function capital(text: string): string {
+  return /^[a-z]+\.[a-z]/.test(text) ? text : `${text.charAt(0).toUpperCase()}${text.slice(1)}`
 }
 
 function sinceText(since: number, nowMs: number): string {
