@@ -8,7 +8,7 @@ import type { Finding, HostFacts, OperationFacts, Why } from './facts.ts'
 import { explainHost } from './host.ts'
 import { explainOperation } from './operation.ts'
 import { type Subject, uuidPattern } from './subject.ts'
-import { explainVm } from './vm.ts'
+import { explainVm, goneVm } from './vm.ts'
 
 /** Throws E_NOT_FOUND for what this host does not know. */
 export async function whyOfAgent(agent: AgentSocket, subject: Subject, signal: AbortSignal): Promise<Why> {
@@ -77,7 +77,7 @@ async function whyVm(
   if (vm === undefined && facts.length === 0) throw unknownVm(status, name)
   const { host, now, notStarted } = status
   return withScheduler(
-    explainVm(vm === undefined ? missing(name) : { ...vm, fresh: status.libvirt.state === 'connected' }, {
+    explainVm(vm === undefined ? goneVm(name) : { ...vm, fresh: status.libvirt.state === 'connected' }, {
       now,
       host: hostFacts(status),
       operations: facts,
@@ -86,11 +86,6 @@ async function whyVm(
     }),
     status
   )
-}
-
-function missing(name: string) {
-  const reason = 'this host does not have it, or not any more'
-  return { name, state: 'missing', reason, wanted: 'stopped' as const, fresh: true }
 }
 
 function unknownVm({ foreign, host, seenAt }: LocalStatus, name: string): HostletError {

@@ -7,7 +7,7 @@ import type { HostFacts, LastEvent, OperationFacts, VmFacts, Why } from './facts
 import { explainHost } from './host.ts'
 import { explainOperation } from './operation.ts'
 import { type Subject, uuidPattern } from './subject.ts'
-import { explainVm } from './vm.ts'
+import { explainVm, goneVm } from './vm.ts'
 
 const operationsAsked = 20
 
@@ -69,21 +69,24 @@ class Asker {
     return explainOperation(operationFacts(operation), { now: this.#now, holder })
   }
 
-  /** Undefined when there is no such VM. */
+  /** Undefined when there is no such VM, and nobody asked for one of late. */
   async vm(name: string): Promise<Why | undefined> {
-    const vm = await this.#maybe(apiPath('vms', name), 'VmReply')
-    if (vm === undefined) return undefined
-    const { host: id } = vm.vm
-    const [detail, list, events] = await Promise.all([
+    const [found, list] = await Promise.all([
+      this.#maybe(apiPath('vms', name), 'VmReply'),
+      this.#maybe('/v1/operations', 'OperationList', { vm: name, limit: operationsAsked })
+    ])
+    const operations = (list?.operations ?? []).toSorted((a, b) => b.createdAt - a.createdAt)
+    const id = found?.vm.host ?? operations[0]?.host
+    if (id === undefined) return undefined
+    const [detail, events] = await Promise.all([
       this.#maybe(apiPath('hosts', id), 'HostDetail'),
-      this.#get('/v1/operations', 'OperationList', { vm: name, limit: operationsAsked }),
       this.#get('/v1/events', 'EventList', { vm: name, newest: 'true', limit: 10 })
     ])
-    const holders = await Promise.all(list.operations.map((each) => this.#holderOf(each)))
-    return explainVm(vmFacts(vm.vm), {
+    const holders = await Promise.all(operations.map((each) => this.#holderOf(each)))
+    return explainVm(found === undefined ? goneVm(name) : vmFacts(found.vm), {
       now: this.#now,
       host: detail === undefined ? unknownHost(id) : hostFacts(detail.host, detail.foreign),
-      operations: list.operations.map(operationFacts).toSorted((a, b) => b.since - a.since),
+      operations: operations.map(operationFacts),
       holders: holders.filter((each) => each !== undefined),
       event: lastOff(events)
     })
@@ -96,11 +99,17 @@ class Asker {
     return found && operationFacts(found.operation)
   }
 
-  async #maybe<Name extends AnswerName>(path: string, name: Name): Promise<Answer<Name> | undefined> {
+  /** Undefined for what is not there, or cannot be the name of such a thing. */
+  async #maybe<Name extends AnswerName>(
+    path: string,
+    name: Name,
+    query: Readonly<Record<string, string | number>> = {}
+  ): Promise<Answer<Name> | undefined> {
     try {
-      return await this.#get(path, name)
+      return await this.#get(path, name, query)
     } catch (error) {
-      if (asHostletError(error).code === 'E_NOT_FOUND') return undefined
+      const { code } = asHostletError(error)
+      if (code === 'E_NOT_FOUND' || code === 'E_BAD_REQUEST') return undefined
       throw error
     }
   }

@@ -91,6 +91,7 @@ function stateOf(vm: VmFacts, context: VmContext): Told {
       findings: endedBy(context, ['vm.teardown']),
       next: [`hostlet vm undelete ${name}   has it back`]
     }
+  if (state === 'gone') return goneTold(vm, context)
   if (state === 'pending' || state === 'missing')
     return {
       says: `VM ${name} is ${state}: ${reason}`,
@@ -100,6 +101,25 @@ function stateOf(vm: VmFacts, context: VmContext): Told {
   if (state === 'running') return runningTold(vm, context)
   if (!offStates.has(state)) return stuckTold(vm)
   return wanted === 'running' ? offTold(vm, context) : stoppedTold(vm, context)
+}
+
+/** A VM that nobody has, whose operations are remembered. */
+function goneTold({ name }: VmFacts, context: VmContext): Told {
+  const failed = lastFailure(context)
+  const removed = endedBy(context, ['vm.teardown', 'vm.erase'])
+  return {
+    says: `there is no VM ${name}${removed.length > 0 && failed.length === 0 ? ' any more' : ''}`,
+    findings: [...failed, ...removed],
+    next: [
+      ...(failed.length > 0 ? ['do as the error says, then ask again'] : []),
+      `hostlet op ls --vm ${name}   what was done with it`
+    ]
+  }
+}
+
+/** What stands for the VM itself where there is none. */
+export function goneVm(name: string): VmFacts {
+  return { name, state: 'gone', reason: 'there is none', wanted: 'stopped', fresh: true }
 }
 
 function pendingNext({ name, state }: VmFacts, { host }: VmContext): string[] {
