@@ -5,7 +5,7 @@ import { request } from 'node:http'
 import type { Command } from 'commander'
 import { HostletError, isErrorCode } from '../../errors.ts'
 import type { Static } from '../../lib/schema.ts'
-import type { LocalOperations, LocalStatus } from '../../protocol/local.ts'
+import { type LocalOperations, type LocalStatus, localAnswerBytesMax } from '../../protocol/local.ts'
 import { unitFault } from './unit.ts'
 
 export const socketDefault = '/run/hostlet/agent.sock'
@@ -92,7 +92,12 @@ export class AgentSocket {
       const options = { socketPath: this.path, path: target, signal: AbortSignal.any([signal, deadline]) }
       const outgoing = request(options, (answer) => {
         const chunks: Buffer[] = []
-        answer.on('data', (chunk: Buffer) => chunks.push(chunk))
+        let bytes = 0
+        answer.on('data', (chunk: Buffer) => {
+          bytes += chunk.length
+          if (bytes > localAnswerBytesMax) outgoing.destroy(new Error('the answer is too long'))
+          else chunks.push(chunk)
+        })
         answer.on('error', fail)
         answer.on('end', () =>
           resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') })
