@@ -16,6 +16,8 @@ import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
+import type { Seen } from './local/status.ts'
+import { localRoutes } from './local-join.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
@@ -57,13 +59,15 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     metrics: buffer,
     disk: journal.database
   })
-  const turns = new Turns()
+  const turns = new Turns(clock)
+  const seen: Seen = {}
   const inventory = createInventory(
     parts,
     (message) => {
       outbox.post(message)
       keeper.seen(message.vms)
       noteVms(known, message.vms, log)
+      seen.inventory = message
     },
     { isReady: () => keeper.isReady(), driftOf: (uuid) => drift.of(uuid) }
   )
@@ -73,7 +77,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     log,
     journal: prunedTogether(journal, records),
     turns,
-    onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
+    onReconciled: (failed) => {
+      host.keys.watch.noteAwaited(awaitingKeys(failed))
+      seen.notStarted = failed
+    },
     onReady: () => {
       shares.ready()
       host.keys.watch.look()
@@ -147,6 +154,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       adopted: adoptedNames(known, clock)
     }),
     policy: () => gate.fault,
+    localSocket: () => parts.local?.fault,
     trust: () => trust.fault,
     identity: () => identity.value
   })
@@ -157,6 +165,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     intervalMs: config.metrics.intervalMs,
     onSample: (sample) => {
       buffer.push(sample)
+      seen.sample = sample
       health.notePool(sample.host)
       outbox.pump()
     }
@@ -179,7 +188,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const opened = { certificate: '' }
-  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
+  const peers = { outbox, dispatcher, turns, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const handover = new Handover({
@@ -202,6 +211,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       trail.noteIdentity()
     }
   })
+  parts.local?.mount(localRoutes(parts, { seen, turns, session, dispatcher, health, schedules, renewal }))
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)

@@ -328,8 +328,18 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     words: ['status'],
-    summary: 'the scheduler and its fleet in numbers',
+    summary: 'the state of this host, or the scheduler and its fleet in numbers',
     load: () => import('./commands/status.ts')
+  },
+  {
+    words: ['why'],
+    summary: 'why a VM, an operation or a host is as it is, and what to do',
+    load: () => import('./commands/why.ts')
+  },
+  {
+    words: ['logs'],
+    summary: 'the log of the agent, of one VM or of one operation',
+    load: () => import('./commands/logs.ts')
   },
   { words: ['top'], summary: 'live table of hosts and VMs', load: () => import('./commands/top.ts') },
   {

@@ -62,6 +62,7 @@ import {
   VmState,
   vmStates
 } from './vm.ts'
+import { OperationWait } from './waiting.ts'
 
 export { LabelsReply, LabelsRequest, PlacementReply, PlacementRequest } from './placement.ts'
 
@@ -245,6 +246,8 @@ export const OperationView = Type.Object(
     note: Type.Optional(ShortText),
     /** Bytes of the step, where it moves some. */
     transfer: Type.Optional(TransferProgress),
+    /** What it waits for on its host, as of the last heartbeat, before it begins or while libvirt is away there. */
+    wait: Type.Optional(OperationWait),
     createdAt: Timestamp,
     expiresAt: Timestamp,
     startedAt: Type.Optional(Timestamp),

@@ -39,6 +39,8 @@ export interface HealthFacts {
   readonly inventory: InventoryHealth
   /** Why the host's policy, or its count of commands, cannot be relied on. */
   readonly policyFault?: string | undefined
+  /** Why nobody on this host can ask the agent. */
+  readonly localSocketFault?: string | undefined
   /** Why the last trust statement that came is not in force. */
   readonly trustFault?: string | undefined
 }
@@ -215,6 +217,16 @@ export const conditionRules: readonly ConditionRule[] = [
         : {
             severity: 'critical',
             message: `this host does not go by what the scheduler last said of its keys: ${trustFault} Look at "hostlet rotate ca status" and "hostlet rotate command-key status" there; a host that missed a whole rotation is enrolled anew.`
+          }
+  },
+  {
+    id: 'local-socket',
+    holds: ({ localSocketFault }) =>
+      localSocketFault === undefined
+        ? undefined
+        : {
+            severity: 'warning',
+            message: `"hostlet status" and "hostlet why" cannot ask the agent on its host: ${localSocketFault}. Mend that, then restart the agent; VMs run on.`
           }
   },
   ...keyRules,

@@ -52,6 +52,15 @@ export interface SessionOptions {
   onRefused?(error: HostletError): void
 }
 
+export interface SessionStanding {
+  readonly state: 'connected' | 'connecting' | 'away'
+  readonly url: string
+  /** Connected, or away, since then. */
+  readonly since: number
+  readonly reason: string | undefined
+  readonly retryAt: number | undefined
+}
+
 /** Answers about keys of disks. */
 export type DiskKeysMessage = SchedulerMessageOf<'disk-keys-ack' | 'disk-keys-gone-ack' | 'disk-keys-grant'>
 
@@ -114,10 +123,12 @@ export class Session {
   #socket: SchedulerSocket | undefined
   #fault: HostletError | undefined
   #lastReason = ''
+  #standing: Pick<SessionStanding, 'since' | 'retryAt'>
   #ended = Promise.withResolvers<void>()
 
   constructor(options: SessionOptions) {
     this.#options = options
+    this.#standing = { since: options.clock.now(), retryAt: undefined }
     if (options.urls.length === 0)
       throw new HostletError(
         'E_BAD_REQUEST',
@@ -127,6 +138,15 @@ export class Session {
 
   get isOnline(): boolean {
     return this.#state.phase === 'online'
+  }
+
+  /** For whoever looks: whether it is connected, or since when it is not, why, and when it tries again. */
+  get standing(): SessionStanding {
+    const waits = this.#state.phase === 'waiting'
+    const state = this.isOnline ? 'connected' : waits ? 'away' : 'connecting'
+    const { since, retryAt } = this.#standing
+    const reason = this.#lastReason === '' ? undefined : this.#lastReason
+    return { state, url: this.#url, since, reason, retryAt: waits ? retryAt : undefined }
   }
 
   /** The host and port that it talks to, or tries to. */
@@ -212,6 +232,7 @@ export class Session {
     const { log, outbox, onOnline, onIntervals } = this.#options
     log.info({ url: this.#url }, 'connected to scheduler')
     this.#lastReason = ''
+    this.#standing = { since: this.#options.clock.now(), retryAt: undefined }
     onIntervals(intervals)
     if (this.#socket !== undefined) outbox.attach(this.#socket)
     onOnline?.()
@@ -219,7 +240,10 @@ export class Session {
 
   /** Says a reason once, however often it comes again. */
   #goOffline(reason: string, retryMs: number): void {
-    const { log } = this.#options
+    const { log, clock } = this.#options
+    // The first reason since the last welcome tells since when it is away.
+    const since = this.#lastReason === '' ? clock.now() : this.#standing.since
+    this.#standing = { since, retryAt: clock.now() + retryMs }
     const fields = { reason, retryMs }
     if (reason === this.#lastReason) log.debug(fields, 'scheduler still away')
     else log.warn(fields, 'scheduler away, trying again')

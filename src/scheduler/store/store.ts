@@ -14,6 +14,7 @@ import type {
   VmSpecification,
   VmSummary
 } from '../../protocol/vm.ts'
+import type { WaitingOperation } from '../../protocol/waiting.ts'
 import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
 import type { ApprovalStore } from './approval-store.ts'
 import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
@@ -83,6 +84,8 @@ export interface HostReport {
   readonly operationsWaiting: number
   /** Since when it takes no new work. */
   readonly drainingSince?: number | undefined
+  /** What its operations wait for that have not begun, as of its last heartbeat. */
+  readonly waits?: readonly WaitingOperation[]
   readonly conditions: readonly Condition[]
   readonly facts: HostFacts | undefined
   readonly foreignCount: number

@@ -230,7 +230,9 @@ export class TestAgent {
     this.send({ type: 'refusal', ...(command && { command }), error })
   }
 
-  heartbeat(changes: { operationsRunning?: number; drainingSince?: number } = {}): void {
+  heartbeat(
+    changes: Partial<Pick<AgentMessageOf<'heartbeat'>, 'operationsRunning' | 'drainingSince' | 'waits'>> = {}
+  ): void {
     const operations = { operationsRunning: 0, operationsWaiting: 0, ...changes }
     this.send({ type: 'heartbeat', sentAt: 1, ...operations, hypervisor: 'connected', conditions: [] })
   }
