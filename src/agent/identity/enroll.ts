@@ -143,7 +143,11 @@ function schedulerOf(subjectAltName: string | undefined): string {
 }
 
 /** The CA certificate of the chain that the server shows, found by the hash of its key. Nothing is sent on this connection. */
-async function presentedAuthority(url: URL, caHash: string, signal: AbortSignal): Promise<X509Certificate> {
+export async function presentedAuthority(
+  url: URL,
+  caHash: string,
+  signal: AbortSignal
+): Promise<X509Certificate> {
   const socket = connect({
     host: url.hostname.replaceAll(/[[\]]/g, ''),
     port: Number(url.port || 443),

@@ -47,10 +47,10 @@ export const leakChecks: readonly Check[] = [
         const safe = 'value' in swap && swap.value.every((area) => area.safe)
         return safe
           ? pass('only to encrypted swap')
-          : fail(
-              "it would write every guest's memory to disk",
-              'systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target, and remove resume= from the kernel command line.'
-            )
+          : fail("it would write every guest's memory to disk", {
+              run: 'systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target',
+              note: 'and remove resume= from the kernel command line.'
+            })
       })
   },
   { id: 'core-dumps', title: 'core dumps of QEMU', judge: coreDumps },
@@ -134,7 +134,10 @@ function passphrases(logs: Place, keys: Place): Verdict {
 function logRemoval({ mode, uid, gid, path }: Place, agent: { uid: number; gid: number } | null): Verdict {
   if (agent === null) return skip('there is no user "hostlet" on this machine')
   if ((mode & 0o002) !== 0)
-    return fail(`everybody may write to ${path}`, `chmod o-w ${path}: a link there has root write elsewhere.`)
+    return fail(`everybody may write to ${path}`, {
+      run: `chmod o-w ${path}`,
+      note: 'a link there has root write elsewhere.'
+    })
   const may = (uid === agent.uid && (mode & 0o200) !== 0) || (gid === agent.gid && (mode & 0o020) !== 0)
   return may
     ? pass('the agent may remove it')
@@ -180,10 +183,10 @@ function coreDumps({ qemuConf, corePattern }: DoctorFacts): Verdict {
     return over(corePattern, (pattern) => {
       // A program that is given core dumps is run whatever the limit; systemd's heeds it, others do as they like.
       if (pattern.startsWith('|') && !pattern.includes('systemd-coredump'))
-        return warn(
-          `limit 0, but ${pattern.split(' ')[0]} gets every core dump and may not heed it`,
-          'sysctl kernel.core_pattern=core, and disable apport or what else set it.'
-        )
+        return warn(`limit 0, but ${pattern.split(' ')[0]} gets every core dump and may not heed it`, {
+          run: 'sysctl kernel.core_pattern=core',
+          note: 'and disable apport or what else set it.'
+        })
       return pass('limit 0')
     })
   })

@@ -1,0 +1,14 @@
+// Options of "hostlet init".
+
+import type { HostChoices } from './choices.ts'
+
+export interface InitOptions extends HostChoices {
+  readonly tokenFile?: string
+  readonly scheduler?: string
+  readonly caHash?: string
+  readonly schedulerHere?: boolean
+  readonly name?: readonly string[]
+  readonly dryRun?: boolean
+  readonly yes?: boolean
+  readonly force?: boolean
+}
