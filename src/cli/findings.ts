@@ -41,7 +41,8 @@ export function findingLines(
   return groups.flatMap((group, index) => {
     const members = findings.filter((finding) => finding.group === group)
     const own = shown.filter((finding) => finding.group === group)
-    const gap = index > 0 && (own.length > 0 || verbose) ? [''] : []
+    const before = shown.some((finding) => finding.group === groups[index - 1])
+    const gap = index > 0 && (own.length > 0 || before || verbose) ? [''] : []
     return [
       ...gap,
       headLine(group, members, verbose),

@@ -29,25 +29,35 @@ export function unitDropIn(machine: Machine, { path, text, what }: DropIn): Step
 /** Enabled, running with the configuration that is there now, and connected. */
 export function agentStep(machine: Machine): Step {
   const unit = 'hostlet'
+  const config = '/etc/hostlet/agent.yaml'
+  let isStale = false
   return {
     what: 'enable and start hostlet.service, and wait until the scheduler has the host',
-    isDone: async () =>
-      (await isEnabled(machine, unit)) &&
-      (await isCurrent(machine, unit, '/etc/hostlet/agent.yaml')) &&
-      /^Connected/.test(await property(machine, unit, 'StatusText')),
+    isDone: async (before) => {
+      // What runs was started before what these will write.
+      isStale = before.length > 0
+      if (isStale || !(await isEnabled(machine, unit))) return false
+      return (
+        (await isCurrent(machine, unit, config)) &&
+        /^Connected/.test(await property(machine, unit, 'StatusText'))
+      )
+    },
     act: async () => {
-      await startUnit(machine, unit, '/etc/hostlet/agent.yaml')
+      await startUnit(machine, { unit, config, isStale })
       return await untilStatus(machine, unit, /^Connected/)
     },
     help: 'journalctl -u hostlet -p warning says why. VMs, if there are any, run on.'
   }
 }
 
-export async function startUnit(machine: Machine, unit: string, config: string): Promise<void> {
+export async function startUnit(
+  machine: Machine,
+  { unit, config, isStale }: { unit: string; config: string; isStale: boolean }
+): Promise<void> {
   await machine.must('systemctl', ['daemon-reload'])
-  const stale = (await isActive(machine, unit)) && !(await isCurrent(machine, unit, config))
+  const restarts = (await isActive(machine, unit)) && (isStale || !(await isCurrent(machine, unit, config)))
   await machine.must('systemctl', ['enable', unit])
-  await machine.must('systemctl', [stale ? 'restart' : 'start', unit])
+  await machine.must('systemctl', [restarts ? 'restart' : 'start', unit])
 }
 
 export async function isEnabled(machine: Machine, unit: string): Promise<boolean> {

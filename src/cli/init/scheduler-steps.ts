@@ -66,14 +66,17 @@ function directoryStep(machine: Machine, { stateDirectory }: SchedulerConfig): S
 }
 
 function unitStep(machine: Machine, config: SchedulerConfig): Step {
+  let isStale = false
   return {
     what: 'enable and start hostlet-scheduler.service, and wait until it answers',
-    isDone: async () =>
-      (await isEnabled(machine, unit)) &&
-      (await isCurrent(machine, unit, schedulerConfigFile)) &&
-      (await answers(machine, config)),
+    isDone: async (before) => {
+      // What runs was started before what these will write.
+      isStale = before.length > 0
+      if (isStale || !(await isEnabled(machine, unit))) return false
+      return (await isCurrent(machine, unit, schedulerConfigFile)) && (await answers(machine, config))
+    },
     act: async () => {
-      await startUnit(machine, unit, schedulerConfigFile)
+      await startUnit(machine, { unit, config: schedulerConfigFile, isStale })
       await untilAnswers(machine, config)
       return schedulerUrl(config)
     },

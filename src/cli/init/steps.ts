@@ -5,7 +5,8 @@ import { asHostletError, HostletError } from '../../errors.ts'
 export interface Step {
   /** What is done, as an order: `write /etc/hostlet/agent.yaml`. */
   readonly what: string
-  isDone(): boolean | Promise<boolean>
+  /** `before` are the steps before it that are yet to be done. */
+  isDone(before: readonly Step[]): boolean | Promise<boolean>
   /** What is to be told of how it went, if anything. */
   act(): Promise<string | undefined>
   /** What to look at, or to run by hand, when it fails. */
@@ -13,8 +14,9 @@ export interface Step {
 }
 
 export async function stepsToDo(steps: readonly Step[]): Promise<Step[]> {
-  const done = await Promise.all(steps.map((step) => step.isDone()))
-  return steps.filter((_step, index) => !done[index])
+  const found: Step[] = []
+  for (const step of steps) if (!(await step.isDone([...found]))) found.push(step)
+  return found
 }
 
 /** One after another. Throws what the step threw, with what was done before it and how to go on. */

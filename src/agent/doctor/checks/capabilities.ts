@@ -106,6 +106,6 @@ function kernelLimits(limits: LimitFacts): Verdict {
 
 function raise(text: string, setting: string, value: number): Verdict {
   return warn(text, {
-    run: `echo '${setting} = ${value}' > /etc/sysctl.d/61-hostlet-limits.conf && sysctl --system`
+    run: `echo '${setting} = ${value}' > /etc/sysctl.d/61-hostlet-${setting.split('.').at(-1)}.conf && sysctl --system`
   })
 }
