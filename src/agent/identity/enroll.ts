@@ -135,7 +135,7 @@ export function moveIdentity(stateDirectory: string, machine: string | undefined
 }
 
 /** The trust domain is not known yet: whatever domain the pinned CA wrote into the certificate is the one. */
-function schedulerOf(subjectAltName: string | undefined): string {
+export function schedulerOf(subjectAltName: string | undefined): string {
   return (
     /URI:(spiffe:\/\/[A-Za-z0-9._-]+\/scheduler\/)/.exec(subjectAltName ?? '')?.[1] ??
     'spiffe://none/scheduler/'

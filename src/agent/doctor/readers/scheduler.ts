@@ -5,7 +5,7 @@ import { asHostletError } from '../../../errors.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { checkIdentity, serverFault, tlsSettings, validityOf } from '../../identity/certificates.ts'
 import { connectionFault } from '../../identity/connection-fault.ts'
-import { presentedAuthority } from '../../identity/enroll.ts'
+import { presentedAuthority, schedulerOf } from '../../identity/enroll.ts'
 import { type Identity, isEnrolled, loadIdentity } from '../../identity/identity.ts'
 import { checkMachine, readMachine } from '../../identity/machine.ts'
 import type { IdentityFacts, SchedulerAnswer } from '../facts.ts'
@@ -77,7 +77,8 @@ async function futureTls(url: string, caHash: string, signal: AbortSignal): Prom
     ca: authority.toString(),
     allowPartialTrustChain: true,
     minVersion: 'TLSv1.3',
-    checkServerIdentity: (name, certificate) => serverFault(name, certificate, 'spiffe://none/scheduler/')
+    checkServerIdentity: (name, certificate) =>
+      serverFault(name, certificate, schedulerOf(certificate.subjectaltname))
   }
 }
 
