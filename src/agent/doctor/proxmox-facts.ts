@@ -22,7 +22,6 @@ export interface PveInterface {
   /** `192.0.2.10/24`, where there is one. */
   readonly address?: string
   readonly isBridge: boolean
-  readonly isVlanAware: boolean
 }
 
 export interface PveFirewall {

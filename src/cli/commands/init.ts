@@ -48,7 +48,7 @@ export const define: Define = (command, cli) => {
   command.addHelpText('after', help)
   command.action(async (options: InitOptions) => {
     if (process.getuid?.() !== 0)
-      throw new HostletError('E_AUTH', '"hostlet init" sets up this machine: run it as root.')
+      throw new HostletError('E_AUTH', '"hostlet init" sets up this machine. Run it as root.')
     refuseMixture(options)
     await cli.interruptible((signal) => setUp(options, cli, signal))
   })

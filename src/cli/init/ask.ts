@@ -22,9 +22,10 @@ export async function ask(text: string, fallback: string, signal: AbortSignal): 
 }
 
 export async function askSecret(text: string, signal: AbortSignal): Promise<string> {
-  process.stderr.write(`${plain(text)} `)
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+  // Before the question: from here on the terminal shows nothing of what is typed.
   const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true })
+  process.stderr.write(`${plain(text)} `)
   try {
     return (await lines.question('', { signal })).trim()
   } finally {
@@ -36,5 +37,6 @@ export async function askSecret(text: string, signal: AbortSignal): Promise<stri
 /** Throws E_CANCELLED for any answer but yes. */
 export async function askToGoOn(signal: AbortSignal): Promise<void> {
   const answer = await ask('Go on? y or n', 'y', signal)
-  if (!/^y(es)?$/i.test(answer)) throw new HostletError('E_CANCELLED', 'nothing was changed.')
+  if (!/^y(es)?$/i.test(answer))
+    throw new HostletError('E_CANCELLED', 'nothing was changed. The same line asks again.')
 }

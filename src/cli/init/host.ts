@@ -26,7 +26,7 @@ import { changesOf, withValues } from './config-edit.ts'
 import { hostSteps } from './host-steps.ts'
 import { Machine } from './machine.ts'
 import type { InitOptions } from './options.ts'
-import { preflight } from './preflight.ts'
+import { type Preflight, preflight } from './preflight.ts'
 import { carryOut, stepsToDo } from './steps.ts'
 import { configText } from './system-steps.ts'
 
@@ -44,7 +44,9 @@ export async function initHost(options: InitOptions, cli: Cli, signal: AbortSign
   const file = { path: agentConfigPath, text: withValues(before, changes) }
   const config = loadOrExit(() => parse(file.text))
   cli.note('Looking at this machine …')
-  if (!(await isFit({ config, join, options, cli }, signal))) return
+  const found = await preflight(config, join, signal)
+  requireNoVms(found, changesOf(before, changes), options)
+  if (!isFit(found, options, cli)) return
   const steps = await stepsToDo(hostSteps(machine, { config, file, join }))
   if (steps.length === 0) {
     cli.print(`Nothing to do: this machine is host ${loadIdentity(config.stateDirectory).hostId}.`, ...next)
@@ -158,26 +160,29 @@ async function reserveForProxmox({ reserve }: AgentConfig): Promise<string | und
   return needed > reserve.memoryBytes ? `${Math.ceil(needed / gibibyte)}GiB` : undefined
 }
 
-/** Whether it may go on; what is wrong has been told. */
-async function isFit(
-  {
-    config,
-    join,
-    options,
-    cli
-  }: { config: AgentConfig; join: JoinToken | undefined; options: InitOptions; cli: Cli },
-  signal: AbortSignal
-): Promise<boolean> {
-  const { failures, warnings } = await preflight(config, join, signal)
-  if (failures.length + warnings.length > 0)
-    cli.note(
-      ...findingLines([...failures, ...warnings], {
-        verbose: true,
-        cli: { colour: cli.noteTerminal && cli.colour }
-      })
+/** Disks do not move with the directory of the pool, nor addresses with a network. */
+function requireNoVms(
+  { vms }: Preflight,
+  changes: readonly { readonly key: string }[],
+  { force, poolPath, subnet }: InitOptions
+): void {
+  const moving =
+    (poolPath ?? subnet) !== undefined && changes.some(({ key }) => /^(pool|profiles)\./.test(key))
+  if (vms > 0 && moving && force !== true)
+    throw new HostletError(
+      'E_CONFLICT',
+      `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with --pool-path and --subnet. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
     )
+}
+
+/** Whether it may go on; what is wrong has been told. */
+function isFit({ failures, warnings }: Preflight, { force }: InitOptions, cli: Cli): boolean {
+  if (failures.length + warnings.length > 0) {
+    const colour = cli.noteTerminal && cli.colour
+    cli.note(...findingLines([...failures, ...warnings], { verbose: true, cli: { colour } }))
+  }
   if (failures.length === 0) return true
-  if (options.force === true) {
+  if (force === true) {
     cli.note('', `Going on in spite of ${failures.length} that failed, as --force says.`)
     return true
   }

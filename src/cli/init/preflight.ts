@@ -8,14 +8,27 @@ import type { JoinToken } from '../../protocol/join-token.ts'
 
 const deadlineMs = 120_000
 
-/** What fails and what warns. */
+export interface Preflight {
+  readonly failures: readonly Finding[]
+  readonly warnings: readonly Finding[]
+  /** VMs of hostlet's that are on this machine already. */
+  readonly vms: number
+}
+
+/** A new host has no policy, and needs none yet: only a broken one is told. */
+const needsNoWarning = ['policy']
+
 export async function preflight(
   config: AgentConfig,
   join: JoinToken | undefined,
   signal: AbortSignal
-): Promise<{ readonly failures: readonly Finding[]; readonly warnings: readonly Finding[] }> {
+): Promise<Preflight> {
   const wait = { signal: AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]) }
-  const found = examine(await gather(config, wait, join)).filter(({ id }) => checksBeforeInit.includes(id))
-  const of = (status: Finding['status']) => found.filter((finding) => finding.status === status)
-  return { failures: of('failed'), warnings: of('warning') }
+  const facts = await gather(config, wait, join)
+  const found = examine(facts).filter(({ id }) => checksBeforeInit.includes(id))
+  return {
+    failures: found.filter(({ status }) => status === 'failed'),
+    warnings: found.filter(({ status, id }) => status === 'warning' && !needsNoWarning.includes(id)),
+    vms: 'value' in facts.libvirt ? facts.libvirt.value.vms.length : 0
+  }
 }

@@ -102,18 +102,14 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
 
   ['pve-packages', 'failed', proxmox({ packages: { 'pve-qemu-kvm': '9.0' } })],
   ['pve-packages', 'failed', proxmox({ packages: { 'proxmox-ve': '8', 'qemu-utils': '7.2' } })],
-  [
-    'pve-bridges',
-    'failed',
-    proxmox({ interfaces: [{ name: 'hl-starter', isBridge: true, isVlanAware: false }] })
-  ],
+  ['pve-bridges', 'failed', proxmox({ interfaces: [{ name: 'hl-starter', isBridge: true }] })],
   ['pve-bridges', 'failed', proxmox({ guests: [{ ...guest, bridges: ['hl-p-1'] }] })],
   [
     'pve-subnets',
     'failed',
-    proxmox({ interfaces: [{ name: 'vmbr1', address: '10.83.0.1/24', isBridge: true, isVlanAware: false }] })
+    proxmox({ interfaces: [{ name: 'vmbr1', address: '10.83.0.1/24', isBridge: true }] })
   ],
-  ['pve-firewall', 'failed', pveFirewall({ policyForward: 'DROP' })],
+  ['pve-firewall', 'failed', pveFirewall({ policyForward: 'DROP', nftables: true })],
   ['pve-firewall', 'failed', pveFirewall({ letsDhcpIn: false })],
   ['pve-storage', 'failed', pveStorage('/var/lib/vz/images/hostlet')],
   ['pve-storage', 'warning', pveStorage('/var/lib/vz/hostlet')],

@@ -90,7 +90,7 @@ export function goodFacts(): DoctorFacts {
       packages: { 'proxmox-ve': '8.4.0', 'pve-manager': '8.4.1', 'pve-qemu-kvm': '9.2.0-5' },
       storages: [{ type: 'dir', id: 'local', path: '/var/lib/vz', content: ['iso', 'backup'] }],
       guests: [],
-      interfaces: [{ name: 'vmbr0', address: '192.0.2.10/24', isBridge: true, isVlanAware: false }],
+      interfaces: [{ name: 'vmbr0', address: '192.0.2.10/24', isBridge: true }],
       firewall: {
         enabled: true,
         hostEnabled: true,

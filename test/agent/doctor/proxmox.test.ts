@@ -96,11 +96,11 @@ describe('files of Proxmox VE', () => {
 
   it('interfaces: bridges with their addresses, however they are written', () => {
     assert.deepEqual(parseInterfaces(interfaces), [
-      { name: 'lo', isBridge: false, isVlanAware: false },
-      { name: 'eno1', isBridge: false, isVlanAware: false },
-      { name: 'eno2', isBridge: false, isVlanAware: false },
-      { name: 'vmbr0', isBridge: true, isVlanAware: true, address: '192.0.2.10/24' },
-      { name: 'vmbr1', isBridge: true, isVlanAware: false, address: '10.83.0.1/24' }
+      { name: 'lo', isBridge: false },
+      { name: 'eno1', isBridge: false },
+      { name: 'eno2', isBridge: false },
+      { name: 'vmbr0', isBridge: true, address: '192.0.2.10/24' },
+      { name: 'vmbr1', isBridge: true, address: '10.83.0.1/24' }
     ])
   })
 

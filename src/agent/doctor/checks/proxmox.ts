@@ -122,7 +122,8 @@ function bridges({ guests, interfaces }: ProxmoxFacts, { config: { profiles } }:
 function firewallVerdict({ enabled, hostEnabled, ...firewall }: ProxmoxFacts['firewall']): Verdict {
   if (!enabled) return pass('off: hostlet has its own')
   const { policyIn, policyForward, nftables, letsDhcpIn } = firewall
-  if (policyForward !== 'ACCEPT')
+  // pve-firewall, by iptables, knows no such policy.
+  if (nftables && policyForward !== 'ACCEPT')
     return fail(
       `policy_forward is ${policyForward}: nothing of VMs gets through`,
       'Set policy_forward: ACCEPT under [OPTIONS] of /etc/pve/firewall/cluster.fw: hostlet filters its VMs itself.'

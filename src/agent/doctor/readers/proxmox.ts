@@ -78,7 +78,6 @@ export function parseInterfaces(text: string): PveInterface[] {
   return [...stanzas].map(([name, { address, netmask, ...other }]) => ({
     name,
     isBridge: other['bridge-ports'] !== undefined,
-    isVlanAware: other['bridge-vlan-aware'] === 'yes',
     ...(address !== undefined && { address: withLength(address, netmask) })
   }))
 }
