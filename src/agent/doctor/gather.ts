@@ -76,7 +76,8 @@ async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: Agent
   const poolAnswers = await reading(async () =>
     (await Promise.all(paths.map((path) => poolAnswer(path, wait)))).filter((answer) => answer !== undefined)
   )
-  const answering = paths.filter((path) => !isSilent(poolAnswers, path))
+  // Storage that hangs holds whoever asks it.
+  const answering = 'value' in poolAnswers ? paths.filter((path) => !isSilent(poolAnswers, path)) : []
   return {
     poolAnswers,
     poolSpace: await reading(async () =>

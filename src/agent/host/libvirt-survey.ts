@@ -27,7 +27,8 @@ export interface LibvirtSurvey {
   /** Those of the configuration. */
   readonly pools: readonly {
     readonly name: string
-    readonly state: 'running' | 'stopped' | 'undefined'
+    /** `silent`: libvirt did not say in time. */
+    readonly state: 'running' | 'stopped' | 'undefined' | 'silent'
   }[]
 }
 
@@ -41,6 +42,7 @@ export interface SurveyOptions {
 }
 
 const deadlineMs = 15_000
+const poolMs = 5_000
 
 /** Throws E_UNAVAILABLE when libvirt does not answer. */
 export async function surveyLibvirt(options: SurveyOptions, wait: Wait): Promise<LibvirtSurvey> {
@@ -94,17 +96,19 @@ async function autostarts(connection: Connection, pool: string, wait: Wait): Pro
   return found
 }
 
+/** A pool whose storage hangs may hold up who asks about it: then that is what is found. */
 async function poolOf(
   connection: Connection,
   name: string,
   wait: Wait
 ): Promise<LibvirtSurvey['pools'][number]> {
-  const options = { ...wait, deadlineMs }
-  const found = await connection.call(storagePoolLookupByName, { name }, options).catch((error) => {
-    if (isAnswer(error, errorCode.noStoragePool)) return undefined
-    throw error
-  })
-  if (found === undefined) return { name, state: 'undefined' }
-  const { state } = await connection.call(storagePoolGetInfo, { pool: found.pool }, options)
-  return { name, state: state === poolState.inactive ? 'stopped' : 'running' }
+  const options = { ...wait, deadlineMs: poolMs }
+  try {
+    const { pool } = await connection.call(storagePoolLookupByName, { name }, options)
+    const { state } = await connection.call(storagePoolGetInfo, { pool }, options)
+    return { name, state: state === poolState.inactive ? 'stopped' : 'running' }
+  } catch (error) {
+    wait.signal.throwIfAborted()
+    return { name, state: isAnswer(error, errorCode.noStoragePool) ? 'undefined' : 'silent' }
+  }
 }

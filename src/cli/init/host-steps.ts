@@ -6,7 +6,7 @@ import { HostletError } from '../../errors.ts'
 import type { JoinToken } from '../../protocol/join-token.ts'
 import { encodeJoinToken } from '../../protocol/join-token.ts'
 import { agentStep, unitDropIn } from './agent-unit.ts'
-import type { Machine } from './machine.ts'
+import type { Account, Machine } from './machine.ts'
 import { hostletProgram } from './program.ts'
 import type { Step } from './steps.ts'
 import { accountSteps, configStep, type WantedConfig } from './system-steps.ts'
@@ -30,7 +30,7 @@ export function hostSteps(machine: Machine, plan: HostPlan): Step[] {
   const { config } = plan
   return [
     ...accountSteps(machine, agentUser),
-    directoryStep(machine, config),
+    ...directorySteps(machine, config),
     configStep(machine, plan.file, agentUser),
     ...(config.pool.path.startsWith(usualPool) ? [] : [poolStep(machine, config.pool.path)]),
     forwardStep(machine),
@@ -41,19 +41,21 @@ export function hostSteps(machine: Machine, plan: HostPlan): Step[] {
   ]
 }
 
-function directoryStep(machine: Machine, { stateDirectory, pool }: AgentConfig): Step {
-  return {
-    what: `make ${stateDirectory} and ${pool.path}`,
-    isDone: () => machine.exists(stateDirectory) && machine.exists(pool.path),
+function directorySteps(machine: Machine, { stateDirectory, pool }: AgentConfig): Step[] {
+  const make = (path: string, mode: number, owner: () => Account | undefined): Step => ({
+    what: `make ${path}`,
+    isDone: () => machine.exists(path),
     act: async () => {
-      const owner = machine.account(agentUser)
-      machine.makeDirectory(stateDirectory, { mode: 0o700, owner })
-      // root's: no VM may put another file in the place of a disk. Its user passes through.
-      machine.makeDirectory(pool.path, { mode: 0o711 })
+      machine.makeDirectory(path, { mode, owner: owner() })
       return undefined
     },
-    help: 'Look at the file system of both: df, mount, and whether it is read-only.'
-  }
+    help: 'Look at its file system: df, mount, and whether it is read-only.'
+  })
+  return [
+    make(stateDirectory, 0o700, () => machine.account(agentUser)),
+    // root's: no VM may put another file in the place of a disk. Its user passes through.
+    make(pool.path, 0o711, () => undefined)
+  ]
 }
 
 function poolStep(machine: Machine, path: string): Step {

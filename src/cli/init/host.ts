@@ -1,8 +1,6 @@
 // "hostlet init" on a host: what is chosen, what is checked, what is shown, what is done.
 
 import { X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { join as joinPath } from 'node:path'
 import { type AgentConfig, AgentConfigSchema, agentConfigPath } from '../../agent/config.ts'
 import { reserveBeside } from '../../agent/doctor/checks/proxmox.ts'
 import * as network from '../../agent/doctor/readers/network.ts'
@@ -27,15 +25,15 @@ import { hostSteps } from './host-steps.ts'
 import { Machine } from './machine.ts'
 import type { InitOptions } from './options.ts'
 import { type Preflight, preflight } from './preflight.ts'
+import { agentSample } from './samples.ts'
 import { carryOut, stepsToDo } from './steps.ts'
-import { configText } from './system-steps.ts'
 
 const gibibyte = 1024 ** 3
 
 /** Throws what a step throws, with how to go on. */
 export async function initHost(options: InitOptions, cli: Cli, signal: AbortSignal): Promise<void> {
   const machine = new Machine({ clock: cli.clock, signal })
-  const before = configText(machine, agentConfigPath, sampleOfCheckout)
+  const before = machine.read(agentConfigPath) ?? agentSample() ?? ''
   const present = loadOrExit(() => parse(before))
   const asking = options.yes !== true && options.tokenFile === undefined && canAsk()
   const join = await joinOf(options, { present, asking, cli, signal })
@@ -85,15 +83,6 @@ function isConfig(what: string): boolean {
 
 function parse(text: string): AgentConfig {
   return parseConfigText(text, agentConfigPath, AgentConfigSchema, profileFaults)
-}
-
-/** Of a checkout that runs without a package. */
-function sampleOfCheckout(): string | undefined {
-  try {
-    return readFileSync(joinPath(import.meta.dirname, '../../../config/agent.yaml'), 'utf8')
-  } catch {
-    return undefined
-  }
 }
 
 /** Undefined on a host that has joined: then a token is looked at only for whether it is of the same scheduler. */

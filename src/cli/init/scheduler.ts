@@ -1,8 +1,6 @@
 // "hostlet init --scheduler-here": this machine becomes the scheduler of a fleet.
 
-import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
 import { parseConfigText } from '../../lib/config-file.ts'
 import { type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
 import type { Cli } from '../cli.ts'
@@ -11,14 +9,14 @@ import { askToGoOn, canAsk } from './ask.ts'
 import { changesOf, withValues } from './config-edit.ts'
 import { Machine } from './machine.ts'
 import type { InitOptions } from './options.ts'
+import { schedulerSample } from './samples.ts'
 import { exportLine, ownNames, schedulerConfigFile, schedulerSteps } from './scheduler-steps.ts'
 import { carryOut, stepsToDo } from './steps.ts'
-import { configText } from './system-steps.ts'
 
 /** Throws what a step throws, with how to go on. */
 export async function initScheduler(options: InitOptions, cli: Cli, signal: AbortSignal): Promise<void> {
   const machine = new Machine({ clock: cli.clock, signal })
-  const before = configText(machine, schedulerConfigFile, sampleOfCheckout)
+  const before = machine.read(schedulerConfigFile) ?? schedulerSample() ?? ''
   // Names that are there were chosen: they stand in a certificate.
   const hasNames = /^names:/m.test(before)
   const names = options.name ?? (hasNames ? undefined : ownNames())
@@ -58,13 +56,4 @@ function next(config: SchedulerConfig): string[] {
 
 function parse(text: string): SchedulerConfig {
   return parseConfigText(text, schedulerConfigFile, SchedulerConfigSchema)
-}
-
-/** Of a checkout that runs without a package. */
-function sampleOfCheckout(): string | undefined {
-  try {
-    return readFileSync(join(import.meta.dirname, '../../../config/scheduler.yaml'), 'utf8')
-  } catch {
-    return undefined
-  }
 }

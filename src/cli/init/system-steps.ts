@@ -11,11 +11,6 @@ export interface WantedConfig {
 
 const sysusers = '/usr/lib/sysusers.d/hostlet.conf'
 const tmpfiles = '/usr/lib/tmpfiles.d/hostlet.conf'
-const samples = [
-  '/usr/share/hostlet/config',
-  '/usr/share/doc/hostlet/config',
-  '/usr/share/doc/hostlet/examples'
-]
 
 /** A user that the package has not made, and its directories. */
 export function accountSteps(machine: Machine, user: string): Step[] {
@@ -50,13 +45,4 @@ export function configStep(machine: Machine, { path, text }: WantedConfig, user:
     },
     help: 'Look at the directory: whether it is there, and its file system writable.'
   }
-}
-
-/** The configuration that is there, otherwise the commented sample of the package or of the checkout. */
-export function configText(machine: Machine, path: string, checkout: () => string | undefined): string {
-  const name = path.split('/').at(-1) ?? ''
-  const found = [path, ...samples.map((directory) => `${directory}/${name}`)]
-    .map((candidate) => machine.read(candidate))
-    .find((text) => text !== undefined)
-  return found ?? checkout() ?? ''
 }

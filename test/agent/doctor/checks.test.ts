@@ -52,6 +52,7 @@ const faults: readonly (readonly [id: string, Status, Partial<DoctorFacts>])[] =
   ['cgroup-version', 'warning', { cgroupVersion: known('both' as const) }],
 
   ['pools', 'failed', libvirt({ pools: [{ name: 'hostlet', state: 'stopped' }] })],
+  ['pools', 'failed', libvirt({ pools: [{ name: 'hostlet', state: 'silent' }] })],
   ['pool-space', 'failed', poolSpace({ freeBytes: 1024 ** 3 })],
   ['pool-space', 'failed', poolSpace({ sizeBytes: 1024 ** 4, freeBytes: 30 * 1024 ** 3 })],
   ['pool-space', 'warning', poolSpace({ freeBytes: 10 * 1024 ** 3 })],

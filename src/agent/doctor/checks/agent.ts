@@ -73,10 +73,9 @@ export const agentChecks: readonly Check[] = [
             'Write one from config/policy.yaml; hostlet policy check tells its faults.'
           )
         if ('fault' in found)
-          return fail(
-            `${found.fault} Commands that change anything are refused`,
-            `hostlet policy check ${backup.policy}, as root.`
-          )
+          return fail(`${found.fault} Commands that change anything are refused`, {
+            run: `hostlet policy check ${backup.policy}`
+          })
         return found.repositories === 0
           ? warn(
               `${backup.policy} names no repository: this host takes no backups`,

@@ -1,5 +1,6 @@
 // Checks of what the host can do: encrypted disks, TPM, and limits of agent, libvirt and kernel.
 
+import { luksIterationMs } from '../../host/luks-format.ts'
 import { both, type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
 import type { DoctorFacts, LimitFacts, Settings } from '../facts.ts'
 
@@ -31,7 +32,7 @@ export const capabilityChecks: readonly Check[] = [
               `yes, but one takes ${(trial.tookMs / 1_000).toFixed(1)} s`,
               'The host is short of CPU just now: look at "top" and /proc/pressure/cpu.'
             )
-          : pass(`one takes ${(trial.tookMs / 1_000).toFixed(1)} s`)
+          : pass(`one takes ${(trial.tookMs / 1_000).toFixed(1)} s, with iter-time ${luksIterationMs} ms`)
       })
   },
   { id: 'tpm', title: 'TPM', judge: tpm },

@@ -4,8 +4,10 @@ import { both, type Check, fail, over, pass, skip, type Verdict, warn } from '..
 import type { DoctorFacts, Place, Settings, SwapArea } from '../facts.ts'
 import { keepsOldBlocks } from '../file-systems.ts'
 
-const mountFix =
-  'Put the logs into memory: systemctl enable var-log-libvirt-qemu.mount (from systemd/ of hostlet), then reboot, or start it while no VM runs. Logs from before stay below it: remove them first.'
+const mountFix = {
+  run: 'systemctl enable var-log-libvirt-qemu.mount',
+  note: 'then reboot, or start it while no VM runs. Logs from before stay below it: remove them first.'
+}
 const logFreeRatioMin = 0.1
 
 export const leakChecks: readonly Check[] = [
@@ -61,10 +63,10 @@ export const leakChecks: readonly Check[] = [
       over(guestsService, ({ enabled, onShutdown }) => {
         // Upstream's default.
         if (enabled && (onShutdown ?? 'suspend') === 'suspend')
-          return fail(
-            "libvirt-guests writes every guest's memory to disk when the host shuts down",
-            'Set ON_SHUTDOWN=shutdown in /etc/default/libvirt-guests (/etc/sysconfig on Red Hat).'
-          )
+          return fail("libvirt-guests writes every guest's memory to disk when the host shuts down", {
+            run: 'echo ON_SHUTDOWN=shutdown >> /etc/default/libvirt-guests',
+            note: '/etc/sysconfig/libvirt-guests on Red Hat.'
+          })
         const save = 'value' in qemuConf ? qemuConf.value.auto_shutdown_try_save : undefined
         return save === undefined || save === '"none"'
           ? pass('no')

@@ -39,10 +39,10 @@ export const libvirtChecks: readonly Check[] = [
     judge: ({ nested }) =>
       over(nested, (on) =>
         on
-          ? warn(
-              'guests can run guests, which is a large part of KVM to attack',
-              'options kvm_intel nested=0 (kvm_amd nested=0) in /etc/modprobe.d, where no guest needs it.'
-            )
+          ? warn('guests can run guests, which is a large part of KVM to attack', {
+              run: "printf 'options kvm_intel nested=0\\noptions kvm_amd nested=0\\n' > /etc/modprobe.d/hostlet-kvm.conf",
+              note: 'from the next boot on, and only where no guest needs it.'
+            })
           : pass('off')
       )
   },
@@ -90,10 +90,10 @@ export const libvirtChecks: readonly Check[] = [
       over(qemuConf, ({ max_processes: limit }) =>
         limit !== undefined && limit !== '0'
           ? pass(`max_processes = ${limit}`)
-          : warn(
-              'none: a QEMU that was broken into can fill the process table',
-              'Set max_processes = 1024 in /etc/libvirt/qemu.conf and restart libvirtd (VMs run on; it counts from their next start).'
-            )
+          : warn('none: a QEMU that was broken into can fill the process table', {
+              run: "sed -i '/^max_processes/d' /etc/libvirt/qemu.conf && echo 'max_processes = 1024' >> /etc/libvirt/qemu.conf && systemctl restart libvirtd",
+              note: 'VMs run on; it counts from their next start.'
+            })
       )
   },
   {
@@ -137,9 +137,12 @@ function setting(
     const value = settings[key]
     if (value === undefined) return pass('as libvirt has it by default')
     if (isGood(value)) return pass(`${key} = ${value}`)
+    const words = `${wanted.includes('=') ? `Set ${wanted} in` : `Take ${wanted} out of`} /etc/libvirt/qemu.conf, restart libvirtd (VMs run on), restart each VM.`
+    const run = `sed -i '/^ *${key} *=/d' /etc/libvirt/qemu.conf && systemctl restart libvirtd`
+    // A list may go over several lines.
     return fail(
       `qemu.conf: ${key} = ${value}`,
-      `${wanted.includes('=') ? `Set ${wanted} in` : `Take ${wanted} out of`} /etc/libvirt/qemu.conf, restart libvirtd (VMs run on), restart each VM.`
+      value.startsWith('[') ? words : { run, note: 'its default is right. VMs run on; then restart each.' }
     )
   }
   return { id, title, judge: ({ qemuConf }) => over(qemuConf, judge) }

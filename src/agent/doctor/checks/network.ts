@@ -24,8 +24,10 @@ export const networkChecks: readonly Check[] = [
         if (missing.length === 0) return pass(`tables inet and bridge ${table}`)
         const vms = 'value' in libvirt ? libvirt.value.vms.length : 0
         const text = `no table ${missing.map((family) => `${family} ${table}`).join(', ')}`
-        const fix =
-          'The agent puts them back by itself: systemctl status hostlet, journalctl -u hostlet -p warning.'
+        const fix = {
+          run: 'systemctl restart hostlet',
+          note: 'it puts them back by itself, VMs run on; journalctl -u hostlet -p warning says why it could not.'
+        }
         return vms > 0 ? fail(text, fix) : warn(`${text}: the agent has not run yet`, fix)
       })
   },

@@ -1,6 +1,6 @@
 // Checks of where disks lie: the pools as libvirt knows them, and what their file systems have left.
 
-import { both, type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
+import { type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
 import type { DoctorFacts, PoolSpace } from '../facts.ts'
 
 const freeBytesMin = 2 * 1024 ** 3
@@ -22,13 +22,19 @@ export const poolChecks: readonly Check[] = [
   }
 ]
 
-function pools({ libvirt, agentUser }: DoctorFacts): Verdict {
-  return both(libvirt, agentUser, ({ pools: found }, _user) => {
+function pools({ libvirt }: DoctorFacts): Verdict {
+  return over(libvirt, ({ pools: found }) => {
     const stopped = found.filter(({ state }) => state === 'stopped').map(({ name }) => name)
     if (stopped.length > 0)
       return fail(`${stopped.join(', ')} is stopped: no VM with a disk there starts`, {
         run: stopped.map((name) => `virsh pool-start ${name}`).join(' && ')
       })
+    const silent = found.filter(({ state }) => state === 'silent').map(({ name }) => name)
+    if (silent.length > 0)
+      return fail(
+        `libvirt does not say how ${silent.join(', ')} is: its storage may hang`,
+        'Look at its disk or file server (dmesg, /proc/mounts), then at libvirt: virsh pool-list --all.'
+      )
     const absent = found.filter(({ state }) => state === 'undefined').map(({ name }) => name)
     return absent.length > 0
       ? pass(`${absent.join(', ')} not made yet: the agent makes it when it starts`)
