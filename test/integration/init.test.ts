@@ -113,6 +113,18 @@ describe('hostlet init', { skip: cannotBoot(), timeout: 300_000 }, () => {
     assert.match(none.stderr, /E_BAD_REQUEST: this machine has joined no scheduler/)
   })
 
+  it('joins anew with --rejoin, as another host', async () => {
+    const line = (await must('hostlet host token 2>/dev/null')).trim()
+    const { status, stdout, stderr } = await run(
+      line.replace('hostlet init', 'hostlet init --force --rejoin')
+    )
+    assert.equal(status, 0, stderr)
+    const { hosts } = JSON.parse(await must('hostlet host ls -o json'))
+    const connected = hosts.filter(({ state }: { state: string }) => state === 'connected')
+    assert.deepEqual([hosts.length, connected.length], [2, 1])
+    assert.ok(stdout.startsWith(`This machine is host ${connected[0].id},`), stdout)
+  })
+
   it('says what to run where systemd does not', async () => {
     const script =
       'mount -t tmpfs tmpfs /run/systemd && mount -t tmpfs -o mode=700 tmpfs /var/lib/hostlet && chown hostlet: /var/lib/hostlet'

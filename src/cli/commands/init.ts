@@ -34,6 +34,7 @@ export const define: Define = (command, cli) => {
       '--name <name...>',
       'with --scheduler-here: by what hosts reach it (default: its name and addresses)'
     )
+    .option('--rejoin', 'join anew, in place of the identity that is here; VMs run on')
     .option('--dry-run', 'look, and show what would be done')
     .option('-y, --yes', 'ask nothing')
     .option('--force', 'go on though checks fail')
@@ -73,8 +74,8 @@ async function setUp(options: InitOptions, cli: Cli, signal: AbortSignal): Promi
 }
 
 function refuseMixture(options: InitOptions): void {
-  const { schedulerHere, name, tokenFile, scheduler, caHash, poolPath, subnet, ports } = options
-  const ofHost = Object.entries({ tokenFile, scheduler, caHash, poolPath, subnet, ports })
+  const { schedulerHere, name, tokenFile, scheduler, caHash, rejoin, poolPath, subnet, ports } = options
+  const ofHost = Object.entries({ tokenFile, scheduler, caHash, rejoin, poolPath, subnet, ports })
     .filter(([, value]) => value !== undefined)
     .map(([key]) => `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
   if (schedulerHere === true && ofHost.length > 0)

@@ -16,6 +16,8 @@ export interface HostPlan {
   readonly file: WantedConfig
   /** Undefined on a host that is enrolled already. */
   readonly join: JoinToken | undefined
+  /** In place of an identity that is there. */
+  readonly rejoin?: boolean
 }
 
 export const agentUser = 'hostlet'
@@ -129,14 +131,15 @@ function readName(machine: Machine, pid: string): string {
   }
 }
 
-function joinStep(machine: Machine, { config: { stateDirectory }, join }: HostPlan): Step {
+function joinStep(machine: Machine, { config: { stateDirectory }, join, rejoin = false }: HostPlan): Step {
   return {
     what: join === undefined ? 'join a scheduler' : `join the scheduler at ${join.urls[0]}`,
-    isDone: () => isEnrolled(machine.at(stateDirectory)),
+    isDone: () => !rejoin && isEnrolled(machine.at(stateDirectory)),
     act: async () => {
       if (join === undefined) throw new HostletError('E_BAD_REQUEST', 'there is no token: give --token-file')
       // As the agent's user, whose files they are; the token on standard input, where nobody else sees it.
-      const words = ['-u', agentUser, '--', ...hostletProgram(machine), 'enroll', '--token-file', '-']
+      const enroll = ['enroll', ...(rejoin ? ['--force'] : []), '--token-file', '-']
+      const words = ['-u', agentUser, '--', ...hostletProgram(machine), ...enroll]
       return (await machine.must('runuser', words, encodeJoinToken(join))).trim().split('.')[0]
     },
     help: 'Nothing was joined. If the token was used or is over, make another one with "hostlet host token".'

@@ -45,7 +45,7 @@ export async function initHost(options: InitOptions, cli: Cli, signal: AbortSign
   const found = await preflight(config, join, signal)
   requireNoVms(found, changesOf(before, changes), options)
   if (!isFit(found, options, cli)) return
-  const steps = await stepsToDo(hostSteps(machine, { config, file, join }))
+  const steps = await stepsToDo(hostSteps(machine, { config, file, join, rejoin: options.rejoin === true }))
   if (steps.length === 0) {
     cli.print(`Nothing to do: this machine is host ${loadIdentity(config.stateDirectory).hostId}.`, ...next)
     return
@@ -93,7 +93,7 @@ async function joinOf(
   const { present, asking, cli, signal } = context
   const environment = cli.environment.HOSTLET_TOKEN
   const given = options.tokenFile !== undefined || (environment ?? '') !== ''
-  if (isEnrolled(present.stateDirectory)) {
+  if (isEnrolled(present.stateDirectory) && options.rejoin !== true) {
     // Its time may be over: it is not used again.
     if (given) requireSameScheduler(present.stateDirectory, readJoin(options, environment, 0))
     return undefined
@@ -115,7 +115,7 @@ function requireSameScheduler(stateDirectory: string, { caHash }: JoinToken): vo
   if (!hashes.includes(caHash))
     throw new HostletError(
       'E_CONFLICT',
-      `this machine is host ${hostId} of another scheduler than the token's. To move it: systemctl stop hostlet, then hostlet enroll --force as user hostlet.`
+      `this machine is host ${hostId} of another scheduler than the token's. To give that up and join anew, add --rejoin.`
     )
 }
 

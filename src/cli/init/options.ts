@@ -8,6 +8,8 @@ export interface InitOptions extends HostChoices {
   readonly caHash?: string
   readonly schedulerHere?: boolean
   readonly name?: readonly string[]
+  /** In place of the identity that is here. */
+  readonly rejoin?: boolean
   readonly dryRun?: boolean
   readonly yes?: boolean
   readonly force?: boolean

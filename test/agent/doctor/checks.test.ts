@@ -223,6 +223,7 @@ describe('checks of the doctor', () => {
       const finding = find(examine({ ...goodFacts(), ...change }), id)
       assert.equal(finding.status, status, finding.message)
       assert.ok(finding.fix, 'a fix')
+      if (finding.command !== undefined) assert.ok(finding.fix.startsWith(finding.command))
       assert.ok(finding.message.length <= messageCharactersMax, finding.message)
       assert.doesNotMatch(finding.message + finding.fix, /\n|undefined|null/)
     })

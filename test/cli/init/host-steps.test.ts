@@ -125,6 +125,19 @@ describe('steps that make a host', { skip: isRoot ? false : 'files get owners, w
     assert.equal((await carryAllOut()).length, 1)
   })
 
+  it('join anew where that is asked for, though the machine has an identity', async () => {
+    await carryAllOut()
+    const config = loadAgentConfig('config/agent.yaml', {})
+    const file = { path: '/etc/hostlet/agent.yaml', text: 'accelerator: tcg\n' }
+    const steps = await stepsToDo(hostSteps(machine, { config, file, join: join1, rejoin: true }))
+    assert.deepEqual(
+      steps.map(({ what }) => what),
+      ['join the scheduler at https://sched-1:7443']
+    )
+    await carryOut(steps, () => undefined)
+    assert.match(ran.at(-1) ?? '', /enroll --force --token-file -$/)
+  })
+
   it('keep a configuration that was another one', async () => {
     put('/etc/hostlet/agent.yaml', '# Mine.\n')
     await carryAllOut()

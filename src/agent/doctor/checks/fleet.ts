@@ -25,7 +25,7 @@ export const fleetChecks: readonly Check[] = [
         return found.foreign
           ? fail(
               `host ${found.hostId} is another machine: this state directory is a copy`,
-              'Join anew: hostlet enroll --force --token-file FILE. If it is the same host, installed anew: hostlet enroll --moved.'
+              'Join anew, with a token of "hostlet host token": hostlet init --rejoin --token-file FILE. If it is the same host, installed anew: hostlet enroll --moved, as user hostlet.'
             )
           : pass(`host ${found.hostId}`)
       })
@@ -47,8 +47,8 @@ function certificate({ identity, now }: DoctorFacts): Verdict {
       return fail(
         firstSentence(fault),
         now > to
-          ? 'The agent renews it by itself within the grace of the scheduler: journalctl -u hostlet -p warning. Past it: hostlet enroll --force --token-file FILE.'
-          : 'Is the clock right (timedatectl)? Otherwise join anew: hostlet enroll --force --token-file FILE, as user hostlet.'
+          ? 'The agent renews it by itself within the grace of the scheduler: journalctl -u hostlet -p warning. Past it, with a new token: hostlet init --rejoin --token-file FILE.'
+          : 'Is the clock right (timedatectl)? Otherwise join anew: hostlet init --rejoin --token-file FILE.'
       )
     const left = `${Math.floor((to - now) / hourMs)} h left`
     return now > from + (to - from) * renewedAt

@@ -44,13 +44,13 @@ export async function identityFacts(stateDirectory: string, now: number): Promis
   }
 }
 
-/** Each of its addresses once, all at the same time. Null where there is none to ask. */
+/** Each of its addresses once, all at the same time; those of the one to join, where there is one. Null where there is none to ask. */
 export async function schedulerAnswers(
   { stateDirectory, schedulerUrls }: { stateDirectory: string; schedulerUrls?: readonly string[] },
   future: FutureScheduler | undefined,
   signal: AbortSignal
 ): Promise<SchedulerAnswer[] | null> {
-  if (isEnrolled(stateDirectory)) {
+  if (future === undefined && isEnrolled(stateDirectory)) {
     const identity = loadIdentity(stateDirectory)
     const urls = (schedulerUrls ?? identity.schedulerUrls).map(overHttps)
     return await Promise.all(urls.map((url) => answerOf(url, async () => enrolledTls(identity), signal)))
