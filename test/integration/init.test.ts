@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
 import { BootedMachine, cannotBoot } from './booted/machine.ts'
 
-describe('hostlet init', { skip: cannotBoot(), timeout: 300_000 }, () => {
+describe('hostlet init', { skip: cannotBoot(), timeout: 600_000 }, () => {
   let machine: BootedMachine
   /** What a person's shell has, and no more; home is the machine's own. */
   const shell = 'unset HOSTLET_SCHEDULER HOSTLET_API_KEY_FILE HOSTLET_CA_FILE; export HOME=/run/home;'
