@@ -27,6 +27,11 @@ export const commands: readonly CommandEntry[] = [
   { words: ['agent'], summary: 'run the agent on this host', load: () => import('./commands/agent.ts') },
   { words: ['scheduler'], summary: 'run the scheduler', load: () => import('./commands/scheduler.ts') },
   {
+    words: ['init'],
+    summary: 'make this machine a host of a fleet, or its scheduler',
+    load: () => import('./commands/init.ts')
+  },
+  {
     words: ['enroll'],
     summary: 'let this host join a scheduler',
     load: () => import('./commands/enroll.ts')

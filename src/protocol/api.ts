@@ -198,6 +198,8 @@ export const CreatedToken = Type.Object(
   {
     id: Uuid,
     token: Type.String(),
+    /** Address, CA and token in one word; see join-token.ts. */
+    join: Type.String(),
     expiresAt: Timestamp,
     caHash: CaHash,
     url: Type.String(),
