@@ -1,0 +1,131 @@
+// The program as few files of plain JavaScript: entry points, shared chunks, and what they read beside themselves.
+
+import { chmodSync, cpSync, globSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { build, type Metafile, type Plugin } from 'esbuild'
+
+/** The oldest Node that the bundle has to run on is the one that it is packed with. */
+const target = 'node26'
+
+/** Names of files beside the source as the sources write them, which the plugin below puts right for the bundle. */
+const besidePattern = /new URL\(\s*'([^']+)',\s*import\.meta\.url\s*\)/g
+
+export interface BundleOptions {
+  readonly root: string
+  /** An empty directory. */
+  readonly out: string
+  readonly version: string
+}
+
+/**
+ * Everything that goes into the bundle. Programs (worker threads, children) and files that a source names by
+ * `new URL('./name', import.meta.url)` are found by themselves: a name that ends in `.ts` becomes an entry point,
+ * everything else is copied, a directory with all that is in it. What is reached in any other way is declared here.
+ */
+export function inputsOf(root: string): BundleInputs {
+  const programs = new Set([join(root, 'src/main.ts')])
+  const assets = new Set<string>()
+  for (const source of sourcesOf(root))
+    for (const path of besideOf(source))
+      if (isProgram(path)) programs.add(path)
+      else if (path !== join(root, 'package.json')) assets.add(path)
+  return { programs: [...programs].sort(), assets: [...assets].sort() }
+}
+
+export interface BundleInputs {
+  /** Absolute paths of TypeScript modules that are started by name. */
+  readonly programs: readonly string[]
+  /** Absolute paths of files and directories that are read at run time. */
+  readonly assets: readonly string[]
+}
+
+/** Writes the bundle; resolves with the packages whose code is in it, as paths of their directories. */
+export async function bundle({ root, out, version }: BundleOptions): Promise<readonly string[]> {
+  const { programs, assets } = inputsOf(root)
+  const names = programs.map((path) => outputNameOf(path))
+  if (new Set(names).size !== names.length) throw new Error(`two programs of one name: ${names.join(' ')}`)
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: programs.map((path) => ({ in: path, out: basename(path, '.ts') })),
+    outdir: out,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target,
+    minifySyntax: true,
+    minifyWhitespace: true,
+    // Packages of CommonJS call require for what is Node's own.
+    banner: {
+      js: "import{createRequire as $require}from'node:module';const require=$require(import.meta.url);"
+    },
+    chunkNames: 'chunk-[hash]',
+    legalComments: 'none',
+    plugins: [besidePlugin(root)],
+    metafile: true,
+    logLevel: 'warning'
+  })
+  writeFileSync(
+    join(out, 'package.json'),
+    `${JSON.stringify({ name: 'hostlet', version, type: 'module' }, null, 2)}\n`
+  )
+  // Started by the launcher, not by itself.
+  chmodSync(join(out, 'main.js'), 0o644)
+  for (const asset of assets) cpSync(asset, join(out, assetNameOf(root, asset)), { recursive: true })
+  return packagesOf(metafile, root)
+}
+
+/** Chunks lie beside the entry points, whatever directory their sources came from. */
+function besidePlugin(root: string): Plugin {
+  return {
+    name: 'beside',
+    setup(hooks) {
+      hooks.onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
+        const text = readFileSync(path, 'utf8')
+        const contents = text.replaceAll(besidePattern, (_whole, name: string) => {
+          const beside = resolve(dirname(path), name)
+          const output = isProgram(beside) ? outputNameOf(beside) : assetNameOf(root, beside)
+          return `new URL('./${output}${name.endsWith('/') ? '/' : ''}', import.meta.url)`
+        })
+        const left = /import\.meta\.(?!main)(?!url\))\w+/.exec(contents.replaceAll(besidePattern, ''))
+        if (left !== null)
+          return { errors: [{ text: `${left[0]}: name files by new URL('./name', import.meta.url)` }] }
+        return { contents, loader: 'ts' }
+      })
+    }
+  }
+}
+
+function isProgram(path: string): boolean {
+  return path.endsWith('.ts')
+}
+
+function outputNameOf(program: string): string {
+  return `${basename(program, '.ts')}.js`
+}
+
+function assetNameOf(root: string, asset: string): string {
+  const path = relative(root, asset)
+  // The bundle has a package.json of its own.
+  return path === 'package.json' ? path : join('assets', path.replace(/^src\//, ''))
+}
+
+function besideOf(source: string): string[] {
+  const text = readFileSync(source, 'utf8')
+  return [...text.matchAll(besidePattern)].map(([, name = '']) => resolve(dirname(source), name))
+}
+
+function sourcesOf(root: string): string[] {
+  return globSync('src/**/*.ts', { cwd: root })
+    .filter((path) => !path.includes('node_modules'))
+    .map((path) => join(root, path))
+    .sort()
+}
+
+function packagesOf(metafile: Metafile, root: string): string[] {
+  const used = Object.values(metafile.outputs).flatMap(({ inputs }) =>
+    Object.entries(inputs).flatMap(([path, { bytesInOutput }]) => (bytesInOutput > 0 ? [path] : []))
+  )
+  const directories = used.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? [])
+  return [...new Set(directories)].sort().map((path) => join(root, path))
+}
