@@ -1,14 +1,18 @@
 // The program as few files of plain JavaScript: entry points, shared chunks, and what they read beside themselves.
 
-import { chmodSync, cpSync, globSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
 
 /** The oldest Node that the bundle has to run on is the one that it is packed with. */
 const target = 'node26'
 
+/** A package that is loaded when it is used. */
+const lazyPattern = /\bawait import\(('(?!\.|node:)[^']+')\)/g
+
 /** Names of files beside the source as the sources write them, which the plugin below puts right for the bundle. */
-const besidePattern = /new URL\(\s*'([^']+)',\s*import\.meta\.url\s*\)/g
+const besidePattern =
+  /new URL\(\s*'([^']+)',\s*import\.meta\.url\s*\)|\bjoin\(\s*import\.meta\.dirname,\s*'([^']+)'\s*\)/g
 
 export interface BundleOptions {
   readonly root: string
@@ -19,8 +23,9 @@ export interface BundleOptions {
 
 /**
  * Everything that goes into the bundle. Programs (worker threads, children) and files that a source names by
- * `new URL('./name', import.meta.url)` are found by themselves: a name that ends in `.ts` becomes an entry point,
- * everything else is copied, a directory with all that is in it. What is reached in any other way is declared here.
+ * `new URL('./name', import.meta.url)` or `join(import.meta.dirname, 'name')` are found by themselves: a name that ends in
+ * `.ts` becomes an entry point, everything else is copied, a directory with all that is in it. What is reached in any
+ * other way is declared here.
  */
 export function inputsOf(root: string): BundleInputs {
   const programs = new Set([join(root, 'src/main.ts')])
@@ -61,7 +66,7 @@ export async function bundle({ root, out, version }: BundleOptions): Promise<rea
     },
     chunkNames: 'chunk-[hash]',
     legalComments: 'none',
-    plugins: [besidePlugin(root)],
+    plugins: [sourcesPlugin(root)],
     metafile: true,
     logLevel: 'warning'
   })
@@ -69,32 +74,40 @@ export async function bundle({ root, out, version }: BundleOptions): Promise<rea
     join(out, 'package.json'),
     `${JSON.stringify({ name: 'hostlet', version, type: 'module' }, null, 2)}\n`
   )
-  // Started by the launcher, not by itself.
-  chmodSync(join(out, 'main.js'), 0o644)
   for (const asset of assets) cpSync(asset, join(out, assetNameOf(root, asset)), { recursive: true })
   return packagesOf(metafile, root)
 }
 
-/** Chunks lie beside the entry points, whatever directory their sources came from. */
-function besidePlugin(root: string): Plugin {
+/**
+ * Chunks lie beside the entry points, whatever directory their sources came from. And a package of CommonJS that is
+ * loaded when used has but a default export there, where Node finds the names.
+ */
+function sourcesPlugin(root: string): Plugin {
   return {
-    name: 'beside',
+    name: 'sources',
     setup(hooks) {
       hooks.onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
-        const text = readFileSync(path, 'utf8')
-        const contents = text.replaceAll(besidePattern, (_whole, name: string) => {
-          const beside = resolve(dirname(path), name)
+        // The launcher names the runtime.
+        const text = readFileSync(path, 'utf8').replace(/^#!.*\n/, '')
+        const left = /import\.meta\.(?!main\b)\w+/.exec(text.replaceAll(besidePattern, ''))
+        if (left !== null) return { errors: [{ text: `${left[0]}: ${howToName}` }] }
+        const contents = text.replaceAll(besidePattern, (whole, name: string | undefined, joined: string) => {
+          const beside = resolve(dirname(path), name ?? joined)
           const output = isProgram(beside) ? outputNameOf(beside) : assetNameOf(root, beside)
-          return `new URL('./${output}${name.endsWith('/') ? '/' : ''}', import.meta.url)`
+          return whole.replace(name ?? joined, `./${output}${name?.endsWith('/') ? '/' : ''}`)
         })
-        const left = /import\.meta\.(?!main)(?!url\))\w+/.exec(contents.replaceAll(besidePattern, ''))
-        if (left !== null)
-          return { errors: [{ text: `${left[0]}: name files by new URL('./name', import.meta.url)` }] }
-        return { contents, loader: 'ts' }
+        return {
+          contents: contents.replaceAll(lazyPattern, `await import($1).then(${namesOf})`),
+          loader: 'ts'
+        }
       })
     }
   }
 }
+
+const howToName =
+  "the bundle finds files beside a source only as new URL('./name', import.meta.url) or join(import.meta.dirname, 'name')"
+const namesOf = "(it) => (Object.keys(it).join() === 'default' ? it.default : it)"
 
 function isProgram(path: string): boolean {
   return path.endsWith('.ts')
@@ -112,7 +125,9 @@ function assetNameOf(root: string, asset: string): string {
 
 function besideOf(source: string): string[] {
   const text = readFileSync(source, 'utf8')
-  return [...text.matchAll(besidePattern)].map(([, name = '']) => resolve(dirname(source), name))
+  return [...text.matchAll(besidePattern)].map(([, name, joined]) =>
+    resolve(dirname(source), name ?? joined ?? '')
+  )
 }
 
 function sourcesOf(root: string): string[] {

@@ -1,12 +1,12 @@
 // Whether the storage of the pools answers: asked by programs of their own, which are left where it does not.
 
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { asHostletError } from '../../../errors.ts'
 import { runProcess } from '../../../lib/run-process.ts'
 import type { Wait } from '../../host/hypervisor.ts'
 import type { PoolAnswer } from '../facts.ts'
 
-const program = fileURLToPath(new URL('./pool-probe.ts', import.meta.url))
+const program = join(import.meta.dirname, 'pool-probe.ts')
 /** Longer than any disk takes that works. */
 const answerMsMax = 10_000
 
