@@ -3,9 +3,11 @@
 import { chmodSync, cpSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
+import { completionScripts, shells } from '../../src/cli/completion/scripts.ts'
 import { bundle } from './bundle.ts'
 import { debianChangelog } from './changelog.ts'
 import { copyright } from './copyright.ts'
+import { manualPages } from './manual.ts'
 import { copyRuntime } from './runtime.ts'
 
 export interface Release {
@@ -31,6 +33,9 @@ export async function layOut(root: string, tree: Tree, release: Release): Promis
   tree.write('usr/bin/hostlet', launcher, 0o755)
   units(root, tree)
   for (const name of configurations) tree.copy(join(root, 'config', name), `etc/hostlet/${name}`)
+  for (const shell of shells) tree.write(completionPlaces[shell], completionScripts[shell])
+  for (const { name, text } of await manualPages(root, release))
+    tree.write(`usr/share/man/man${name.at(-1)}/${name}.gz`, packed(text))
   documentation(root, tree)
   tree.write(`${documents}/copyright`, copyright(root, packages))
   tree.write(`${documents}/changelog.gz`, packed(debianChangelog(root, release)))
@@ -39,6 +44,12 @@ export async function layOut(root: string, tree: Tree, release: Release): Promis
 
 /** Names of the conffiles, absolute as dpkg wants them. */
 export const conffiles = configurations.map((name) => `/etc/hostlet/${name}`)
+
+const completionPlaces = {
+  bash: 'usr/share/bash-completion/completions/hostlet',
+  zsh: 'usr/share/zsh/vendor-completions/_hostlet',
+  fish: 'usr/share/fish/vendor_completions.d/hostlet.fish'
+}
 
 const launcher = `#!/bin/sh
 exec /usr/lib/hostlet/bin/node /usr/lib/hostlet/app/main.js "$@"
