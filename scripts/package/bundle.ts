@@ -19,6 +19,8 @@ export interface BundleOptions {
   /** An empty directory. */
   readonly out: string
   readonly version: string
+  /** Faults are in the error alone. */
+  readonly quiet?: boolean
 }
 
 /**
@@ -45,7 +47,12 @@ export interface BundleInputs {
 }
 
 /** Writes the bundle; resolves with the packages whose code is in it, as paths of their directories. */
-export async function bundle({ root, out, version }: BundleOptions): Promise<readonly string[]> {
+export async function bundle({
+  root,
+  out,
+  version,
+  quiet = false
+}: BundleOptions): Promise<readonly string[]> {
   const { programs, assets } = inputsOf(root)
   const names = programs.map((path) => outputNameOf(path))
   if (new Set(names).size !== names.length) throw new Error(`two programs of one name: ${names.join(' ')}`)
@@ -68,7 +75,7 @@ export async function bundle({ root, out, version }: BundleOptions): Promise<rea
     legalComments: 'none',
     plugins: [sourcesPlugin(root)],
     metafile: true,
-    logLevel: 'warning'
+    logLevel: quiet ? 'silent' : 'warning'
   })
   writeFileSync(
     join(out, 'package.json'),

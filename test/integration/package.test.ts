@@ -87,10 +87,10 @@ describe('the package', { skip, timeout: 600_000 }, () => {
     assert.ok(doctor.findings.length > 10)
     await machine.must('hostlet config check /etc/hostlet/agent.yaml')
     await machine.must('hostlet config check /etc/hostlet/scheduler.yaml')
-    await machine.must('man -w hostlet && man -w hostlet-agent.yaml')
+    await machine.must('gzip -t /usr/share/man/man1/hostlet.1.gz /usr/share/man/man5/hostlet-agent.yaml.5.gz')
     assert.equal(
       await machine.must(
-        '. /usr/share/bash-completion/completions/hostlet; COMP_LINE="hostlet vm sto" COMP_POINT=14 _hostlet; echo "${COMPREPLY[@]}"'
+        '. /usr/share/bash-completion/completions/hostlet; COMP_LINE="hostlet vm sto" COMP_POINT=14 _hostlet; echo "$COMPREPLY"'
       ),
       'stop\n'
     )
