@@ -66,7 +66,6 @@ export async function bundle({
     platform: 'node',
     target,
     minifySyntax: true,
-    minifyWhitespace: true,
     // Packages of CommonJS call require for what is Node's own.
     banner: {
       js: "import{createRequire as $require}from'node:module';const require=$require(import.meta.url);"
