@@ -1,6 +1,6 @@
 // The program as few files of plain JavaScript: entry points, shared chunks, and what they read beside themselves.
 
-import { cpSync, globSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
 
@@ -38,6 +38,14 @@ export function inputsOf(root: string): BundleInputs {
       else if (path !== join(root, 'package.json')) assets.add(path)
   return { programs: [...programs].sort(), assets: [...assets].sort() }
 }
+
+/**
+ * Folders whose files are made ready by the function that does it in development, named by the module that exports it: in the
+ * bundle nothing is left to do, and the packages that they come from are not there. Such a module may look for them.
+ */
+const readyFolders: readonly { folder: string; module: string; export: string }[] = [
+  { folder: 'src/scheduler/web', module: 'src/scheduler/http/web-assets.ts', export: 'webFiles' }
+]
 
 export interface BundleInputs {
   /** Absolute paths of TypeScript modules that are started by name. */
@@ -80,8 +88,18 @@ export async function bundle({
     join(out, 'package.json'),
     `${JSON.stringify({ name: 'hostlet', version, type: 'module' }, null, 2)}\n`
   )
-  for (const asset of assets) cpSync(asset, join(out, assetNameOf(root, asset)), { recursive: true })
+  for (const asset of assets) await putAsset(root, asset, join(out, assetNameOf(root, asset)))
   return packagesOf(metafile, root)
+}
+
+async function putAsset(root: string, asset: string, to: string): Promise<void> {
+  const ready = readyFolders.find(({ folder }) => join(root, folder) === asset)
+  if (ready === undefined) return cpSync(asset, to, { recursive: true })
+  const module = (await import(join(root, ready.module))) as Record<string, () => ReadonlyMap<string, string>>
+  for (const [name, text] of module[ready.export]?.() ?? []) {
+    mkdirSync(dirname(join(to, name)), { recursive: true })
+    writeFileSync(join(to, name), text)
+  }
 }
 
 /**
@@ -96,7 +114,8 @@ function sourcesPlugin(root: string): Plugin {
         // The launcher names the runtime.
         const text = readFileSync(path, 'utf8').replace(/^#!.*\n/, '')
         const left = /import\.meta\.(?!main\b)\w+/.exec(text.replaceAll(besidePattern, ''))
-        if (left !== null) return { errors: [{ text: `${left[0]}: ${howToName}` }] }
+        const looks = readyFolders.some(({ module }) => join(root, module) === path)
+        if (left !== null && !looks) return { errors: [{ text: `${left[0]}: ${howToName}` }] }
         const contents = text.replaceAll(besidePattern, (whole, name: string | undefined, joined: string) => {
           const beside = resolve(dirname(path), name ?? joined)
           const output = isProgram(beside) ? outputNameOf(beside) : assetNameOf(root, beside)
