@@ -1,13 +1,12 @@
 # The Debian packages and node_modules: installs what is missing, and only that.
 
-# libvirt and QEMU; the guest image's tools; what the tests inspect with; what the Debian package is built with; an S3
-# service for the tests; what bench compares backups with.
+# libvirt and QEMU; the guest image's tools; what the tests inspect with; an S3 service for the tests; what bench compares
+# backups with.
 packages='
 libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ovmf
 dnsmasq-base nftables iproute2 genisoimage libnbd-bin tini
-busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod
+busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod binutils libatomic1
 systemd openssl procps ca-certificates util-linux socat
-binutils libatomic1
 radosgw ceph-mon ceph-osd ceph-common
 restic virtnbdbackup'
 

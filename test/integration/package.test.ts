@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { sourceVersion } from '../../scripts/package/version.ts'
+import { sourceEpoch, sourceVersion } from '../../scripts/package/version.ts'
 import { buildPackage } from '../../scripts/package.ts'
 import { BootedMachine, cannotBoot } from './booted/machine.ts'
 
@@ -28,6 +28,8 @@ describe('the package', { skip, timeout: 600_000 }, () => {
 
   before(async () => {
     const compression = 'none'
+    // A commit meanwhile is no reason for other bytes.
+    process.env.SOURCE_DATE_EPOCH ??= String(sourceEpoch(root))
     const [first, again, next] = [
       await buildPackage({ out: join(directory, 'first'), compression }),
       await buildPackage({ out: join(directory, 'again'), compression }),
