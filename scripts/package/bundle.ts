@@ -43,9 +43,23 @@ export function inputsOf(root: string): BundleInputs {
  * Folders whose files are made ready by the function that does it in development, named by the module that exports it: in the
  * bundle nothing is left to do, and the packages that they come from are not there. Such a module may look for them.
  */
-const readyFolders: readonly { folder: string; module: string; export: string }[] = [
-  { folder: 'src/scheduler/web', module: 'src/scheduler/http/web-assets.ts', export: 'webFiles' }
+const readyFolders: readonly ReadyFolder[] = [
+  {
+    folder: 'src/scheduler/web',
+    module: 'src/scheduler/http/web-assets.ts',
+    export: 'webFiles',
+    packages: ['@xterm/addon-fit', '@xterm/xterm', 'htm', 'preact', 'uplot']
+  }
 ]
+
+interface ReadyFolder {
+  readonly folder: string
+  readonly module: string
+  /** Takes nothing and returns the text of each file by its name. */
+  readonly export: string
+  /** Whose code is in it, for the licences. */
+  readonly packages: readonly string[]
+}
 
 export interface BundleInputs {
   /** Absolute paths of TypeScript modules that are started by name. */
@@ -89,7 +103,9 @@ export async function bundle({
     `${JSON.stringify({ name: 'hostlet', version, type: 'module' }, null, 2)}\n`
   )
   for (const asset of assets) await putAsset(root, asset, join(out, assetNameOf(root, asset)))
-  return packagesOf(metafile, root)
+  const inAssets = readyFolders.filter(({ folder }) => assets.includes(join(root, folder)))
+  const paths = inAssets.flatMap(({ packages }) => packages.map((name) => join(root, 'node_modules', name)))
+  return [...new Set([...packagesOf(metafile, root), ...paths])].sort()
 }
 
 async function putAsset(root: string, asset: string, to: string): Promise<void> {
