@@ -352,5 +352,10 @@ export const commands: readonly CommandEntry[] = [
     summary: 'check an erase certificate, without a scheduler',
     load: () => import('./commands/verify-certificate.ts')
   },
+  {
+    words: ['completion'],
+    summary: 'print what makes a shell complete commands, options and names',
+    load: () => import('./commands/completion.ts')
+  },
   { words: ['version'], summary: 'print versions', load: () => import('./commands/version.ts') }
 ]
