@@ -16,8 +16,10 @@ import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
+import { AgentTallies } from './metrics/agent-tallies.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
+import { createExporter, type ExporterPeers, serveMetrics } from './metrics-join.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import { Turns } from './operations/turns.ts'
@@ -41,6 +43,8 @@ export const stopGraceMs = 15_000
 
 export interface Work {
   begin(): void
+  /** Opens the port of the metrics, where the configuration has one. */
+  openMetrics(): Promise<void>
   line(): string
   isWell(): boolean
 }
@@ -49,6 +53,8 @@ export interface Work {
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const { config, clock, log, random, identity, journal, hypervisor, host, records, known, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const tallies = new AgentTallies()
+  const seen: ExporterPeers['seen'] = { vms: [] }
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
     results: () => dispatcher.unacknowledged(),
@@ -63,6 +69,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     (message) => {
       outbox.post(message)
       keeper.seen(message.vms)
+      seen.vms = message.vms
       noteVms(known, message.vms, log)
     },
     { isReady: () => keeper.isReady(), driftOf: (uuid) => drift.of(uuid) }
@@ -108,7 +115,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       session.beat()
       schedules.refresh()
     },
-    erasures
+    erasures,
+    tallies
   })
   const schedules = createSchedules({
     ...parts,
@@ -157,11 +165,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     intervalMs: config.metrics.intervalMs,
     onSample: (sample) => {
       buffer.push(sample)
+      seen.sample = sample
       health.notePool(sample.host)
       outbox.pump()
     }
   })
   const onOnline = () => {
+    tallies.connected()
     lookAnew()
     keysOnline(host.keys, keeper, log)
     trail.online((message) => outbox.post(message))
@@ -203,6 +213,9 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
+  const exporter = createExporter(parts, {
+    ...{ tallies, seen, buffer, sampler, health, schedules, session, dispatcher }
+  })
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
   stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
@@ -240,6 +253,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       // A copy must not renew: it would take the certificate from the host that it was copied from.
       if (isOwnMachine(parts)) renewal.start()
       session.start()
+    },
+    openMetrics: async () => {
+      const listener = await serveMetrics(parts, exporter)
+      if (listener !== undefined) stack.use(listener)
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
     isWell: () => health.selfCheck()
@@ -279,6 +296,7 @@ interface DispatcherPeers {
   readonly outbox: Outbox
   onChanged(): void
   readonly erasures: ErasureRecords
+  readonly tallies: AgentTallies
   /** A backup has ended, well or not. */
   onBackup(): void
   /** A VM was erased that no command asked for. */
@@ -288,7 +306,18 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { gate, turns, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
+  {
+    gate,
+    turns,
+    readiness,
+    outbox,
+    erasures,
+    tallies,
+    onChanged,
+    onBackup,
+    onErasure,
+    onDrain
+  }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -304,6 +333,7 @@ function createDispatcher(
     onChanged,
     onDrain,
     onEnd: (entry, result) => {
+      tallies.ended(entry, result)
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)
     },
