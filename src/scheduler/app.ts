@@ -17,6 +17,8 @@ import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
 import { createServer, tlsRules } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
+import { FleetMetrics } from './metrics/fleet-metrics.ts'
+import { SchedulerTallies } from './metrics/scheduler-tallies.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
 
@@ -81,8 +83,20 @@ export async function startScheduler(
   })
   const stopping = new AbortController()
   let port = config.listen.port
+  const tallies = new SchedulerTallies()
+  started.use(
+    store.commands.onEnd(({ verb, outcome, createdAt, endedAt }) =>
+      tallies.operationEnded(verb, outcome, (endedAt - createdAt) / 1_000)
+    )
+  )
+  let tls = await trust.tls(namesOf(config))
+  const metrics = new FleetMetrics({
+    ...{ store: store.fleet, clock, tallies, version: release },
+    metricsIntervalMs: config.agents.metricsIntervalMs,
+    certificates: () => ({ authority: trust.authority.certificatePem, server: tls.cert })
+  })
   const services: Services = {
-    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub },
+    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub, metrics, tallies },
     get authority() {
       return trust.authority
     },
@@ -94,11 +108,14 @@ export async function startScheduler(
   const server = createServer({
     services,
     routes,
-    tls: await trust.tls(namesOf(config)),
+    tls,
     stopping: stopping.signal
   })
   started.defer(async () => server.close())
-  const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
+  const useTls = async () => {
+    tls = await trust.tls(namesOf(config))
+    setTls(server.server, tls)
+  }
   hub.attach(server.server)
   hub.watch()
   started.defer(() => hub.close())

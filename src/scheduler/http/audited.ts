@@ -28,13 +28,18 @@ export function apiCall(
     ...(actor && { key: actor.id, note: actor.note, tier: actor.tier }),
     from: request.ip.slice(0, addressCharactersMax),
     method: request.method,
-    route: (request.routeOptions.url ?? '').replaceAll(/:(\w+)/g, '{$1}'),
+    route: declaredPath(request.routeOptions.url ?? ''),
     ...(named !== undefined && { object: named }),
     status,
     ...(code !== undefined && { code }),
     ...(operation !== undefined && { operation }),
     durationMs: Math.round(now - startedAt)
   }
+}
+
+/** With `{name}` for parameters, as routes are declared. */
+export function declaredPath(url: string): string {
+  return url.replaceAll(/:(\w+)/g, '{$1}')
 }
 
 /** What the path names. */
