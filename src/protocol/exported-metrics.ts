@@ -198,7 +198,7 @@ export const vmMetrics = {
     'Always 1: the state of the VM. States: running, paused, stopping, stopped, crashed, suspended, unknown.'
   ),
   info: gauge('hostlet_vm_info', [...ofVm, 'profile'], 'Always 1: the isolation profile of the VM.'),
-  cpus: gauge('hostlet_vm_cpus', ofVm, 'vCPUs of the VM.'),
+  cpus: gauge('hostlet_vm_cpus', ofVm, 'Virtual CPUs of the VM.'),
   wantedRunning: gauge(
     'hostlet_vm_wanted_running',
     ofVm,

@@ -1,5 +1,6 @@
 // The scheduler as a whole: starts its parts in order, stops them in reverse.
 
+import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { HostletError } from '../errors.ts'
@@ -93,7 +94,7 @@ export async function startScheduler(
   const metrics = new FleetMetrics({
     ...{ store: store.fleet, clock, tallies, version: release },
     metricsIntervalMs: config.agents.metricsIntervalMs,
-    certificates: () => ({ authority: trust.authority.certificatePem, server: tls.cert })
+    expiries: () => ({ authority: expiryOf(trust.authority.certificatePem), server: expiryOf(tls.cert) })
   })
   const services: Services = {
     ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub, metrics, tallies },
@@ -152,6 +153,11 @@ export async function startScheduler(
     stop,
     [Symbol.asyncDispose]: stop
   }
+}
+
+/** In milliseconds since the epoch. */
+function expiryOf(pem: string): number {
+  return new X509Certificate(pem).validToDate.getTime()
 }
 
 /** Made when it is first asked for: anybody may ask, and it never changes. */

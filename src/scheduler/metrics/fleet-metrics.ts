@@ -1,6 +1,5 @@
 // The scheduler's metrics as text in pieces: its own counts, and the fleet as the store knows it.
 
-import { X509Certificate } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../lib/clock.ts'
 import { familyText, type MetricFamily } from '../../lib/exposition.ts'
@@ -17,8 +16,8 @@ export interface FleetMetricsOptions {
   readonly tallies: SchedulerTallies
   readonly version: string
   readonly metricsIntervalMs: number
-  /** PEM of the CA that signs and of the certificate that is served. */
-  certificates(): { readonly authority: string; readonly server: string }
+  /** When the CA that signs and the certificate that is served expire, in milliseconds since the epoch. */
+  expiries(): { readonly authority: number; readonly server: number }
 }
 
 interface Reading {
@@ -66,19 +65,15 @@ export class FleetMetrics {
 
   #own(readSeconds: number): string {
     const { version, tallies } = this.#options
-    const { authority, server } = this.#options.certificates()
+    const { authority, server } = this.#options.expiries()
     const one = (family: MetricFamily, value: number) => familyText(family, [[{}, value]])
     return [
       familyText(schedulerMetrics.info, [[{ version }, 1]]),
-      one(schedulerMetrics.authorityExpiry, expiryOf(authority)),
-      one(schedulerMetrics.certificateExpiry, expiryOf(server)),
+      one(schedulerMetrics.authorityExpiry, authority / 1_000),
+      one(schedulerMetrics.certificateExpiry, server / 1_000),
       one(schedulerMetrics.readDuration, readSeconds),
       tallies.text(),
       processText()
     ].join('')
   }
-}
-
-function expiryOf(pem: string): number {
-  return new X509Certificate(pem).validToDate.getTime() / 1_000
 }

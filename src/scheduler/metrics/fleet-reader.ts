@@ -2,7 +2,6 @@
 
 import { setImmediate } from 'node:timers/promises'
 import { type Labels, labelText, type MetricFamily } from '../../lib/exposition.ts'
-import { overdueTimes, type Slots, slotsOf } from '../../lib/timetable.ts'
 import {
   backupMetrics,
   hostMetrics,
@@ -13,6 +12,7 @@ import {
 import type { FleetBackup, FleetHost, FleetStore, FleetVm } from '../store/fleet-store.ts'
 import { hostStandingMetrics, schedulerMetrics } from './declarations.ts'
 import { Series } from './series.ts'
+import { Timetables } from './timetables.ts'
 
 /** Rows of one slice: a few milliseconds, then others have their turn. */
 export const sliceRowsMax = 200
@@ -205,35 +205,6 @@ async function addBackups(
 /** By our own clock. One from the future was taken before the host's clock was put right. */
 function isFresh(at: number, skewMs: number, { now, metricsIntervalMs }: FleetReaderOptions): boolean {
   return Math.abs(now - (at - skewMs)) <= Math.max(sampleAgeMsMin, metricsIntervalMs * sampleIntervalsMax)
-}
-
-/** Cron expressions are read once: most VMs of a fleet share a few. */
-class Timetables {
-  readonly #crons = new Map<string, Promise<Slots | undefined>>()
-
-  /** Undefined where nothing is due, or the schedule cannot be followed: its host has a condition then. */
-  async overdueAt(
-    { schedule, setAt }: NonNullable<FleetVm['schedule']>,
-    goodAt: number | undefined,
-    now: number
-  ): Promise<number | undefined> {
-    const slots = await this.#slotsOf(schedule, setAt)
-    return slots === undefined
-      ? undefined
-      : overdueTimes(slots, { schedule, since: setAt, goodAt }, now)?.warningAt
-  }
-
-  #slotsOf(
-    schedule: NonNullable<FleetVm['schedule']>['schedule'],
-    setAt: number
-  ): Promise<Slots | undefined> {
-    const read = () => slotsOf(schedule, setAt).catch(() => undefined)
-    if (schedule.cron === undefined) return read()
-    const key = `${schedule.cron} ${schedule.timeZone ?? ''}`
-    const known = this.#crons.get(key) ?? read()
-    this.#crons.set(key, known)
-    return known
-  }
 }
 
 class Counts {
