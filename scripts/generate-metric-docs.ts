@@ -42,6 +42,13 @@ metrics:
   listen: 127.0.0.1:9177
 \`\`\`
 
+The unit lets the agent open no port at all. \`systemctl edit hostlet\` allows this one:
+
+\`\`\`ini
+[Service]
+SocketBindAllow=tcp:9177
+\`\`\`
+
 Nobody has to log in there, so only addresses of the loopback are taken; every user of the host sees names and load of its
 VMs. A port that is taken is told in the log, and the agent goes on without. The figures are those of the newest sample:
 a scrape asks neither libvirt nor the kernel.

@@ -74,9 +74,13 @@ function end(
 }
 
 function notListening({ address, port }: ListenAddress, cause: NodeJS.ErrnoException): HostletError {
+  const isForbidden = cause.code === 'EPERM' || cause.code === 'EACCES'
+  const next = isForbidden
+    ? `The unit of the agent lets it open no port: allow this one with "systemctl edit hostlet", as "[Service]" and "SocketBindAllow=tcp:${port}", and restart it.`
+    : 'Free the port, or change "metrics.listen" in the configuration and restart the agent.'
   return new HostletError(
     'E_UNAVAILABLE',
-    `the metrics cannot be served on ${address}:${port} (${cause.code ?? 'unknown error'}). Free the port, or change "metrics.listen" in the configuration and restart the agent.`,
+    `the metrics cannot be served on ${address}:${port} (${cause.code ?? 'unknown error'}). ${next}`,
     { cause }
   )
 }
