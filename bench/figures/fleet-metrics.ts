@@ -4,7 +4,6 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { systemClock } from '../../src/lib/clock.ts'
 import { FleetMetrics } from '../../src/scheduler/metrics/fleet-metrics.ts'
 import { SchedulerTallies } from '../../src/scheduler/metrics/scheduler-tallies.ts'
@@ -13,6 +12,8 @@ import { SqliteStore } from '../../src/scheduler/store/sqlite-store.ts'
 import { type Figure, measureRow } from '../harness.ts'
 
 const vmsPerHost = 20
+/** Daily ones of a week. */
+const backupsPerVm = 7
 const bounds = { keepMs: 86_400_000, rowsMax: 10_000_000 }
 
 export const figure: Figure = {
@@ -32,13 +33,13 @@ export const figure: Figure = {
         rows: [
           row('scrape with every VM', all.seconds, 's'),
           row('its text', all.mib, 'MiB'),
-          row('longest wait of the event loop in it', all.longestMs, 'ms'),
+          row('longest turn of the event loop in it', all.longestMs, 'ms'),
           row('memory above that at rest', all.memoryMib, 'MiB'),
           row('scrape without VMs', fewer.seconds, 's'),
-          row('longest wait of the event loop in it', fewer.longestMs, 'ms')
+          row('longest turn of the event loop in it', fewer.longestMs, 'ms')
         ],
         how: [
-          `\`GET /metrics\` without HTTP: the text of ${hosts} hosts with ${vmsPerHost} VMs each, all connected and with a newest sample, a schedule and a backup for each VM, read from the store and rendered in pieces that are thrown away. The longest wait is that of a timer of a millisecond, which stands for any other request.`
+          `\`GET /metrics\` without HTTP: the text of ${hosts} hosts with ${vmsPerHost} VMs each, all connected and with a newest sample, a schedule and ${backupsPerVm} backups for each VM, read from the store and rendered in pieces that are thrown away. The longest turn is CPU time of the main thread between two rounds of the event loop: for so long any other request waits at most.`
         ]
       }
     } finally {
@@ -66,8 +67,7 @@ async function scrapes(directory: string, { vms, times }: { vms: boolean; times:
   }
   for (let time = 0; time <= times; time += 1) {
     const before = process.memoryUsage.rss()
-    const delay = monitorEventLoopDelay({ resolution: 1 })
-    delay.enable()
+    const turns = watchTurns()
     const startedAt = performance.now()
     let bytes = 0
     let highest = before
@@ -75,16 +75,40 @@ async function scrapes(directory: string, { vms, times }: { vms: boolean; times:
       bytes += Buffer.byteLength(piece)
       highest = Math.max(highest, process.memoryUsage.rss())
     }
-    delay.disable()
+    const longestMs = turns.end()
     // The first one warms up.
     if (time === 0) continue
     figures.seconds.push((performance.now() - startedAt) / 1_000)
     figures.mib.push(bytes / 1024 ** 2)
-    figures.longestMs.push(delay.max / 1e6)
+    figures.longestMs.push(longestMs)
     figures.memoryMib.push((highest - before) / 1024 ** 2)
   }
   await store.close()
   return figures
+}
+
+/** In CPU time, which other processes of the machine do not lengthen. */
+function watchTurns(): { end(): number } {
+  const cpuMs = () => {
+    const { user, system } = process.threadCpuUsage()
+    return (user + system) / 1_000
+  }
+  let longestMs = 0
+  let last = cpuMs()
+  let isOver = false
+  const turn = () => {
+    const now = cpuMs()
+    longestMs = Math.max(longestMs, now - last)
+    last = now
+    if (!isOver) setImmediate(turn)
+  }
+  setImmediate(turn)
+  return {
+    end: () => {
+      isOver = true
+      return longestMs
+    }
+  }
 }
 
 /** A process that opens the store takes all hosts for away. */
@@ -151,14 +175,22 @@ function addVm(sqlite: Sqlite, { host, name, now }: { host: string; name: string
     ...{ uuid, now },
     schedule: JSON.stringify({ target: 'main', cron: '0 3 * * *', timeZone: 'Europe/Berlin' })
   })
-  sqlite.run(
-    `INSERT INTO backup_snapshots (snapshot, uuid, target, vm, host, number, taken_at, record)
-     VALUES (:snapshot, :uuid, 'main', :name, :host, 1, :now, :record)`,
-    {
-      ...{ snapshot: randomUUID(), uuid, name, host, now },
-      record: JSON.stringify({ durationMs: 1_000, readBytes: 2 ** 30, storedBytes: 2 ** 28 })
-    }
-  )
+  for (let number = 1; number <= backupsPerVm; number += 1)
+    sqlite.run(
+      `INSERT INTO backup_snapshots (snapshot, uuid, target, vm, host, number, taken_at, record)
+       VALUES (:snapshot, :uuid, 'main', :name, :host, :number, :at, :record)`,
+      {
+        ...{
+          snapshot: randomUUID(),
+          uuid,
+          name,
+          host,
+          number,
+          at: now - (backupsPerVm - number) * 86_400_000
+        },
+        record: JSON.stringify(backupFigures)
+      }
+    )
 }
 
 const hostFigures = {
@@ -186,4 +218,15 @@ const vmFigures = {
     receiveDropsTotal: 0,
     transmitDropsTotal: 0
   }
+}
+
+const backupFigures = {
+  ...{
+    durationMs: 12_345,
+    readBytes: 2 ** 30,
+    storedBytes: 2 ** 28,
+    kind: 'incremental',
+    consistency: 'crash'
+  },
+  disks: [{ role: 'root', sizeBytes: 2 ** 35, allocatedBytes: 2 ** 33 }]
 }
