@@ -51,7 +51,7 @@ SocketBindAllow=tcp:9177
 
 Nobody has to log in there, so only addresses of the loopback are taken; every user of the host sees names and load of its
 VMs. A port that is taken is told in the log, and the agent goes on without. The figures are those of the newest sample:
-a scrape asks neither libvirt nor the kernel.
+a scrape asks neither libvirt nor the kernel for them.
 
 Where both are scraped, keep only \`hostlet_agent_…\` and the metrics of the process from agents, as the sample configuration
 does: the rest has the same names and labels at the scheduler, and alerts would fire twice.
