@@ -65,8 +65,8 @@ async function scrapes(directory: string, { vms, times }: { vms: boolean; times:
     longestMs: [] as number[],
     memoryMib: [] as number[]
   }
+  const before = process.memoryUsage.rss()
   for (let time = 0; time <= times; time += 1) {
-    const before = process.memoryUsage.rss()
     const turns = watchTurns()
     const startedAt = performance.now()
     let bytes = 0
