@@ -119,6 +119,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   stack.defer(() => clearInterval(alive))
   const work = assemble({ ...parts, hypervisor, host, records, known }, stack)
   work.begin()
+  if (config.metrics.listen !== undefined) await work.openMetrics()
   const notify =
     options.notify ??
     new SystemdNotify({

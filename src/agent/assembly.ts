@@ -18,8 +18,10 @@ import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
 import type { Seen } from './local/status.ts'
 import { localRoutes } from './local-join.ts'
+import { AgentTallies } from './metrics/agent-tallies.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
+import { createExporter, serveMetrics } from './metrics-join.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import { Turns } from './operations/turns.ts'
@@ -43,6 +45,8 @@ export const stopGraceMs = 15_000
 
 export interface Work {
   begin(): void
+  /** Opens the port of the metrics, where the configuration has one. */
+  openMetrics(): Promise<void>
   line(): string
   isWell(): boolean
 }
@@ -51,6 +55,7 @@ export interface Work {
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const { config, clock, log, random, identity, journal, hypervisor, host, records, known, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const tallies = new AgentTallies()
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
     results: () => dispatcher.unacknowledged(),
@@ -115,7 +120,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       session.beat()
       schedules.refresh()
     },
-    erasures
+    erasures,
+    tallies
   })
   const schedules = createSchedules({
     ...parts,
@@ -171,6 +177,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const onOnline = () => {
+    tallies.connected()
     lookAnew()
     keysOnline(host.keys, keeper, log)
     trail.online((message) => outbox.post(message))
@@ -211,8 +218,12 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       trail.noteIdentity()
     }
   })
-  parts.local?.mount(localRoutes(parts, { seen, turns, session, dispatcher, health, schedules, renewal }))
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
+  const exporter = createExporter(parts, {
+    ...{ tallies, seen, buffer, sampler, health, schedules, session, dispatcher }
+  })
+  const told = { seen, turns, session, dispatcher, health, schedules, renewal, exporter }
+  parts.local?.mount(localRoutes(parts, told))
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
   stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
@@ -250,6 +261,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       // A copy must not renew: it would take the certificate from the host that it was copied from.
       if (isOwnMachine(parts)) renewal.start()
       session.start()
+    },
+    openMetrics: async () => {
+      const listener = await serveMetrics(parts, exporter)
+      if (listener !== undefined) stack.use(listener)
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
     isWell: () => health.selfCheck()
@@ -289,6 +304,7 @@ interface DispatcherPeers {
   readonly outbox: Outbox
   onChanged(): void
   readonly erasures: ErasureRecords
+  readonly tallies: AgentTallies
   /** A backup has ended, well or not. */
   onBackup(): void
   /** A VM was erased that no command asked for. */
@@ -298,7 +314,18 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { gate, turns, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
+  {
+    gate,
+    turns,
+    readiness,
+    outbox,
+    erasures,
+    tallies,
+    onChanged,
+    onBackup,
+    onErasure,
+    onDrain
+  }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -314,6 +341,7 @@ function createDispatcher(
     onChanged,
     onDrain,
     onEnd: (entry, result) => {
+      tallies.ended(entry, result)
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)
     },

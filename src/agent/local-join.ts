@@ -8,6 +8,7 @@ import { validityOf } from './identity/certificates.ts'
 import type { Renewal } from './identity/renewal.ts'
 import type { LocalRoute } from './local/server.ts'
 import { type Seen, statusRoutes } from './local/status.ts'
+import type { Exporter } from './metrics/exporter.ts'
 import type { Dispatcher } from './operations/dispatch.ts'
 import type { Turns } from './operations/turns.ts'
 import type { HostParts } from './parts.ts'
@@ -21,13 +22,14 @@ export interface LocalPeers {
   readonly health: HealthMonitor
   readonly schedules: BackupScheduler
   readonly renewal: Renewal
+  readonly exporter: Exporter
 }
 
 /** Everything that the socket answers. */
 export function localRoutes(parts: HostParts, peers: LocalPeers): readonly LocalRoute[] {
   const { clock, identity, journal, hypervisor } = parts
-  const { seen, turns, session, dispatcher, health, schedules, renewal } = peers
-  return statusRoutes({
+  const { seen, turns, session, dispatcher, health, schedules, renewal, exporter } = peers
+  const routes = statusRoutes({
     host: identity.value.hostId,
     clock,
     startedAt: clock.now(),
@@ -42,6 +44,7 @@ export function localRoutes(parts: HostParts, peers: LocalPeers): readonly Local
     backups: () => schedules.health(),
     nextBackupAt: (uuid) => schedules.nextAt(uuid)
   })
+  return [...routes, { path: '/metrics', handle: () => exporter.handle() }]
 }
 
 /** One that cannot be read is told of by a condition. */

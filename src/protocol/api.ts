@@ -733,6 +733,10 @@ export const EventList = Type.Object(
 )
 export type EventList = Static<typeof EventList>
 
+/** `vms`: whether each VM has its metrics too. Without them the fleet and its hosts are left. */
+export const MetricsTextQuery = Type.Object({ vms: Type.Optional(Type.Boolean({ default: true })) }, strict)
+export type MetricsTextQuery = Static<typeof MetricsTextQuery>
+
 // API keys
 
 /** How long a key may be made to last, in seconds: a minute to ten years. */

@@ -1,5 +1,6 @@
 // The scheduler as a whole: starts its parts in order, stops them in reverse.
 
+import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { HostletError } from '../errors.ts'
@@ -20,6 +21,8 @@ import { SecondFactors } from './http/second-factors.ts'
 import { createServer, tlsRules } from './http/server.ts'
 import { Sessions } from './http/sessions.ts'
 import { Hub } from './hub/hub.ts'
+import { FleetMetrics } from './metrics/fleet-metrics.ts'
+import { SchedulerTallies } from './metrics/scheduler-tallies.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
 
@@ -87,9 +90,22 @@ export async function startScheduler(
   })
   const stopping = new AbortController()
   let port = config.listen.port
+  const tallies = new SchedulerTallies()
+  started.use(
+    store.commands.onEnd(({ verb, outcome, createdAt, endedAt }) =>
+      tallies.operationEnded(verb, outcome, (endedAt - createdAt) / 1_000)
+    )
+  )
+  let tls = await trust.tls(namesOf(config))
+  const metrics = new FleetMetrics({
+    ...{ store: store.fleet, clock, tallies, version: release },
+    metricsIntervalMs: config.agents.metricsIntervalMs,
+    expiries: () => ({ authority: expiryOf(trust.authority.certificatePem), server: expiryOf(tls.cert) })
+  })
   const services: Services = {
     placing: new KeyedLock(),
     ...{ config, store, commands, keys, sessions, factors, clock, log, audit, trust, agents: hub },
+    ...{ metrics, tallies },
     get authority() {
       return trust.authority
     },
@@ -101,11 +117,14 @@ export async function startScheduler(
   const server = createServer({
     services,
     routes,
-    tls: await trust.tls(namesOf(config)),
+    tls,
     stopping: stopping.signal
   })
   started.defer(async () => server.close())
-  const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
+  const useTls = async () => {
+    tls = await trust.tls(namesOf(config))
+    setTls(server.server, tls)
+  }
   hub.attach(server.server)
   hub.watch()
   started.defer(() => hub.close())
@@ -143,6 +162,11 @@ export async function startScheduler(
     stop,
     [Symbol.asyncDispose]: stop
   }
+}
+
+/** In milliseconds since the epoch. */
+function expiryOf(pem: string): number {
+  return new X509Certificate(pem).validToDate.getTime()
 }
 
 /** Made when it is first asked for: anybody may ask, and it never changes. */

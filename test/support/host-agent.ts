@@ -49,12 +49,17 @@ export class HostAgent implements AsyncDisposable {
 
   async start(
     scheduler: TestScheduler,
-    { machine = machineDefault, clock = systemClock }: { machine?: string; clock?: Clock } = {}
+    {
+      machine = machineDefault,
+      clock = systemClock,
+      settings = {}
+    }: { machine?: string; clock?: Clock; settings?: Readonly<Record<string, unknown>> } = {}
   ): Promise<void> {
     const path = join(this.directory, 'agent.yaml')
     writeFileSync(
       path,
       JSON.stringify({
+        ...settings,
         stateDirectory: this.stateDirectory,
         runtimeDirectory: join(this.directory, 'run'),
         // The port changes when the scheduler of a test starts again.

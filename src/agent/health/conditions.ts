@@ -159,7 +159,7 @@ export const conditionRules: readonly ConditionRule[] = [
         ? undefined
         : {
             severity: 'critical',
-            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started.`
+            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started. The agent tries again by itself; look at "nft list tables" and "journalctl -u hostlet".`
           }
   },
   {
@@ -206,7 +206,7 @@ export const conditionRules: readonly ConditionRule[] = [
         ? undefined
         : {
             severity: 'critical',
-            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault}`
+            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault} See "hostlet policy check" on the host.`
           }
   },
   {

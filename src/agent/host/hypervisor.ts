@@ -133,6 +133,10 @@ export interface DomainCounters {
   readonly diskWrites?: number
   readonly receiveBytes?: number
   readonly transmitBytes?: number
+  readonly receivePackets?: number
+  readonly transmitPackets?: number
+  readonly receiveDrops?: number
+  readonly transmitDrops?: number
 }
 
 export type DomainEvent = {

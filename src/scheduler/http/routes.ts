@@ -7,6 +7,7 @@ import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
+import { metricsRoutes } from './routes/metrics.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { placementRoutes } from './routes/placements.ts'
@@ -30,6 +31,7 @@ export const routes: readonly Route[] = [
   ...operationRoutes,
   ...placementRoutes,
   ...observationRoutes,
+  ...metricsRoutes,
   ...tokenRoutes,
   ...rotationRoutes,
   ...keyRoutes,
