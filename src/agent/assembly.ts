@@ -4,6 +4,7 @@ import type { HostletError } from '../errors.ts'
 import type { DriftItem } from '../protocol/drift.ts'
 import type { AgentMessageOf } from '../protocol/messages.ts'
 import { createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
+import { consoleNotes } from './console/notes.ts'
 import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
@@ -181,6 +182,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const opened = { certificate: '' }
   const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
+  host.consoleSessions.attach(session, consoleNotes(trail))
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const handover = new Handover({
     session,
@@ -209,6 +211,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())
+  stack.use(host.consoleSessions)
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
   stack.use(retention)

@@ -221,7 +221,7 @@ const untrusted = [
   'CERT_SIGNATURE_FAILURE'
 ]
 
-function unreachable(error: unknown, connection: Connection): HostletError {
+export function unreachable(error: unknown, connection: Connection): HostletError {
   const { code = '', message } = error as NodeJS.ErrnoException
   const [kind, text] = untrusted.includes(code)
     ? untrustedText(connection)

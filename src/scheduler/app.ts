@@ -10,6 +10,8 @@ import { release } from '../lib/release.ts'
 import { Audit } from './audit.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
+import { ConsoleSessions } from './console/sessions.ts'
+import { ConsoleSockets } from './console/socket.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { ApiKeys } from './http/api-keys.ts'
 import { createOpenApi } from './http/openapi.ts'
@@ -73,7 +75,19 @@ export async function startScheduler(
     schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain,
-    trust
+    trust,
+    frames: {
+      take: (host, bytes) => consoles.fromAgent(host, bytes),
+      gone: (host) => consoles.hostGone(host)
+    }
+  })
+  const consoles = new ConsoleSessions({
+    ...{ clock, log, witness: audit, agents: hub },
+    findCommand: (id) => store.commands.find(id)
+  })
+  const sockets = new ConsoleSockets({
+    ...{ sessions: consoles, audit, clock, log, tier: config.console.tier },
+    identify: ({ headers }) => keys.identify(headers.authorization)
   })
   const commands = new Commands({
     ...{ store, clock, log, signer: trust, delivery: hub },
@@ -82,7 +96,7 @@ export async function startScheduler(
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
-    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub },
+    ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub, consoles },
     get authority() {
       return trust.authority
     },
@@ -99,9 +113,10 @@ export async function startScheduler(
   })
   started.defer(async () => server.close())
   const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
-  hub.attach(server.server)
+  hub.attach(server.server, sockets)
   hub.watch()
   started.defer(() => hub.close())
+  started.defer(() => sockets.close())
   port = await listen(server, config.listen)
   started.use(
     new Housekeeping({

@@ -78,6 +78,11 @@ export const SchedulerConfigSchema = Type.Object(
     }),
     metrics: section(bounds({ keepMs: dayMs, rowsMax: 2_000_000 })),
     events: section(bounds({ keepMs: 30 * dayMs, rowsMax: 200_000 })),
+    /** Serial consoles of VMs. */
+    console: section({
+      /** Tier that a key needs to ask for one. */
+      tier: Type.Enum(['manage', 'admin'], { default: 'admin' })
+    }),
     /** Calls of the API. */
     audit: section({
       /** Also those that only look. */

@@ -8,6 +8,7 @@ import type { ApiTier } from '../../protocol/api.ts'
 import type { Audit } from '../audit.ts'
 import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
+import type { ConsoleSessions } from '../console/sessions.ts'
 import type { Authority } from '../identity/authority.ts'
 import type { Repeatable, Store } from '../store/store.ts'
 import type { FleetTrust } from '../trust/fleet-trust.ts'
@@ -22,6 +23,7 @@ export interface Services {
   readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
   readonly keys: ApiKeys
+  readonly consoles: ConsoleSessions
   readonly audit: Audit
   readonly clock: Clock
   readonly log: Logger

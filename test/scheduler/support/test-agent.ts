@@ -36,6 +36,7 @@ export const agentVerbs = [
   'vm.rekey',
   'vm.state',
   'vm.audit',
+  'vm.console',
   'vm.list',
   'vm.backup',
   'vm.restore',
