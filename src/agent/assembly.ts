@@ -189,7 +189,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     clock,
     log,
     isCurrent: () => opened.certificate === identity.value.certificate,
-    isQuiet: () => dispatcher.running + dispatcher.waiting === 0
+    isQuiet: () => dispatcher.running + dispatcher.waiting + host.consoleSessions.size === 0
   })
   const renewal = new Renewal(identity, {
     stateDirectory: config.stateDirectory,

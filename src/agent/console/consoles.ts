@@ -188,7 +188,8 @@ export class ConsoleSessions implements AsyncDisposable {
     if (tell) this.#send({ type: 'close', session: grant.session, ...end })
     const { clock, log } = this.#options
     const note = { ...noteOf(grant), ...end, durationMs: Math.max(0, clock.now() - openedAt), ...counted }
-    log.info(note, 'console closed')
+    const { message: reason, ...fields } = note
+    log.info({ ...fields, reason }, 'console closed')
     this.#listener?.closed(note)
     const line = this.#lines.get(grant.uuid)
     line?.sessions.delete(session)
@@ -226,12 +227,11 @@ export class ConsoleSessions implements AsyncDisposable {
       const record = await hypervisor.findVm(vm, { signal: deadline.signal })
       if (record === undefined || isOff(record) || record.state === 'stopping')
         return { why: 'off', message: `VM ${vm} is off` }
-      if (error !== undefined) return lost
       const text = `VM ${vm} is ${record.state}, and its console was closed on the host: somebody there may have taken it over`
       return { why: 'libvirt', message: text }
     } catch (thrown) {
       log.debug({ vm, error: thrown }, 'why a console ended could not be looked at')
-      return lost
+      return { why: 'libvirt', message: 'libvirt went away. The VM runs on; ask anew in a moment' }
     }
   }
 

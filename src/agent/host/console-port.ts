@@ -13,8 +13,9 @@ export interface OpenConsole {
 export interface ConsoleHypervisor {
   /**
    * Opens the first serial port of a VM that is on. The stream ends when the machine goes off, and is destroyed with an error
-   * when the hypervisor goes away; a reboot leaves it open. The signal ends the opening, not the stream. E_NOT_FOUND; E_CONFLICT for a VM that is off, and for a port that somebody has open, unless `force`
-   * throws them out.
+   * when the hypervisor goes away, or when somebody throws us out; a reboot leaves it open. The signal ends the opening, not
+   * the stream. E_NOT_FOUND; E_CONFLICT for a VM that is off, and for a port that somebody has open, unless `force` throws
+   * them out.
    */
   openConsole(name: string, options: { readonly force: boolean }, wait: Wait): Promise<OpenConsole>
 }

@@ -27,7 +27,7 @@ export class MemoryConsoles {
     const before = this.#open.get(vm)
     if (before !== undefined && !force)
       throw new HostletError('E_CONFLICT', `the console of VM ${vm} is open on the host itself`)
-    before?.push(null)
+    before?.destroy(new HostletError('E_LIBVIRT', 'stream had I/O failure'))
     const port = this.#port(vm)
     this.#open.set(vm, port)
     const { promise: released, resolve } = Promise.withResolvers<void>()

@@ -10,6 +10,7 @@ import { ConsoleSocket } from '../console/socket.ts'
 import { Terminal } from '../console/terminal.ts'
 import type { Define } from '../define.ts'
 import { untilDone } from '../follow.ts'
+import { formatDuration } from '../quantities.ts'
 import { plain } from '../table.ts'
 
 interface ConsoleOptions {
@@ -131,7 +132,7 @@ class Typing {
 function welcome({ vm, host, mode, idleMs }: ConsoleAttached, { name }: Escape): string[] {
   const doing = mode === 'read' ? 'Watching the console' : 'On the console'
   return [
-    `${doing} of VM ${vm} on host ${host}. ${name} leaves. It ends after ${Math.round(idleMs / 1_000)} s ${mode === 'read' ? 'in which nothing is shown' : 'without a key'}.`,
+    `${doing} of VM ${vm} on host ${host}. ${name} leaves. It ends when nothing is ${mode === 'read' ? 'shown' : 'typed'} for ${formatDuration(idleMs)}.`,
     ...(mode === 'write' ? ['Press Enter where nothing shows.'] : [])
   ]
 }

@@ -307,10 +307,11 @@ export class ConsoleSessions {
     const fields = {
       ...{ session, operation: command, object: vm, host, mode, key: actor.id, note: actor.note },
       from: operator?.from ?? '',
-      ...(end && { why: end.why, message: end.message, durationMs, shownBytes, typedBytes })
+      ...(end && { why: end.why, durationMs, shownBytes, typedBytes })
     }
-    log.info(fields, kind === 'console.attached' ? 'console attached' : 'console closed')
-    return witness.record(kind, fields)
+    const reason = end && { reason: end.message }
+    log.info({ ...fields, ...reason }, kind === 'console.attached' ? 'console attached' : 'console closed')
+    return witness.record(kind, { ...fields, ...(end && { message: end.message }) })
   }
 
   #sweep(): void {
