@@ -217,10 +217,6 @@ export class ConsoleSessions implements AsyncDisposable {
 
   async #whyEnded(vm: string, error: Error | undefined): Promise<ConsoleEnd> {
     const { clock, hypervisor, log } = this.#options
-    const lost = {
-      why: 'libvirt',
-      message: 'libvirt went away. The VM runs on; ask anew in a moment'
-    } as const
     if (error !== undefined) log.debug({ vm, error }, 'console ended with an error')
     using deadline = startDeadline({ clock, ms: lookMs, what: `the state of ${vm}` })
     try {

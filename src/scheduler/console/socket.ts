@@ -47,7 +47,7 @@ export interface ConsoleSocketsOptions {
   /** Throws E_AUTH. Asked again while the socket is open. */
   identify(asking: Asking): Promise<Actor>
   readonly tier: ApiTier
-  readonly audit: Pick<Audit, 'call'>
+  readonly audit: Pick<Audit, 'call' | 'record'>
   readonly clock: Clock
   readonly log: Logger
 }
@@ -219,7 +219,7 @@ class OperatorSocket {
   }
 
   async #attach(ticket: string): Promise<void> {
-    const { sessions, session, actor, asking, log } = this.#options
+    const { sessions, session, actor, asking } = this.#options
     this.#state = 'attaching'
     this.#timer[Symbol.dispose]()
     try {
@@ -232,13 +232,22 @@ class OperatorSocket {
       if (this.#state === 'attaching') this.#state = 'attached'
       this.#watch()
     } catch (thrown) {
-      const error = asHostletError(thrown)
-      if (error.code === 'E_INTERNAL') log.error({ session, error }, 'console could not be attached')
-      else log.warn({ session, key: actor.id, code: error.code }, 'console not attached')
-      const message =
-        error.code === 'E_INTERNAL' ? 'the scheduler failed on this. Its log has the reason' : error.message
-      this.#finish({ why: error.code === 'E_AUTH' ? 'revoked' : 'unknown', message })
+      this.#finish(await this.#refusedTo(asHostletError(thrown)))
     }
+  }
+
+  /** A wrong ticket, or somebody else's session, is written down. */
+  async #refusedTo(error: HostletError): Promise<ConsoleEnd> {
+    const { session, actor, asking, log, audit } = this.#options
+    if (error.code === 'E_INTERNAL') {
+      log.error({ session, error }, 'console could not be attached')
+      return { why: 'unknown', message: 'the scheduler failed on this. Its log has the reason' }
+    }
+    log.warn({ session, key: actor.id, code: error.code }, 'console not attached')
+    if (error.code !== 'E_AUTH') return { why: 'unknown', message: error.message }
+    const who = { key: actor.id, note: actor.note, from: asking.address }
+    await audit.record('console.refused', { session, ...who, code: error.code, message: error.message })
+    return { why: 'revoked', message: error.message }
   }
 
   #watch(): void {
