@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import fc from 'fast-check'
 import { HostletError } from '../../src/errors.ts'
 import {
   type ConsoleFrame,
@@ -71,6 +72,25 @@ describe('frames of consoles', () => {
           error instanceof HostletError && error.code === 'E_BAD_REQUEST' && expected.test(error.message)
       )
     })
+
+  it('are read or refused, whatever the bytes are', () => {
+    const anything = fc.uint8Array({ maxLength: 200 })
+    const headed = fc
+      .tuple(fc.constantFrom(1, 2, 3), anything)
+      .map(([type, rest]) => Buffer.from([1, type, ...rest]))
+    const input = fc.oneof(anything, headed)
+    fc.assert(
+      fc.property(input, (some) => {
+        try {
+          const frame = decodeConsoleFrame(Buffer.from(some))
+          assert.deepEqual(decodeConsoleFrame(encodeConsoleFrame(frame)), frame)
+        } catch (error) {
+          assert.ok(error instanceof HostletError && error.code === 'E_BAD_REQUEST', String(error))
+        }
+      }),
+      { numRuns: 2_000 }
+    )
+  })
 
   it('carry much in pieces, none of them longer than a frame may be', () => {
     const data = Buffer.alloc(consoleDataBytesMax * 2 + 5, 'x')

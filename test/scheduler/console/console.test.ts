@@ -147,7 +147,7 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     operator.socket.close(1000)
     await agent.nextFrame('close')
     await operator.gone()
-    const { entries } = await scheduler.api.get<AuditList>('/v1/audit?newest=true&limit=2')
+    const { entries } = await scheduler.api.get<AuditList>('/v1/audit?newest=true&limit=2&kind=console')
     const [opened, closed] = entries as Record<string, unknown>[]
     for (const entry of [opened, closed]) {
       assert.equal(entry?.session, session)
