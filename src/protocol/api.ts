@@ -745,7 +745,7 @@ export const AuditQuery = Type.Object(
   {
     /** Sequence of the last entry seen; 0 for all that are kept. */
     after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
-    /** `api` for calls. */
+    /** `api` for calls; `console` stands for all below it, such as `console.closed`. */
     kind: Type.Optional(ShortText),
     /** Id of the API key that asked. */
     key: Type.Optional(Uuid),

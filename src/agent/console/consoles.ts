@@ -104,6 +104,8 @@ export class ConsoleSessions implements AsyncDisposable {
     this.#refuseBeyond(before, writer)
     const line = before ?? (await this.#openLine(grant, wait))
     this.#begin(line, grant, command)
+    // It may have ended in the very moment in which it was opened.
+    if (line.isEnded) void this.#lineEnded(line, undefined)
     if (writer !== undefined)
       this.#end(writer, { why: 'taken', message: `${grant.by} took the console over` })
   }

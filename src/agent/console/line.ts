@@ -12,6 +12,7 @@ export class ConsoleLine {
   readonly released: Promise<void>
   readonly #stream: Duplex
   #isPaused = true
+  #isEnded = false
 
   /** `onEnd` is called once, when the stream has ended by itself; with the error where there is one. */
   constructor(
@@ -27,9 +28,17 @@ export class ConsoleLine {
     stream.on('error', (error) => {
       failure = error
     })
-    stream.once('close', () => onEnd(failure))
+    stream.once('close', () => {
+      this.#isEnded = true
+      onEnd(failure)
+    })
     stream.pause()
     stream.on('data', (chunk: Buffer) => this.#show(chunk))
+  }
+
+  /** The stream is gone, whoever ended it. */
+  get isEnded(): boolean {
+    return this.#isEnded
   }
 
   get writer(): ConsoleSession | undefined {
