@@ -2,12 +2,13 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { TSchema } from 'typebox'
 import type { Host } from '../src/agent/host/host.ts'
 import type { Verb } from '../src/agent/operations/verb.ts'
 import type { VerbDocument } from '../src/agent/verbs/document.ts'
 import { documentedVerbs } from '../src/agent/verbs/registry.ts'
 import { type Advice, type ErrorCode, errorCodes } from '../src/errors.ts'
+import { sections, table } from './reference/markdown.ts'
+import { fields } from './reference/schema-table.ts'
 
 export const verbPagesDirectory = join(import.meta.dirname, '..', 'docs', 'verbs')
 
@@ -195,75 +196,6 @@ function errors({ errors: known }: VerbDocument): string[][] {
     when,
     advices[errorCodes[code as ErrorCode].advice]
   ])
-}
-
-interface SchemaFacts {
-  readonly type?: string
-  readonly properties?: Readonly<Record<string, TSchema>>
-  readonly required?: readonly string[]
-  readonly items?: TSchema
-  readonly enum?: readonly unknown[]
-  readonly anyOf?: readonly TSchema[]
-  readonly const?: unknown
-  readonly pattern?: string
-  readonly minimum?: number
-  readonly maximum?: number
-  readonly multipleOf?: number
-  readonly maxLength?: number
-  readonly maxItems?: number
-}
-
-function fields(schema: TSchema): string {
-  const rows = rowsOf(schema, '')
-  return rows.length === 0 ? 'None.' : table(['name', 'type', 'bounds'], rows)
-}
-
-/** One row a field, those of nested objects under their path. */
-function rowsOf(schema: TSchema, path: string): string[][] {
-  const { properties = {}, required = [] } = schema as SchemaFacts
-  return Object.entries(properties).flatMap(([name, property]) => {
-    const label = `\`${path}${name}\`${required.includes(name) ? '' : ' (optional)'}`
-    const facts = property as SchemaFacts
-    const object = facts.anyOf?.find((choice) => (choice as SchemaFacts).properties !== undefined)
-    const nested = facts.items ?? object ?? property
-    const inner = rowsOf(nested, `${path}${name}${facts.items ? '[].' : '.'}`)
-    return [[label, typeOf(facts), bounds(facts)], ...inner]
-  })
-}
-
-function typeOf({ type, items, enum: words, anyOf, const: word }: SchemaFacts): string {
-  if (anyOf) return anyOf.map((choice) => typeOf(choice as SchemaFacts)).join(' or ')
-  if (word !== undefined) return `\`${String(word)}\``
-  if (words) return words.map((word) => `\`${String(word)}\``).join(', ')
-  if (items) return `list of ${typeOf(items as SchemaFacts)}`
-  return type ?? 'any'
-}
-
-function bounds(facts: SchemaFacts): string {
-  const { pattern, minimum, maximum, multipleOf, maxLength, maxItems } = facts
-  return [
-    range(minimum, maximum),
-    multipleOf === undefined ? '' : `a multiple of ${multipleOf}`,
-    maxItems === undefined ? '' : `at most ${maxItems}`,
-    maxLength === undefined ? '' : `at most ${maxLength} characters`,
-    pattern === undefined ? '' : `\`${pattern.replaceAll('|', '\\|').replaceAll('`', '\\x60')}\``
-  ]
-    .filter((text) => text !== '')
-    .join(', ')
-}
-
-function range(minimum: number | undefined, maximum: number | undefined): string {
-  if (minimum === undefined) return maximum === undefined ? '' : `at most ${maximum}`
-  return maximum === undefined ? `at least ${minimum}` : `${minimum} to ${maximum}`
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
-}
-
-function sections(...parts: readonly string[]): string {
-  return `${parts.join('\n\n')}\n`
 }
 
 if (import.meta.main) {

@@ -3,6 +3,7 @@
 import type { EventView, HostView, KeyView, OperationView, TokenView, VmView } from '../protocol/api.ts'
 import { progressText } from './follow.ts'
 import { healthWord } from './health-probe.ts'
+import { describeLabels } from './placement-options.ts'
 import { formatBytes, formatDuration, formatTime } from './quantities.ts'
 import type { Column, Style } from './table.ts'
 
@@ -54,6 +55,7 @@ export function hostColumns(nowMs: number): readonly Column<HostView>[] {
       cell: ({ facts }) => (facts === undefined ? '-' : formatBytes(facts.memoryBytes)),
       align: 'right'
     },
+    { title: 'LABELS', cell: ({ labels }) => describeLabels(labels ?? {}) || '-', shrinks: true, spare: 1 },
     { title: 'SEEN', cell: ({ lastSeenAt }) => ago(lastSeenAt, nowMs), align: 'right' },
     { title: 'REASON', cell: ({ reason }) => reason, shrinks: true }
   ]

@@ -69,6 +69,16 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/host-refresh.ts')
   },
   {
+    words: ['host', 'label'],
+    summary: 'set and remove labels of a host',
+    load: () => import('./commands/host-label.ts')
+  },
+  {
+    words: ['host', 'candidates'],
+    summary: 'where a VM would stand, and why not elsewhere',
+    load: () => import('./commands/host-candidates.ts')
+  },
+  {
     words: ['host', 'metrics'],
     summary: 'what a host has used of late',
     load: () => import('./commands/host-metrics.ts')
@@ -221,6 +231,11 @@ export const commands: readonly CommandEntry[] = [
   },
   { words: ['op', 'ls'], summary: 'list operations', load: () => import('./commands/op-ls.ts') },
   { words: ['op', 'show'], summary: 'show one operation', load: () => import('./commands/op-show.ts') },
+  {
+    words: ['op', 'placement'],
+    summary: 'why the VM that an operation made stands on its host',
+    load: () => import('./commands/op-placement.ts')
+  },
   {
     words: ['op', 'wait'],
     summary: 'follow an operation to its end',

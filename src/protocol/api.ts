@@ -39,6 +39,7 @@ import {
   VerbName,
   VmName
 } from './names.ts'
+import { Labels, PlacementWish } from './placement.ts'
 import { vmSizeFields } from './resize.ts'
 import { TrailLink } from './trail.ts'
 import { TrustSerial } from './trust.ts'
@@ -56,6 +57,8 @@ import {
   VmState,
   vmStates
 } from './vm.ts'
+
+export { LabelsReply, LabelsRequest, PlacementReply, PlacementRequest } from './placement.ts'
 
 /** Longest body of a request. */
 export const requestBytesMax = 1024 * 1024
@@ -133,6 +136,8 @@ export const HostView = Type.Object(
     clockSkewMs: Type.Optional(Type.Integer()),
     vmCount: Type.Integer({ minimum: 0 }),
     foreignCount: Type.Integer({ minimum: 0 }),
+    /** Those that people set; absent where there are none. */
+    labels: Type.Optional(Labels),
     facts: Type.Optional(HostFacts)
   },
   strict
@@ -142,6 +147,21 @@ export type HostView = Static<typeof HostView>
 /** `waitMs`: how long the operation waits for what runs; a day unless it is given. The host stays drained after that. */
 export const DrainRequest = Type.Object({ waitMs: Type.Optional(Milliseconds) }, strict)
 export type DrainRequest = Static<typeof DrainRequest>
+
+/** `label`: only hosts with all of these, as `region=eu,rack=r1`. */
+export const HostQuery = Type.Object(
+  {
+    label: Type.Optional(
+      Type.String({
+        title: 'labels such as region=eu,rack=r1',
+        pattern: '^[a-z0-9/._-]+=[A-Za-z0-9._-]+(,[a-z0-9/._-]+=[A-Za-z0-9._-]+)*$',
+        maxLength: 1_024
+      })
+    )
+  },
+  strict
+)
+export type HostQuery = Static<typeof HostQuery>
 
 export const HostList = Type.Object({ hosts: Type.Array(HostView), more: Type.Boolean() }, strict)
 export type HostList = Static<typeof HostList>
@@ -323,6 +343,8 @@ export const VmView = Type.Object(
     fresh: Type.Boolean(),
     /** Its newest operation. */
     operation: Type.Optional(CommandId),
+    /** What it wished of its host when it was made. */
+    placement: Type.Optional(PlacementWish),
     /** What was asked for, without user data and keys. Absent for a VM that was found on its host. */
     image: Type.Optional(ImageReference),
     rootDiskBytes: Type.Optional(Type.Integer({ minimum: 0 })),
@@ -366,9 +388,13 @@ export const VmSpecificationRequest = Type.Object(
 )
 export type VmSpecificationRequest = Static<typeof VmSpecificationRequest>
 
-/** Without `host` the scheduler takes the connected host with most free memory. */
+/** Without `host` the scheduler chooses one, by what the VM needs and `placement` wishes. */
 export const CreateVmRequest = Type.Object(
-  { specification: VmSpecificationRequest, host: Type.Optional(HostId) },
+  {
+    specification: VmSpecificationRequest,
+    host: Type.Optional(HostId),
+    placement: Type.Optional(PlacementWish)
+  },
   strict
 )
 export type CreateVmRequest = Static<typeof CreateVmRequest>
@@ -449,8 +475,9 @@ export const RestoreRequest = Type.Object(
     target: Type.Optional(RepositoryName),
     /** Name of the VM that is made, or with `replace` of the one whose disks are replaced; the source's when absent. */
     name: Type.Optional(VmName),
-    /** Host of a new VM. Without it one that knows the repository and has most free memory. */
+    /** Host of a new VM. Without it the best of those that know the repository. */
     host: Type.Optional(HostId),
+    placement: Type.Optional(PlacementWish),
     profile: VmRestoreParams.properties.profile,
     replace: VmRestoreParams.properties.replace,
     start: VmRestoreParams.properties.start

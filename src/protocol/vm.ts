@@ -300,7 +300,9 @@ export const HostFacts = Type.Object(
     /** Memory for all VMs together: without the host's reserve and without huge pages. */
     vmMemoryBytesMax: Type.Optional(Bytes),
     /** Profiles whose VMs have cores to themselves. */
-    profilesPinned: Type.Optional(Type.Array(ProfileName, { maxItems: 256 }))
+    profilesPinned: Type.Optional(Type.Array(ProfileName, { maxItems: 256 })),
+    /** All of its profiles. Absent from older agents. */
+    profiles: Type.Optional(Type.Array(ProfileName, { maxItems: 256 }))
   },
   strict
 )

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { HostletError } from '../errors.ts'
 import type { Clock } from '../lib/clock.ts'
+import { KeyedLock } from '../lib/keyed-lock.ts'
 import type { Logger } from '../lib/log.ts'
 import { ensurePrivateDirectory, writePrivateFile } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
@@ -96,6 +97,7 @@ export async function startScheduler(
   const stopping = new AbortController()
   let port = config.listen.port
   const services: Services = {
+    placing: new KeyedLock(),
     ...{ config, store, commands, keys, clock, log, audit, trust, agents: hub, consoles },
     get authority() {
       return trust.authority

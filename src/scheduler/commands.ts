@@ -8,6 +8,7 @@ import { KeyedLock } from '../lib/keyed-lock.ts'
 import type { Logger } from '../lib/log.ts'
 import { operationStatesEnded } from '../protocol/api.ts'
 import type { CommandClaims } from '../protocol/command.ts'
+import type { PlacementView } from '../protocol/placement.ts'
 import { endOfRevoked } from './consequences.ts'
 import { readApproval } from './read-approval.ts'
 import type { CommandRecord, HostRecord, Repeatable, Store, VmIntent } from './store/store.ts'
@@ -22,6 +23,7 @@ export interface CommandRequest {
   readonly vm?: { readonly name: string; readonly uuid: string }
   readonly arguments: Record<string, unknown>
   readonly intent: VmIntent
+  readonly placement?: PlacementView | undefined
   readonly repeatable: Repeatable | undefined
 }
 
@@ -65,6 +67,7 @@ export class Commands {
       createdAt: claims.issuedAt,
       expiresAt: claims.expiresAt,
       intent: request.intent,
+      placement: request.placement,
       repeatable: request.repeatable
     })
     log.info({ command: record.id, verb: record.verb, host: record.host, vm: record.vm }, 'command created')

@@ -4,6 +4,7 @@ import { hostname } from 'node:os'
 import { type ConfigRules, loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TProperties, Type } from '../lib/schema.ts'
 import { Port, strict } from '../protocol/names.ts'
+import { scores } from './placement/scores.ts'
 
 export const schedulerConfigPath = '/etc/hostlet/scheduler.yaml'
 
@@ -88,6 +89,19 @@ export const SchedulerConfigSchema = Type.Object(
       /** Also those that only look. */
       reads: Type.Boolean({ default: false }),
       ...bounds({ keepMs: yearMs, rowsMax: 1_000_000 })
+    }),
+    /** How a host is chosen for a VM that names none. */
+    placement: section({
+      /** Bytes of disks, as guests see them, for each byte of a host's pool. */
+      diskOvercommit: Type.Number({ default: 4, minimum: 1, maximum: 64 }),
+      /** Share of a pool that no new VM counts on. */
+      diskReserveRatio: Type.Number({ default: 0.05, minimum: 0, maximum: 0.9 }),
+      /** Of each score; 0 leaves it out. */
+      weights: section(
+        Object.fromEntries(
+          scores.map(({ id, weight }) => [id, Type.Number({ default: weight, minimum: 0, maximum: 1_000 })])
+        ) as Record<string, ReturnType<typeof Type.Number>>
+      )
     }),
     log: section({
       level: Type.Enum(['debug', 'info', 'warn', 'error'], { default: 'info' }),

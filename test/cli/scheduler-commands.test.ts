@@ -140,6 +140,45 @@ describe('operations', () => {
   })
 })
 
+describe('placement', () => {
+  it('labels are set, shown, narrow the list, and are removed', async () => {
+    const { id } = fleet.agent
+    assert.equal(
+      (await fleet.hostlet('host', 'label', id, 'region=eu', 'rack=r1')).stdout,
+      `Host ${id}: rack=r1 region=eu\n`
+    )
+    assert.match((await fleet.hostlet('host', 'show', id)).stdout, /^labels: +rack=r1 region=eu$/m)
+    assert.match(
+      (await fleet.hostlet('host', 'ls', '-l', 'region=eu', '-l', 'rack=r1')).stdout,
+      new RegExp(`^${id} .*region=eu`, 'm')
+    )
+    const none = await fleet.hostlet('host', 'ls', '-l', 'region=us')
+    assert.deepEqual([none.stdout, none.status], ['', 0])
+    assert.match(none.stderr, /No host has these labels/)
+    assert.equal((await fleet.hostlet('host', 'label', id, 'rack-')).stdout, `Host ${id}: region=eu\n`)
+  })
+
+  it('words that are no labels are refused with what they should be', async () => {
+    const bare = await fleet.hostlet('host', 'label', fleet.agent.id, 'region')
+    assert.deepEqual([bare.status, bare.stdout], [2, ''])
+    assert.match(bare.stderr, /write region=VALUE to set it, region- to remove it/)
+    const spaces = await fleet.hostlet('host', 'label', fleet.agent.id, 'region=e u')
+    assert.equal(spaces.status, 2)
+    const alone = await fleet.hostlet('host', 'candidates', '--apart')
+    assert.match(alone.stderr, /about the VMs of a group/)
+  })
+
+  it('tells where a VM would stand, and why not elsewhere', async () => {
+    const { id } = fleet.agent
+    const fits = await fleet.hostlet('host', 'candidates', '--require', 'region=eu', '--memory', '1GiB')
+    assert.match(fits.stdout, new RegExp(`^Host ${id}: 1 vCPU, 1 GiB of memory.*requires region=eu$`, 'm'))
+    assert.match(fits.stdout, new RegExp(`^${id} +\\d\\.\\d\\d +`, 'm'))
+    const not = await fleet.hostlet('host', 'candidates', '--require', 'region=us')
+    assert.match(not.stdout, /^No host takes it:/)
+    assert.match(not.stdout, new RegExp(`^${id} +labels +it has region=eu, not region=us$`, 'm'))
+  })
+})
+
 describe('figures', () => {
   it('are shown host by host with their VMs below', async () => {
     const { agent } = fleet

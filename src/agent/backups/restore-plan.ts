@@ -49,9 +49,18 @@ export function sizeOf(disks: readonly DiskToRestore[], role: DiskRole): number 
   return disks.find((disk) => disk.role === role)?.sizeBytes
 }
 
-/** A disk too many would leave other VMs without room to write. Throws E_CAPACITY. */
-export async function requireRoom(disks: readonly DiskToRestore[], host: Host, wait: Wait): Promise<void> {
-  const { poolAvailableBytes } = await host.hypervisor.facts(wait)
+/** A disk too many would leave other VMs without room to write. Throws E_CAPACITY, E_UNAVAILABLE while the pool's room is not known. */
+export async function requireRoom(
+  disks: readonly DiskToRestore[],
+  host: { readonly hypervisor: Pick<Host['hypervisor'], 'facts'> },
+  wait: Wait
+): Promise<void> {
+  const { poolAvailableBytes, poolCapacityBytes } = await host.hypervisor.facts(wait)
+  if (poolCapacityBytes === 0)
+    throw new HostletError(
+      'E_UNAVAILABLE',
+      'how much room the pool has is not known: its storage has not answered yet. See "hostlet doctor" on the host, and ask again.'
+    )
   const neededBytes = disks.reduce((sum, { allocatedBytes }) => sum + allocatedBytes, 0)
   if (neededBytes <= poolAvailableBytes) return
   throw new HostletError(

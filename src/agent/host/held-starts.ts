@@ -29,7 +29,9 @@ export class HeldStarts {
   readonly #following = new Map<string, Promise<void>>()
   readonly #listener: Disposable
   #writing: Promise<void> = Promise.resolve()
-  #isLoaded = false
+  #loading: Promise<void> | undefined
+  /** Changes from before what had been written was read. */
+  #unmerged: ((begun: Set<string>) => unknown)[] | undefined = []
   /** UUIDs of those that were started since the host booted; undefined once nobody asks any more. */
   #begun: Set<string> | undefined = new Set()
 
@@ -60,15 +62,25 @@ export class HeldStarts {
 
   /** Goes on with those that an agent before this one, or libvirt that went away, has left. */
   async resume(): Promise<void> {
-    if (!this.#isLoaded) {
-      const kept = await this.#options.host.bootRecord.read(recordName)
-      const begun = await this.#options.host.bootRecord.read(begunName)
-      this.#isLoaded = true
-      if (Array.isArray(begun)) for (const uuid of begun.slice(0, heldMax)) this.#begun?.add(String(uuid))
-      if (Array.isArray(kept))
-        for (const vm of kept.filter(isHeldVm).slice(0, heldMax)) this.#held.set(vm.uuid, vm)
-    }
+    await this.#load()
     this.#follow()
+  }
+
+  /** Once, and before anything is written: what an agent before this one wrote would be gone. */
+  #load(): Promise<void> {
+    this.#loading ??= this.#read()
+    return this.#loading
+  }
+
+  async #read(): Promise<void> {
+    const { bootRecord } = this.#options.host
+    const kept = await bootRecord.read(recordName)
+    const begun = await bootRecord.read(begunName)
+    if (Array.isArray(begun)) for (const uuid of begun.slice(0, heldMax)) this.#begun?.add(String(uuid))
+    for (const change of this.#unmerged ?? []) change(this.#begun ?? new Set())
+    this.#unmerged = undefined
+    if (Array.isArray(kept))
+      for (const vm of kept.filter(isHeldVm).slice(0, heldMax)) this.#held.set(vm.uuid, vm)
   }
 
   hasStarted(uuid: string): boolean {
@@ -87,10 +99,7 @@ export class HeldStarts {
 
   /** By its operation: it had its start of this boot, and what its guest does from now on is the guest's. */
   #noteStarted(uuid: string): void {
-    if (this.#begun !== undefined && this.#begun.size < heldMax) {
-      this.#begun.add(uuid)
-      this.#writeBegun()
-    }
+    this.#changeBegun((begun) => begun.size < heldMax && begun.add(uuid))
     if (!this.#held.delete(uuid)) return
     this.#failed.delete(uuid)
     // One that stays in the record is looked at once more after a restart of the agent.
@@ -99,10 +108,14 @@ export class HeldStarts {
 
   /** By the host, which takes back a start that failed, or ends one for a backup: that was none. A guest ends otherwise. */
   #noteCut(uuid: string): void {
-    if (this.#begun?.delete(uuid)) this.#writeBegun()
+    this.#changeBegun((begun) => begun.delete(uuid))
   }
 
-  #writeBegun(): void {
+  /** Now, and once more upon what had been written before, where that has not been read yet. */
+  #changeBegun(change: (begun: Set<string>) => unknown): void {
+    if (this.#begun === undefined) return
+    change(this.#begun)
+    this.#unmerged?.push(change)
     this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
   }
 
@@ -138,7 +151,10 @@ export class HeldStarts {
 
   #write(name = recordName, value = (): unknown => [...this.#held.values()]): Promise<void> {
     const { bootRecord } = this.#options.host
-    const written = this.#writing.then(() => bootRecord.write(name, value()))
+    const written = this.#writing.then(async () => {
+      await this.#load()
+      await bootRecord.write(name, value())
+    })
     this.#writing = written.catch(() => undefined)
     return written
   }

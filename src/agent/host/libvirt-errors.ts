@@ -83,7 +83,18 @@ function fromConnection(failure: ConnectionError, doing: string): HostletError {
   if (failure.code === 'E_CANCELLED' && isTimeout(reason))
     return new HostletError('E_TIMEOUT', `${doing}: no answer came in time`, { cause: failure })
   const code = failure.code === 'E_BAD_REQUEST' ? 'E_INTERNAL' : failure.code
-  return new HostletError(code, `${doing}: ${failure.message}`, { cause: failure })
+  const next = nextSteps[code]
+  const text = next === undefined ? failure.message : `${failure.message.replace(/\.$/, '')}. ${next}`
+  return new HostletError(code, `${doing}: ${text}`, { cause: failure })
+}
+
+/** What to do where the connection, and not libvirt, is at fault. */
+const nextSteps: Readonly<Partial<Record<ErrorCode, string>>> = {
+  E_UNAVAILABLE: 'The agent connects again by itself; see "systemctl status libvirtd" on the host.',
+  E_INTERRUPTED:
+    'Whether libvirt did it is not known: look at it, then ask again. The agent connects again by itself.',
+  E_TIMEOUT: 'Whether libvirt does it yet is not known: look at it before asking again.',
+  E_BUSY: 'libvirt answers slowly or not at all: see "hostlet doctor" on the host, and ask again.'
 }
 
 /** As AbortSignal.timeout ends a wait. */

@@ -188,7 +188,9 @@ export class Resources {
   /** What a scheduler needs to know to place VMs here. */
   async capacity(
     wait: Wait
-  ): Promise<Pick<HostFacts, 'coresPinnable' | 'coresFree' | 'vmMemoryBytesMax' | 'profilesPinned'>> {
+  ): Promise<
+    Pick<HostFacts, 'coresPinnable' | 'coresFree' | 'vmMemoryBytesMax' | 'profilesPinned' | 'profiles'>
+  > {
     const vms = await this.#options.hypervisor.listVms(wait)
     const cores = await this.#cores()
     const profiles = Object.entries(this.#options.profiles)
@@ -196,7 +198,8 @@ export class Resources {
       coresPinnable: pinnableCores(cores).length,
       coresFree: freeCores(cores, takenBy(vms)).length,
       vmMemoryBytesMax: memoryForVms(await this.#supply(vms)),
-      profilesPinned: profiles.filter(([, { cpu }]) => cpu === 'pinned').map(([name]) => name)
+      profilesPinned: profiles.filter(([, { cpu }]) => cpu === 'pinned').map(([name]) => name),
+      profiles: profiles.map(([name]) => name)
     }
   }
 

@@ -6,6 +6,7 @@ import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { stateColumn } from '../columns.ts'
 import type { Define } from '../define.ts'
+import { describeLabels } from '../placement-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
 
@@ -53,6 +54,7 @@ function fields(host: HostView): readonly (readonly [string, string | undefined]
     ['name', host.hostname],
     ['called now', facts?.hostname === host.hostname ? undefined : facts?.hostname],
     ['state', `${host.state} (${host.reason})`],
+    ['labels', host.labels && describeLabels(host.labels)],
     ['libvirt', host.hypervisor],
     ['VMs', `${host.vmCount} ours, ${host.foreignCount} foreign`],
     ['operations', `${host.operationsRunning} running, ${host.operationsWaiting} waiting`],

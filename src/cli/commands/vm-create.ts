@@ -9,11 +9,12 @@ import { digestOf } from '../digest.ts'
 import { follow } from '../follow.ts'
 import { parseHealthProbe } from '../health-probe.ts'
 import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
+import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
 import { sealSeed } from '../seal-seed.ts'
 
-interface Options extends NetworkOptions {
+interface Options extends NetworkOptions, PlacementOptions {
   readonly image: string
   readonly sha256: string
   readonly format: 'qcow2' | 'raw'
@@ -65,7 +66,12 @@ export const define: Define = (command, cli) => {
 /** Throws E_BAD_REQUEST for what cannot be read; names and limits are the scheduler's to judge. */
 function bodyOf({ options, arguments: [name] }: Given<Options, readonly [string]>): CreateVmRequest {
   const specification = specificationOf(name, options)
-  return options.host === undefined ? { specification } : { specification, host: options.host }
+  const placement = wishOf(options)
+  return {
+    specification,
+    ...(options.host === undefined ? {} : { host: options.host }),
+    ...(placement === undefined ? {} : { placement })
+  }
 }
 
 function declare(command: Command): void {
@@ -74,7 +80,7 @@ function declare(command: Command): void {
     .requiredOption('--image <url>', 'https: or file: address of the image (file: on the host)')
     .requiredOption('--sha256 <digest>', 'SHA-256 that the image must have, in hex')
     .option('--format <format>', 'qcow2 or raw', oneOf('qcow2', 'raw'), 'qcow2')
-    .option('--host <host>', 'host to put it on (default: the one with most free memory)')
+    .option('--host <host>', 'host to put it on (default: the best, see "hostlet host candidates")')
     .option('--profile <profile>', 'isolation profile of the host’s configuration', 'starter')
     .option('--cpus <count>', 'virtual CPUs', '1')
     .option('--cpu-limit <percent>', 'most CPU time it may use, in percent of one core')
@@ -98,12 +104,14 @@ function declare(command: Command): void {
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
     .option('--dry-run', 'print the request and send nothing')
     .option('--no-wait', 'do not follow the operation')
+  declarePlacement(command)
   declareNetwork(command)
   examples(
     command,
     'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',
     'hostlet vm create db-1 --image file:///srv/images/db.qcow2 --sha256 77d0… --cpus 2 --data-disk 50GiB --ready-port 5432',
     'hostlet vm create web-3 --image URL --sha256 DIGEST --egress none --no-dns --publish 20080:80',
+    'hostlet vm create web-2 --image URL --sha256 DIGEST --require region=eu --group web --spread-by rack',
     'hostlet vm create web-2 --image URL --sha256 DIGEST --ssh-key-file ~/.ssh/id_ed25519.pub --no-wait'
   )
 }

@@ -8,9 +8,10 @@ import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { follow } from '../follow.ts'
+import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 
-interface Options {
+interface Options extends PlacementOptions {
   readonly snapshot: string
   readonly target?: string
   readonly as?: string
@@ -35,6 +36,7 @@ export const define: Define = (command, cli) => {
     .option('--no-start', 'leave it off')
     .option('-y, --yes', 'do not ask before disks are replaced (it asks only on a terminal)')
     .option('--no-wait', 'do not follow the operation')
+  declarePlacement(command)
   examples(
     command,
     'hostlet vm restore web-1 --as web-1-old',
@@ -61,11 +63,13 @@ export const define: Define = (command, cli) => {
 
 function bodyOf(source: string, options: Options): RestoreRequest {
   const { snapshot, target, as: name, host, profile, replace, start } = options
+  const placement = wishOf(options)
   return {
     ...{ source, snapshot },
     ...(target === undefined ? {} : { target }),
     ...(name === undefined ? {} : { name }),
     ...(host === undefined ? {} : { host }),
+    ...(placement === undefined ? {} : { placement }),
     ...(profile === undefined ? {} : { profile }),
     ...(replace ? { replace } : {}),
     ...(start ? {} : { start })

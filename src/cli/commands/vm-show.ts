@@ -7,6 +7,7 @@ import { eventColumns, shownState, since } from '../columns.ts'
 import type { Define } from '../define.ts'
 import { driftLines } from '../drift-text.ts'
 import { describeEgress, describeMapping } from '../network-options.ts'
+import { describeWish } from '../placement-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 import { renderFields, renderTable } from '../table.ts'
 
@@ -55,6 +56,7 @@ function fields(vm: VmView, nowMs: number): readonly (readonly [string, string |
     ['root disk', vm.rootDiskBytes === undefined ? undefined : formatBytes(vm.rootDiskBytes)],
     ['data disk', vm.dataDiskBytes === undefined ? undefined : formatBytes(vm.dataDiskBytes)],
     ['image', vm.image && `${vm.image.url} (${vm.image.format}, sha256:${vm.image.sha256})`],
+    ['placement', vm.placement && describeWish(vm.placement)],
     ['generation', String(vm.generation)],
     ['created', formatTime(vm.createdAt)],
     ['reported', vm.reportedAt === undefined ? 'never' : formatTime(vm.reportedAt)],

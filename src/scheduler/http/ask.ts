@@ -20,6 +20,19 @@ export async function ask(
   return { operation: await viewOf(store, record) }
 }
 
+/**
+ * The same for what takes room on a host that is chosen for it: one after the other, so that two do not count on the same
+ * room. What one was promised is in the store before the next looks.
+ */
+export async function askPlaced(
+  services: Services,
+  repeatable: Repeatable | undefined,
+  prepare: () => Promise<Ask & { host: HostRecord }>
+): Promise<OperationReply> {
+  await using _turn = await services.placing.acquire('a place')
+  return await ask(services, repeatable, prepare)
+}
+
 /** Asks a host for something of its own, not of one of its VMs. */
 export async function askHost(
   services: Services,

@@ -2,6 +2,7 @@
 
 import type { Socket } from 'node:net'
 import type { Clock } from '../../lib/clock.ts'
+import type { KeyedLock } from '../../lib/keyed-lock.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { Static, TSchema } from '../../lib/schema.ts'
 import type { ApiTier } from '../../protocol/api.ts'
@@ -19,6 +20,8 @@ export interface Services {
   readonly config: SchedulerConfig
   readonly store: Store
   readonly commands: Commands
+  /** Held by whoever chooses a host until that is in the store. */
+  readonly placing: KeyedLock
   readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
   readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }

@@ -10,6 +10,7 @@ import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { placementRoutes } from './routes/placements.ts'
 import { restoreRoutes } from './routes/restores.ts'
 import { rotationRoutes } from './routes/rotations.ts'
 import { statusRoutes } from './routes/status.ts'
@@ -27,6 +28,7 @@ export const routes: readonly Route[] = [
   ...restoreRoutes,
   ...diskKeyRoutes,
   ...operationRoutes,
+  ...placementRoutes,
   ...observationRoutes,
   ...tokenRoutes,
   ...rotationRoutes,

@@ -261,7 +261,7 @@ export class CommandTable implements CommandStore {
   }
 
   #insert(command: NewCommand): CommandRecord {
-    const { id, verb, host, vm, jws, createdAt, expiresAt, repeatable } = command
+    const { id, verb, host, vm, jws, createdAt, expiresAt, placement, repeatable } = command
     this.#assertTakes(host)
     applyIntent(this.#sqlite, command)
     this.#sqlite.run(
@@ -269,6 +269,11 @@ export class CommandTable implements CommandStore {
        VALUES (:id, :verb, :host, :vm, :uuid, :jws, 'waiting', :createdAt, :expiresAt)`,
       { id, verb, host, vm: vm?.name ?? null, uuid: vm?.uuid ?? null, jws, createdAt, expiresAt }
     )
+    if (placement !== undefined)
+      this.#sqlite.run('INSERT INTO placements (command, explanation) VALUES (:id, :explanation)', {
+        id,
+        explanation: JSON.stringify(placement)
+      })
     if (repeatable !== undefined)
       this.#sqlite.run(
         'INSERT INTO repeatables (scope, key, hash, command) VALUES (:scope, :key, :hash, :id)',

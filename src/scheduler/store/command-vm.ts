@@ -1,6 +1,7 @@
 // What commands do to the records of VMs: a new one makes or changes a record, an ended one may drop it. Inside the command's transaction.
 
 import { HostletError } from '../../errors.ts'
+import type { PlacementWish } from '../../protocol/placement.ts'
 import type { VmResizeResult } from '../../protocol/resize.ts'
 import type { ImageReference, VmSpecification, VmSummary } from '../../protocol/vm.ts'
 import { isConstraintFault, type Sqlite } from './sqlite.ts'
@@ -9,9 +10,14 @@ import type { NewCommand, VmConsequence } from './store.ts'
 export function applyIntent(sqlite: Sqlite, command: NewCommand): void {
   const { vm, intent } = command
   if (vm === undefined) return
-  if (intent.kind === 'create') insertVm(sqlite, command, madeOf(intent.specification))
+  if (intent.kind === 'create')
+    insertVm(sqlite, command, { ...madeOf(intent.specification), ...wished(intent) })
   else if (intent.kind === 'restore')
-    insertVm(sqlite, command, { ...madeOf(intent.specification), ...restored(command, intent) })
+    insertVm(sqlite, command, {
+      ...madeOf(intent.specification),
+      ...restored(command, intent),
+      ...wished(intent)
+    })
   else changeVm(sqlite, command.id, { ...vm, wanted: intent.kind === 'want' ? intent.wanted : null })
   // Told to remove the VM, the host ends all copies of its keys, also those that a former host of it told of.
   if (command.verb === 'vm.teardown')
@@ -112,15 +118,20 @@ interface NewVm {
   readonly memoryBytes: number
   readonly specification: string | null
   readonly restoredBy: string | null
+  readonly placement: string | null
 }
 
 /** Without a specification: nothing is known yet, and its host will tell. */
 function madeOf(specification: VmSpecification | undefined): NewVm {
   const { profile = '', cpus = 1, memoryBytes = 0 } = specification ?? {}
   return {
-    ...{ wanted: 'running', profile, cpus, memoryBytes, restoredBy: null },
+    ...{ wanted: 'running', profile, cpus, memoryBytes, restoredBy: null, placement: null },
     specification: specification === undefined ? null : JSON.stringify(withoutSecrets(specification))
   }
+}
+
+function wished({ wish }: { readonly wish?: PlacementWish | undefined }): Pick<NewVm, 'placement'> {
+  return { placement: wish === undefined ? null : JSON.stringify(wish) }
 }
 
 function restored(
@@ -137,9 +148,9 @@ function insertVm(sqlite: Sqlite, command: NewCommand, made: NewVm): void {
   try {
     sqlite.run(
       `INSERT INTO vms (name, uuid, host, wanted, generation, profile, cpus, memory_bytes, created_at, specification,
-         restored_by, operation)
+         restored_by, placement, operation)
        VALUES (:name, :uuid, :host, :wanted, :generation, :profile, :cpus, :memoryBytes, :createdAt, :specification,
-         :restoredBy, :id)`,
+         :restoredBy, :placement, :id)`,
       {
         ...{ name, uuid, generation, ...made },
         host: command.host,

@@ -40,11 +40,13 @@ interface HostRow {
   readonly clock_skew_ms: number | null
   readonly trail_fault_at: number | null
   readonly trail_fault: string | null
+  readonly labels: string
 }
 
 const select = `
   SELECT hosts.*, host_reports.*, json_array_length(foreign_domains) AS foreign_count,
     (SELECT count(*) FROM vms WHERE vms.host = hosts.id) AS vm_count,
+    (SELECT json_group_object(key, value) FROM host_labels WHERE host_labels.host = hosts.id) AS labels,
     trail_faults.at AS trail_fault_at, trail_faults.message AS trail_fault
   FROM hosts LEFT JOIN host_reports ON host_reports.host = hosts.id
     LEFT JOIN trail_faults ON trail_faults.host = hosts.id`
@@ -234,6 +236,7 @@ function toRecord(row: HostRow): HostRecord {
     certificates: toCertificates(row),
     clonedAt: given(row.cloned_at),
     vmCount: row.vm_count,
+    labels: fromJson(row.labels),
     trailFault:
       row.trail_fault_at === null ? undefined : { at: row.trail_fault_at, message: row.trail_fault ?? '' },
     report: row.state === null ? undefined : toReport(row, row.state)

@@ -249,6 +249,22 @@ export const mainMigrations: readonly string[] = [
   ) STRICT;
   ALTER TABLE main.commands ADD COLUMN held_by TEXT;
   ALTER TABLE main.commands ADD COLUMN sent_approval INTEGER;
+  `,
+  // Where VMs may stand, and why they stand where they do.
+  `
+  CREATE TABLE main.host_labels (
+    host TEXT NOT NULL REFERENCES hosts (id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (host, key)
+  ) STRICT;
+  ALTER TABLE main.vms ADD COLUMN placement TEXT;
+  ALTER TABLE main.vms ADD COLUMN vm_group TEXT GENERATED ALWAYS AS (json_extract(placement, '$.group')) VIRTUAL;
+  CREATE INDEX main.vms_by_group ON vms (vm_group) WHERE vm_group IS NOT NULL;
+  CREATE TABLE main.placements (
+    command TEXT PRIMARY KEY REFERENCES commands (id) ON DELETE CASCADE,
+    explanation TEXT NOT NULL
+  ) STRICT;
   `
 ]
 

@@ -10,6 +10,7 @@ import { EventTable } from './event-table.ts'
 import { HostTable } from './host-table.ts'
 import { KeyTable } from './key-table.ts'
 import { MetricsTable } from './metrics-table.ts'
+import { PlacementTable } from './placement-table.ts'
 import { Sqlite } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
 import { TokenTable } from './token-table.ts'
@@ -32,6 +33,7 @@ export class SqliteStore implements Store {
   readonly erasures: EraseTable
   readonly diskKeys: DiskKeyTable
   readonly keys: KeyTable
+  readonly placements: PlacementTable
   readonly audit: AuditTable
   readonly trails: TrailTable
   readonly trust: TrustTable
@@ -54,6 +56,7 @@ export class SqliteStore implements Store {
     this.erasures = new EraseTable(sqlite)
     this.diskKeys = new DiskKeyTable(sqlite)
     this.keys = new KeyTable(sqlite)
+    this.placements = new PlacementTable(sqlite)
     this.audit = new AuditTable(sqlite)
     this.trails = new TrailTable(sqlite)
     this.trust = new TrustTable(sqlite)

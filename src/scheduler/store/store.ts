@@ -1,11 +1,11 @@
 // What the scheduler remembers: one interface, so that another engine can take SQLite's place. Nothing outside may assume that this process is the only one.
 
 import type { ErrorReport } from '../../errors.ts'
-import type { EventView, OperationState, TokenView } from '../../protocol/api.ts'
+import type { OperationState, TokenView } from '../../protocol/api.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
-import type { AgentMessageOf, Condition, VmEvent } from '../../protocol/messages.ts'
-import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
+import type { AgentMessageOf, Condition } from '../../protocol/messages.ts'
+import type { Labels, PlacementView, PlacementWish } from '../../protocol/placement.ts'
 import type { VmResizeResult } from '../../protocol/resize.ts'
 import type {
   ForeignDomain,
@@ -21,9 +21,12 @@ import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
 import type { KeyStore } from './key-store.ts'
+import type { EventStore, MetricsStore } from './observation-store.ts'
+import type { PlacementStore } from './placement-store.ts'
 import type { TrustStore } from './trust-store.ts'
 
 export type { KeyRecord, KeyStore } from './key-store.ts'
+export type { EventFilter, EventStore, MetricsStore, Point } from './observation-store.ts'
 
 /** A list that was cut at its bound says so. */
 export interface Page<Item> {
@@ -96,6 +99,8 @@ export interface HostRecord {
   /** When two machines were seen to use its identity; undefined once that is settled. */
   readonly clonedAt: number | undefined
   readonly vmCount: number
+  /** Those that people set. */
+  readonly labels?: Labels
   /** Why its audit trail is not believed. */
   readonly trailFault?: TrailFaultRecord | undefined
   readonly report: HostReport | undefined
@@ -164,6 +169,8 @@ export interface VmRecord {
   readonly createdAt: number
   /** Absent for a VM that was found on its host. Without user data, which may hold secrets. */
   readonly specification: VmSpecification | undefined
+  /** What it wished of its host when it was made. */
+  readonly wish?: PlacementWish | undefined
   readonly operation: string | undefined
   readonly hostConnected: boolean
   readonly hostRevoked: boolean
@@ -179,8 +186,6 @@ export interface VmStore {
    * revoked: it would report the VM again.
    */
   forget(name: string): Promise<boolean>
-  /** Memory of the VMs that are placed on each host. */
-  memoryByHost(): Promise<ReadonlyMap<string, number>>
 }
 
 export interface CommandRecord {
@@ -215,13 +220,18 @@ export interface CommandRecord {
 
 /** What a new command means for the VM that it is about. */
 export type VmIntent =
-  | { readonly kind: 'create'; readonly specification: VmSpecification }
+  | {
+      readonly kind: 'create'
+      readonly specification: VmSpecification
+      readonly wish?: PlacementWish | undefined
+    }
   /** Made of a backup; without a specification where nobody here knows it, until its host tells. */
   | {
       readonly kind: 'restore'
       readonly specification: VmSpecification | undefined
       readonly profile: string
       readonly wanted: 'running' | 'stopped'
+      readonly wish?: PlacementWish | undefined
     }
   | { readonly kind: 'want'; readonly wanted: 'running' | 'stopped' }
   | { readonly kind: 'none' }
@@ -235,6 +245,8 @@ export interface NewCommand {
   readonly createdAt: number
   readonly expiresAt: number
   readonly intent: VmIntent
+  /** Why its VM comes to stand on this host. */
+  readonly placement?: PlacementView | undefined
   readonly repeatable: Repeatable | undefined
 }
 
@@ -325,35 +337,6 @@ export interface CommandStore {
   onChange(listener: (id: string) => void): Disposable
 }
 
-export interface Point<Sample> {
-  readonly at: number
-  readonly sample: Sample
-}
-
-export interface MetricsStore {
-  add(host: string, samples: readonly MetricsSample[]): Promise<void>
-  ofHost(host: string, range: { since: number; limit: number }): Promise<readonly Point<HostSample>[]>
-  ofVm(
-    vm: { host: string; uuid: string },
-    range: { since: number; limit: number }
-  ): Promise<readonly Point<VmSample>[]>
-  latestOfHosts(): Promise<ReadonlyMap<string, Point<HostSample>>>
-  /** By the VM's name. */
-  latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>>
-}
-
-export interface EventFilter {
-  readonly after: number
-  readonly vm?: string | undefined
-  readonly newest?: boolean | undefined
-}
-
-export interface EventStore {
-  add(host: string, event: VmEvent, at: number): Promise<void>
-  /** Oldest first; with `newest` the last ones of them instead of the first. */
-  list(filter: EventFilter, limit: number): Promise<Page<EventView>>
-}
-
 export interface StoreBounds {
   readonly commands: Bound
   readonly metrics: Bound
@@ -379,6 +362,7 @@ export interface Store {
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore
   readonly keys: KeyStore
+  readonly placements: PlacementStore
   readonly audit: AuditStore
   readonly trails: TrailStore
   readonly trust: TrustStore

@@ -18,6 +18,7 @@ interface VmRow {
   readonly memory_bytes: number
   readonly created_at: number
   readonly specification: string | null
+  readonly placement: string | null
   readonly operation: string | null
   readonly host_revoked_at: number | null
   readonly host_state: string | null
@@ -65,13 +66,6 @@ export class VmTable implements VmStore {
       return true
     })
   }
-
-  async memoryByHost(): Promise<ReadonlyMap<string, number>> {
-    const rows = this.#sqlite.all<{ host: string; bytes: number }>(
-      'SELECT host, sum(memory_bytes) AS bytes FROM vms GROUP BY host'
-    )
-    return new Map(rows.map(({ host, bytes }) => [host, bytes]))
-  }
 }
 
 function notRevoked(name: string, host: string): HostletError {
@@ -93,6 +87,7 @@ function toRecord(row: VmRow): VmRecord {
     memoryBytes: row.memory_bytes,
     createdAt: row.created_at,
     specification: fromJsonOrNull(row.specification),
+    wish: fromJsonOrNull(row.placement),
     operation: given(row.operation),
     hostConnected: row.host_state === 'connected',
     hostRevoked: row.host_revoked_at !== null,

@@ -27,6 +27,7 @@ export function hostView(record: HostRecord): HostView {
     conditions: [...(report?.conditions ?? []), ...ownConditions(record)],
     vmCount,
     foreignCount: report?.foreignCount ?? 0,
+    ...(Object.keys(record.labels ?? {}).length > 0 && { labels: record.labels }),
     ...present({ facts: report?.facts, clockSkewMs: report?.clockSkewMs })
   }
 }

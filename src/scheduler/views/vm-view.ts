@@ -23,6 +23,7 @@ export function vmView(record: VmRecord): VmView {
     fresh: record.hostConnected && report?.present === true,
     ...present({
       operation: record.operation,
+      placement: record.wish,
       image: specification?.image,
       rootDiskBytes: specification?.rootDiskBytes,
       dataDiskBytes: specification?.dataDiskBytes,

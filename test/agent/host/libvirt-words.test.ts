@@ -104,6 +104,10 @@ describe('errors of libvirt', () => {
       fromLibvirt(new ConnectionError('E_INTERRUPTED', 'lost', { sent: true }), 'x').code,
       'E_INTERRUPTED'
     )
+    assert.equal(
+      fromLibvirt(new ConnectionError('E_UNAVAILABLE', 'the connection is closed'), 'stop VM web-1').message,
+      'stop VM web-1: the connection is closed. The agent connects again by itself; see "systemctl status libvirtd" on the host.'
+    )
     assert.equal(fromLibvirt(new ConnectionError('E_BAD_REQUEST', 'encoding'), 'x').code, 'E_INTERNAL')
     const deadline = new HostletError('E_TIMEOUT', 'vm.start took longer than 5 ms')
     assert.equal(fromLibvirt(new ConnectionError('E_CANCELLED', 'gone', { cause: deadline }), 'x'), deadline)

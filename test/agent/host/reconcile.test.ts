@@ -189,6 +189,19 @@ describe('a VM that an operation has when the host boots', () => {
   })
 })
 
+describe('the record of VMs that were started since the host booted', () => {
+  it('keeps what an earlier agent wrote, also where a VM starts before it was read', async () => {
+    await using bench = await withTwo()
+    bench.hypervisor.bootHost()
+    const { host, held } = booted(bench)
+    await host.bootRecord.write('vms-begun', ['earlier'])
+    await bench.hypervisor.start('web-1', wait())
+    await held.resume()
+    await held.ended()
+    assert.deepEqual(await host.bootRecord.read('vms-begun'), [named(1).uuid, 'earlier'])
+  })
+})
+
 /** An agent that starts after the host's second boot. */
 function booted(bench: Bench) {
   const host = bootedHost(bench, 'boot-2')

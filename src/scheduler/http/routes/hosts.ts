@@ -9,6 +9,7 @@ import {
   HostDetail,
   HostList,
   HostMetrics,
+  HostQuery,
   listItemsMax,
   MetricsQuery,
   OperationReply,
@@ -18,11 +19,12 @@ import {
 } from '../../../protocol/api.ts'
 import { HostId, strict } from '../../../protocol/names.ts'
 import { keptVmsMax } from '../../../protocol/orphans.ts'
+import { labelsOf } from '../../placement/candidate.ts'
 import type { Store } from '../../store/store.ts'
 import { hostView } from '../../views/host-view.ts'
 import { assertTier } from '../api-keys.ts'
 import { ask, askHost } from '../ask.ts'
-import { findHost, listItemsDefault } from '../lookup.ts'
+import { findHost, fleetItemsMax, listItemsDefault } from '../lookup.ts'
 import { defineRoute } from '../route.ts'
 
 export const HostParams = Type.Object({ id: HostId }, strict)
@@ -32,10 +34,16 @@ export const hostRoutes = [
   defineRoute('GET /v1/hosts', {
     tier: 'read',
     summary: 'List hosts',
+    query: HostQuery,
     reply: HostList,
-    handle: async (_call, { store }) => {
-      const { items, more } = await store.hosts.list(listItemsMax)
-      return { hosts: items.map(hostView), more }
+    handle: async ({ query: { label } }, { store }) => {
+      const { items } = await store.hosts.list(fleetItemsMax)
+      const pairs = label?.split(',').map((pair) => pair.split('=')) ?? []
+      const found = items.filter((host) => {
+        const labels = labelsOf(host)
+        return pairs.every(([key = '', value]) => labels[key] === value)
+      })
+      return { hosts: found.slice(0, listItemsMax).map(hostView), more: found.length > listItemsMax }
     }
   }),
 

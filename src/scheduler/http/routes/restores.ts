@@ -7,15 +7,17 @@ import type { VmRestoreParams } from '../../../protocol/backup.ts'
 import type { BackupEntry } from '../../store/backup-store.ts'
 import type { HostRecord, Store } from '../../store/store.ts'
 import { present } from '../../views/operation-view.ts'
-import { type Ask, ask } from '../ask.ts'
+import { type Ask, askPlaced } from '../ask.ts'
 import { expectedOf, findSource, findTarget } from '../backup-source.ts'
 import { findHost, findVm } from '../lookup.ts'
-import { hostWithRoom } from '../room.ts'
-import { defineRoute } from '../route.ts'
+import { hostFor, wantedOf } from '../room.ts'
+import { defineRoute, type Services } from '../route.ts'
 import { assertFree } from './vms.ts'
 
 /** Isolation profile of a restored VM whose specification only its backup knows; the host goes by that. */
 const profileUnknown = 'starter'
+/** Of a VM whose sizes only its backup knows: the host looks there. */
+const sizesUnknown = { cpus: 1, memoryBytes: 0, rootDiskBytes: 0 }
 
 export const restoreRoutes = [
   // For tier manage as provisioning and teardown are: it makes VMs and changes their disks, and removes no backup.
@@ -26,7 +28,7 @@ export const restoreRoutes = [
     status: 202,
     body: RestoreRequest,
     reply: OperationReply,
-    handle: ({ body, repeatable }, services) => ask(services, repeatable, () => plan(services.store, body))
+    handle: ({ body, repeatable }, services) => askPlaced(services, repeatable, () => plan(services, body))
   })
 ]
 
@@ -39,18 +41,19 @@ interface Chosen {
   readonly known: BackupEntry | undefined
 }
 
-async function plan(store: Store, request: RestoreRequest): Promise<Ask & { host: HostRecord }> {
+async function plan(services: Services, request: RestoreRequest): Promise<Ask & { host: HostRecord }> {
+  const { store } = services
   const chosen = await choose(store, request)
-  const { vm, host, intent } = request.replace
-    ? await existing(store, request, chosen)
-    : await fresh(store, request, chosen)
+  const { vm, host, intent, placement } = request.replace
+    ? { ...(await existing(store, request, chosen)), placement: undefined }
+    : await fresh(services, request, chosen)
   const { source, target, snapshot } = chosen
   const asked: VmRestoreParams = {
     ...{ target, source, snapshot, vm: vm.name, uuid: vm.uuid },
     ...present({ profile: request.profile, replace: request.replace, start: request.start }),
     ...(await expectedOf(store, source, target))
   }
-  return { verb: 'vm.restore', host, vm, arguments: asked, intent }
+  return { verb: 'vm.restore', host, vm, arguments: asked, intent, placement }
 }
 
 /** Throws E_NOT_FOUND for a snapshot that is known to be removed, E_BAD_REQUEST for one of another VM. */
@@ -85,27 +88,26 @@ async function existing(store: Store, request: RestoreRequest, { source, known }
   return { vm: { name, uuid }, host: await findHost(store, id), intent: { kind: 'want', wanted } as const }
 }
 
-async function fresh(store: Store, request: RestoreRequest, { source, target, known }: Chosen) {
+async function fresh(services: Services, request: RestoreRequest, { source, target, known }: Chosen) {
+  const { store } = services
   const name = request.name ?? nameOf(request, source, known)
   await assertFree(store, name, 'or restore under another name (--as), or put the disks back (--replace)')
   const uuid = randomUUID()
   const was = await store.backups.specificationOf(source)
   const profile = request.profile ?? was?.profile ?? profileUnknown
-  const host =
-    request.host === undefined
-      ? await hostWithRoom(
-          store,
-          { memoryBytes: was?.memoryBytes ?? 0, verb: 'vm.restore' },
-          await store.backups.hostsOf(target)
-        )
-      : await findHost(store, request.host)
+  const { host, placement } = await hostFor(services, {
+    host: request.host,
+    wanted: wantedOf({ ...(was ?? sizesUnknown), profile }, request.placement, 'vm.restore'),
+    preferred: await store.backups.hostsOf(target)
+  })
   const intent = {
     kind: 'restore',
     specification: was && { ...was, name, uuid, profile },
     profile,
-    wanted: request.start === false ? 'stopped' : 'running'
+    wanted: request.start === false ? 'stopped' : 'running',
+    wish: request.placement
   } as const
-  return { vm: { name, uuid }, host, intent }
+  return { vm: { name, uuid }, host, intent, placement }
 }
 
 /** Throws E_BAD_REQUEST where nothing says how the VM was called. */

@@ -20,10 +20,10 @@ import {
 import { strict, VmName } from '../../../protocol/names.ts'
 import type { Store } from '../../store/store.ts'
 import { vmView } from '../../views/vm-view.ts'
-import { ask, askAboutVm, askOfVm } from '../ask.ts'
-import { findHost, findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
-import { hostWithRoom } from '../room.ts'
-import { defineRoute } from '../route.ts'
+import { askAboutVm, askOfVm, askPlaced } from '../ask.ts'
+import { findVm, fleetItemsMax, listItemsDefault } from '../lookup.ts'
+import { hostFor, wantedOf } from '../room.ts'
+import { defineRoute, type Services } from '../route.ts'
 import { needsKey, sealedSpecification, uuidFor } from '../user-data.ts'
 
 const VmParams = Type.Object({ name: VmName }, strict)
@@ -71,17 +71,18 @@ export const vmRoutes = [
     body: CreateVmRequest,
     reply: OperationReply,
     handle: ({ body, repeatable }, services) =>
-      ask(services, repeatable, async () => {
+      askPlaced(services, repeatable, async () => {
         const uuid = uuidFor(body)
         await assertFree(services.store, body.specification.name)
-        const host = await hostFor(services.store, body)
+        const { host, placement } = await placementOf(services, body)
         const specification = await sealedSpecification(body.specification, uuid, host)
         return {
           verb: 'vm.provision',
           host,
           vm: { name: specification.name, uuid: specification.uuid },
           arguments: { specification },
-          intent: { kind: 'create', specification }
+          intent: { kind: 'create', specification, wish: body.placement },
+          placement
         }
       })
   }),
@@ -206,12 +207,15 @@ export async function assertFree(store: Store, name: string, way = 'or choose an
   )
 }
 
-/** The host that was asked for, or the one with most room. */
-async function hostFor(store: Store, { host, specification }: Static<typeof CreateVmRequest>) {
-  if (host !== undefined) return findHost(store, host)
-  const { memoryBytes, cpus, profile } = specification
-  const wanted = { memoryBytes, cpus, profile, verb: 'vm.provision' } as const
-  return hostWithRoom(store, wanted, needsKey(specification) ? await hostsWithKey(store) : undefined)
+async function placementOf(
+  services: Services,
+  { host, specification, placement }: Static<typeof CreateVmRequest>
+) {
+  return hostFor(services, {
+    host,
+    wanted: wantedOf(specification, placement, 'vm.provision'),
+    ...(needsKey(specification) && { preferred: await hostsWithKey(services.store) })
+  })
 }
 
 async function hostsWithKey(store: Store): Promise<ReadonlySet<string>> {

@@ -1,0 +1,35 @@
+// What the store keeps of what hosts see: samples and events, bounded, each lost without harm.
+
+import type { EventView } from '../../protocol/api.ts'
+import type { VmEvent } from '../../protocol/messages.ts'
+import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
+import type { Page } from './store.ts'
+
+export interface Point<Sample> {
+  readonly at: number
+  readonly sample: Sample
+}
+
+export interface MetricsStore {
+  add(host: string, samples: readonly MetricsSample[]): Promise<void>
+  ofHost(host: string, range: { since: number; limit: number }): Promise<readonly Point<HostSample>[]>
+  ofVm(
+    vm: { host: string; uuid: string },
+    range: { since: number; limit: number }
+  ): Promise<readonly Point<VmSample>[]>
+  latestOfHosts(): Promise<ReadonlyMap<string, Point<HostSample>>>
+  /** By the VM's name. */
+  latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>>
+}
+
+export interface EventFilter {
+  readonly after: number
+  readonly vm?: string | undefined
+  readonly newest?: boolean | undefined
+}
+
+export interface EventStore {
+  add(host: string, event: VmEvent, at: number): Promise<void>
+  /** Oldest first; with `newest` the last ones of them instead of the first. */
+  list(filter: EventFilter, limit: number): Promise<Page<EventView>>
+}
