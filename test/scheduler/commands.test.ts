@@ -622,7 +622,10 @@ describe("a command's way", { timeout: 60_000 }, () => {
       await connectWithFacts()
       const full = await failure()
       assert.equal(full.code, 'E_CAPACITY')
-      assert.match(full.message, /kvm-1 comes nearest: it has 16\.0 GiB of memory left, the VM wants 64\.0 GiB/)
+      assert.match(
+        full.message,
+        /kvm-1 comes nearest: it has 16\.0 GiB of memory left, the VM wants 64\.0 GiB/
+      )
       assert.equal(full.status, 507)
     })
 
