@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import { parse, stringify } from 'yaml'
@@ -64,6 +64,7 @@ describe('the console of a VM', { skip: missing, timeout: 420_000 }, () => {
     for (const child of children) child.kill('SIGKILL')
     await fleet.takeDown()
     await cleaner.cleanUp()
+    rmSync(settings.logDirectory, { recursive: true, force: true })
     ending.abort()
   })
 
