@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import { HostletError } from '../../src/errors.ts'
+import { KeyedLock } from '../../src/lib/keyed-lock.ts'
 import type { LogFields, Logger } from '../../src/lib/log.ts'
 import type { CommandClaims } from '../../src/protocol/command.ts'
 import { Audit, type Witness } from '../../src/scheduler/audit.ts'
@@ -61,7 +62,8 @@ const tables = [
   'keys',
   'audit',
   'trails',
-  'trust'
+  'trust',
+  'placements'
 ]
 
 export class SchedulerMachine {
@@ -126,6 +128,7 @@ export class SchedulerMachine {
     real.commands.onChange((id) => promises.commandChanged(id))
     const services = {
       ...{ config, store, commands, clock, log, audit, agents: hub, version: '0.1.0' },
+      placing: new KeyedLock(),
       startedAt: clock.now()
     } as unknown as Services
     this.#running = { life, store, real, services, hub }
