@@ -72,6 +72,7 @@ export class ConsoleSessions implements AsyncDisposable {
   /** Ports that were let go of, until they are free, by UUID. */
   readonly #released = new Map<string, Promise<void>>()
   readonly #opening = new KeyedLock()
+  #linesOpening = 0
   #wire: ConsoleWire | undefined
   #listener: ConsoleListener | undefined
   #isOpen = true
@@ -102,7 +103,7 @@ export class ConsoleSessions implements AsyncDisposable {
     const writer = grant.mode === 'write' ? before?.writer : undefined
     if (writer !== undefined && !grant.takeOver) throw taken(writer)
     this.#refuseBeyond(before, writer)
-    const line = before ?? (await this.#openLine(grant, wait))
+    const line = before ?? (await this.#openLineCounted(grant, wait))
     this.#begin(line, grant, command)
     // It may have ended in the very moment in which it was opened.
     if (line.isEnded) void this.#lineEnded(line, undefined)
@@ -136,7 +137,7 @@ export class ConsoleSessions implements AsyncDisposable {
   #refuseBeyond(line: ConsoleLine | undefined, replaced: ConsoleSession | undefined): void {
     const { sessionsMax, sessionsPerVmMax } = this.#options.limits
     const going = replaced === undefined ? 0 : 1
-    if (this.#sessions.size - going >= sessionsMax)
+    if (this.#sessions.size + this.#linesOpening - going >= sessionsMax)
       throw new HostletError(
         'E_CAPACITY',
         `${sessionsMax} console sessions are open on this host, as many as its configuration allows (console.sessionsMax). Close one.`
@@ -146,6 +147,16 @@ export class ConsoleSessions implements AsyncDisposable {
         'E_CAPACITY',
         `${sessionsPerVmMax} sessions are open on the console of VM ${line?.vm}, as many as the configuration of its host allows (console.sessionsPerVmMax). Close one.`
       )
+  }
+
+  /** Each that is being opened counts as a session already. */
+  async #openLineCounted(grant: ConsoleGrant, wait: Wait): Promise<ConsoleLine> {
+    this.#linesOpening++
+    try {
+      return await this.#openLine(grant, wait)
+    } finally {
+      this.#linesOpening--
+    }
   }
 
   async #openLine({ vm, uuid, takeOver }: ConsoleGrant, wait: Wait): Promise<ConsoleLine> {

@@ -405,6 +405,13 @@ describe('a console', () => {
     assert.equal(rig.consoles.size, 3)
   })
 
+  it('has no more of them where they are asked for at once', async () => {
+    const rig = await Rig.make({ sessionsMax: 2 }, 3)
+    const asked = await Promise.allSettled([rig.open({}, 0), rig.open({}, 1), rig.open({}, 2)])
+    assert.equal(asked.filter(({ status }) => status === 'fulfilled').length, 2)
+    assert.equal(rig.consoles.size, 2)
+  })
+
   it('opens a session once, however often it is asked for', async () => {
     const rig = await Rig.make()
     const grant = rig.grant()
