@@ -4,6 +4,7 @@ import type { HostletError } from '../errors.ts'
 import type { DriftItem } from '../protocol/drift.ts'
 import type { AgentMessageOf } from '../protocol/messages.ts'
 import { createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
+import { consoleNotes } from './console/notes.ts'
 import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
@@ -197,13 +198,14 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const opened = { certificate: '' }
   const peers = { outbox, dispatcher, turns, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
+  host.consoleSessions.attach(session, consoleNotes(trail))
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const handover = new Handover({
     session,
     clock,
     log,
     isCurrent: () => opened.certificate === identity.value.certificate,
-    isQuiet: () => dispatcher.running + dispatcher.waiting === 0
+    isQuiet: () => dispatcher.running + dispatcher.waiting + host.consoleSessions.size === 0
   })
   const renewal = new Renewal(identity, {
     stateDirectory: config.stateDirectory,
@@ -230,6 +232,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())
+  stack.use(host.consoleSessions)
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
   stack.use(retention)

@@ -87,6 +87,14 @@ export const AgentConfigSchema = Type.Object(
       /** Of the audit trail; the oldest of its files go. An entry takes about 600 bytes. */
       keepBytes: Type.Integer({ default: 1024 ** 3, minimum: 64 * 1024 ** 2, maximum: 2 ** 50 })
     }),
+    /** Sessions on serial consoles, each with a grant in a signed command. The policy may forbid vm.console altogether. */
+    console: section({
+      sessionsMax: Type.Integer({ default: 8, minimum: 1, maximum: 64 }),
+      sessionsPerVmMax: Type.Integer({ default: 4, minimum: 1, maximum: 16 }),
+      /** Nothing typed, or for a watcher nothing shown; a command may ask for less. */
+      idleMs: Type.Integer({ default: 900_000, minimum: 1_000, maximum: 86_400_000 }),
+      longestMs: Type.Integer({ default: 28_800_000, minimum: 1_000, maximum: 86_400_000 })
+    }),
     metrics: section({
       intervalMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 3_600_000 }),
       bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 }),

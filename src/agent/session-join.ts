@@ -77,6 +77,8 @@ export function createSession(
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onTrust: (statements) => outbox.post(trust.take(statements)),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onBytes: (data) => host.consoleSessions.receive(data),
+    onOffline: () => host.consoleSessions.disconnected(),
     onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),

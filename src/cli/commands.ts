@@ -149,6 +149,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/vm-refresh.ts')
   },
   {
+    words: ['vm', 'console'],
+    summary: 'the serial console of a VM, in this terminal',
+    load: () => import('./commands/vm-console.ts')
+  },
+  {
     words: ['vm', 'audit'],
     summary: 'check whether a VM is isolated as promised',
     load: () => import('./commands/vm-audit.ts')

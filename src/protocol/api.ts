@@ -16,6 +16,7 @@ import {
   VmRestoreParams
 } from './backup.ts'
 import { commandBytesMax, ErrorReportSchema } from './command.ts'
+import { ConsoleTicket } from './console.ts'
 import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
@@ -267,6 +268,20 @@ export type OperationView = Static<typeof OperationView>
 
 export const OperationReply = Type.Object({ operation: OperationView }, strict)
 export type OperationReply = Static<typeof OperationReply>
+
+/** The operation that opens a console, and how to attach to it once that is done. */
+export const ConsoleReply = Type.Object(
+  {
+    operation: OperationView,
+    session: Uuid,
+    /** Opens the session once, to who asked for it. Told to nobody again. */
+    ticket: ConsoleTicket,
+    /** Path of its WebSocket, subprotocol `hostlet-console.v1`. */
+    socket: Type.String({ maxLength: 128 })
+  },
+  strict
+)
+export type ConsoleReply = Static<typeof ConsoleReply>
 
 /** Somebody's signature under a command. Whose it is, and whether it counts, only the host can tell. */
 export const ApprovalView = Type.Object({ approver: ApproverName, receivedAt: Timestamp }, strict)
@@ -905,7 +920,7 @@ export const AuditQuery = Type.Object(
   {
     /** Sequence of the last entry seen; 0 for all that are kept. */
     after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
-    /** `api` for calls. */
+    /** `api` for calls; `console` stands for all below it, such as `console.closed`. */
     kind: Type.Optional(ShortText),
     /** Id of the API key that asked. */
     key: Type.Optional(Uuid),

@@ -12,8 +12,11 @@ import { release } from '../lib/release.ts'
 import { Audit } from './audit.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
+import { ConsoleSessions } from './console/sessions.ts'
+import { ConsoleSockets } from './console/socket.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { ApiKeys } from './http/api-keys.ts'
+import { authenticate } from './http/authenticate.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
@@ -82,7 +85,19 @@ export async function startScheduler(
     schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain,
-    trust
+    trust,
+    frames: {
+      take: (host, bytes) => consoles.fromAgent(host, bytes),
+      gone: (host) => consoles.hostGone(host)
+    }
+  })
+  const consoles = new ConsoleSessions({
+    ...{ clock, log, witness: audit, agents: hub },
+    findCommand: (id) => store.commands.find(id)
+  })
+  const sockets = new ConsoleSockets({
+    ...{ sessions: consoles, audit, clock, log, tier: config.console.tier },
+    identify: (asking) => authenticate(asking, { keys, sessions })
   })
   const commands = new Commands({
     ...{ store, clock, log, signer: trust, delivery: hub },
@@ -105,7 +120,7 @@ export async function startScheduler(
   const services: Services = {
     placing: new KeyedLock(),
     ...{ config, store, commands, keys, sessions, factors, clock, log, audit, trust, agents: hub },
-    ...{ metrics, tallies },
+    ...{ metrics, tallies, consoles },
     get authority() {
       return trust.authority
     },
@@ -125,9 +140,10 @@ export async function startScheduler(
     tls = await trust.tls(namesOf(config))
     setTls(server.server, tls)
   }
-  hub.attach(server.server)
+  hub.attach(server.server, sockets)
   hub.watch()
   started.defer(() => hub.close())
+  started.defer(() => sockets.close())
   port = await listen(server, config.listen)
   started.use(
     new Housekeeping({

@@ -41,6 +41,8 @@ export interface SessionOptions {
   /** About the head of the audit trail. */
   onAudit?(message: AuditMessage): void
   onTrust(statements: readonly string[]): void
+  /** A binary message: a frame of a console. Throws E_BAD_REQUEST for what is none. */
+  onBytes?(data: Buffer): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -48,6 +50,8 @@ export interface SessionOptions {
   onClock?(sentAt: number, heartbeatSentAt: number): void
   /** The scheduler has welcomed this agent. */
   onOnline?(): void
+  /** The connection is gone, or never came to be. */
+  onOffline?(): void
   /** A connection did not come to be, or was ended, for a reason that waiting does not mend. */
   onRefused?(error: HostletError): void
 }
@@ -168,6 +172,11 @@ export class Session {
     if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
   }
 
+  /** Sends a binary message; `taken` is called once the system has it. False when there is no connection. */
+  sendBytes(data: Buffer, taken?: () => void): boolean {
+    return this.isOnline && this.#socket?.sendBytes(data, taken) === true
+  }
+
   /** Opens the connection anew with what the next one is opened with; nothing is lost, and no command waits for long. */
   reconnect(reason: string): void {
     this.#handle({ type: 'reconnect', reason })
@@ -206,7 +215,8 @@ export class Session {
     try {
       const socket = this.#options.connect(url, {
         opened: () => this.#handle({ type: 'opened' }),
-        message: (text) => this.#receive(text),
+        message: (text) => this.#receive(() => this.#dispatch(parseSchedulerMessage(text))),
+        bytes: (data) => this.#receive(() => this.#takeBytes(data)),
         pong: () => this.#handle({ type: 'pong' }),
         closed: ({ code, reason, error }) =>
           this.#closed(error ?? closeFault(url, code, reason), refusedCloses.has(code))
@@ -221,6 +231,7 @@ export class Session {
   #closed(error: HostletError, refusedClose: boolean): void {
     this.#socket = undefined
     this.#options.outbox.detach()
+    this.#options.onOffline?.()
     this.#ended.resolve()
     const random = this.#options.random ?? Math.random
     const refused = refusedClose || error.advice === 'refuse'
@@ -250,16 +261,21 @@ export class Session {
     this.#lastReason = reason
   }
 
-  #receive(text: string | undefined): void {
+  #receive(take: () => void): void {
     try {
-      if (text === undefined)
-        throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: a binary frame, expected text')
-      this.#dispatch(parseSchedulerMessage(text))
+      take()
     } catch (error) {
       this.#fault = asHostletError(error)
       this.#options.log.warn({ error: this.#fault }, 'unreadable message of the scheduler')
       this.#handle({ type: 'bad-message' })
     }
+  }
+
+  #takeBytes(data: Buffer): void {
+    if (!this.isOnline || this.#options.onBytes === undefined)
+      throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: a binary frame, expected text')
+    this.#options.onBytes(data)
+    this.#handle({ type: 'heard' })
   }
 
   #dispatch(message: SchedulerMessage): void {

@@ -9,6 +9,7 @@ import type { ApiTier } from '../../protocol/api.ts'
 import type { Audit } from '../audit.ts'
 import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
+import type { ConsoleSessions } from '../console/sessions.ts'
 import type { Authority } from '../identity/authority.ts'
 import type { FleetMetrics } from '../metrics/fleet-metrics.ts'
 import type { SchedulerTallies } from '../metrics/scheduler-tallies.ts'
@@ -31,6 +32,7 @@ export interface Services {
   readonly keys: ApiKeys
   readonly sessions: Sessions
   readonly factors: SecondFactors
+  readonly consoles: ConsoleSessions
   readonly audit: Audit
   readonly metrics: FleetMetrics
   readonly tallies: SchedulerTallies

@@ -3,6 +3,7 @@
 import type { Route } from './route.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
+import { consoleRoutes } from './routes/consoles.ts'
 import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
 import { hostRoutes } from './routes/hosts.ts'
@@ -25,6 +26,7 @@ export const routes: readonly Route[] = [
   ...hostRoutes,
   ...vmRoutes,
   ...vmLifecycleRoutes,
+  ...consoleRoutes,
   ...backupRoutes,
   ...restoreRoutes,
   ...diskKeyRoutes,
