@@ -5,7 +5,7 @@ import { asHostletError, errorCodes, type HostletError } from '../errors.ts'
 import { release } from '../lib/release.ts'
 import { Cli, Interrupted } from './cli.ts'
 import { type CommandEntry, commands, groups } from './commands.ts'
-import { exitCodeHelp, interruptedExitCode } from './exit-codes.ts'
+import { exitCodeHelp, interruptedExitCode, planExitCodes } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 import { nextStep } from './next-step.ts'
 import { plain } from './table.ts'
@@ -17,8 +17,17 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
     await program.parseAsync([...words], { from: 'user' })
     return cli.exitStatus
   } catch (thrown) {
-    return tell(thrown, cli)
+    const status = tell(thrown, cli)
+    return isPlanning(words) && status !== interruptedExitCode
+      ? Math.min(status, planExitCodes.refused)
+      : status
   }
+}
+
+/** What only looks for what would change has statuses of its own, in which no error may look like a change. */
+function isPlanning(words: readonly string[]): boolean {
+  const options = words.includes('--') ? words.slice(0, words.indexOf('--')) : words
+  return words[0] === 'diff' || options.includes('--dry-run')
 }
 
 async function build(words: readonly string[], cli: Cli): Promise<Command> {

@@ -17,6 +17,7 @@ import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedComm
 import type { Journal, JournalEntry } from './journal.ts'
 import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
+import { Planner } from './planner.ts'
 import { progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
 import { notCancellable, nothingHappened, otherCommand, type Refuse, unknownOperation } from './refusals.ts'
@@ -104,16 +105,16 @@ export class Dispatcher<Host> {
     const cancel = (id: string, signal: AbortSignal) => this.cancel(id, signal)
     const ends = { trail: this.#trail, local: this.#local, stop: this.#stopping.signal }
     this.#endings = new Endings({ ...options, ...ends })
-    const others = { cancel, drain: this.#drain }
+    const planner = new Planner({ ...options, verbs: this.#verbs, drain: this.#drain, gate: this.#gate })
+    const others = { cancel, drain: this.#drain, plan: planner.plan }
     this.#engine = new Engine({ ...options, others })
     const operationOn = (vm: string) => this.#turns.operationOn(vm)
     this.#admission = new Admission({ ...options, operationOn, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
+      ...ends,
       others,
-      trail: this.#trail,
-      limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
-      stop: this.#stopping.signal
+      limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax })
     })
   }
 

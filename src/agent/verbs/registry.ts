@@ -14,6 +14,7 @@ import { hostResume, document as hostResumeDocument } from './host-resume.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
+import { operationPlan, document as operationPlanDocument } from './operation-plan.ts'
 import { vmAdoptKeys, document as vmAdoptKeysDocument } from './vm-adopt-keys.ts'
 import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
@@ -59,6 +60,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },
+  { verb: operationPlan, document: operationPlanDocument },
   { verb: hostFacts, document: hostFactsDocument },
   { verb: hostClean, document: hostCleanDocument },
   { verb: hostRotateKey, document: hostRotateKeyDocument },

@@ -11,7 +11,7 @@ import { ProgressLine } from '../backup/progress.ts'
 import { readResult } from '../backup/result.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { plain } from '../table.ts'
 
 interface Options {
@@ -35,8 +35,8 @@ export const define: Define = (command, cli) => {
       '--expect <backup>',
       'in a repository: the newest backup that you know of, against one that was rolled back'
     )
-    .option('--no-wait', 'do not follow the operation')
   command.addHelpText('after', '\nExits with 1 when the backup is bad, and names what is wrong with it.')
+  operationOptions(command)
   examples(
     command,
     'hostlet backup verify 0199c0de-…',
@@ -57,7 +57,7 @@ export const define: Define = (command, cli) => {
 }
 
 async function onHost(session: Session, given: string, options: Options): Promise<void> {
-  const { boot, host, wait } = options
+  const { boot, host } = options
   const id = await backupId(session, given, options.vm)
   const request = {
     method: 'POST',
@@ -65,9 +65,11 @@ async function onHost(session: Session, given: string, options: Options): Promis
     body: { ...(boot ? { boot } : {}), ...(host === undefined ? {} : { host }) },
     signal: session.signal
   } as const
-  const { operation } = await session.client.ask(request, 'OperationReply')
-  const ended = await follow(session, operation, { wait, done: sentence })
-  const bad = faultOf(ended)
+  const ended = await operate(session, request, {
+    options,
+    done: sentence
+  })
+  const bad = ended && faultOf(ended)
   if (bad !== undefined) throw bad
 }
 

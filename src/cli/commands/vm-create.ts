@@ -6,9 +6,9 @@ import type { CreateVmRequest, OperationView, VmSpecificationRequest } from '../
 import { clientCommand, examples, type Given } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
-import { follow } from '../follow.ts'
 import { parseHealthProbe } from '../health-probe.ts'
 import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
 import { sealSeed } from '../seal-seed.ts'
@@ -36,8 +36,11 @@ interface Options extends NetworkOptions {
   readonly readyTimeout?: string
   readonly consoleLog?: boolean
   readonly dryRun?: boolean
+  readonly printRequest?: boolean
   readonly wait: boolean
 }
+
+const chosenHost = 'chosen by the scheduler among those with room; anew when the VM is made'
 
 export const define: Define = (command, cli) => {
   declare(command)
@@ -51,13 +54,16 @@ export const define: Define = (command, cli) => {
         body: await sealSeed(bodyOf(given), session),
         signal: session.signal
       } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, { wait: given.options.wait, done: ready })
+      await operate(session, request, {
+        options: given.options,
+        done: ready,
+        hostNote: given.options.host === undefined ? chosenHost : undefined
+      })
     },
     (given) => {
       const body = bodyOf(given)
-      if (given.options.dryRun) cli.print(JSON.stringify(body, null, 2))
-      return given.options.dryRun === true
+      if (given.options.printRequest) cli.print(JSON.stringify(body, null, 2))
+      return given.options.printRequest === true
     }
   )
 }
@@ -96,9 +102,9 @@ function declare(command: Command): void {
       collect
     )
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
-    .option('--dry-run', 'print the request and send nothing')
-    .option('--no-wait', 'do not follow the operation')
+    .option('--print-request', 'print the request as JSON and send nothing')
   declareNetwork(command)
+  operationOptions(command)
   examples(
     command,
     'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',

@@ -7,10 +7,10 @@ import { readResult } from '../backup/result.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 
-interface Options {
+interface Options extends OperationOptions {
   readonly snapshot: string
   readonly target?: string
   readonly as?: string
@@ -20,7 +20,6 @@ interface Options {
   /** False with `--no-start`. */
   readonly start: boolean
   readonly yes?: boolean
-  readonly wait: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -34,7 +33,7 @@ export const define: Define = (command, cli) => {
     .option('--replace', 'put the disks into the VM that there is; what they hold now is lost')
     .option('--no-start', 'leave it off')
     .option('-y, --yes', 'do not ask before disks are replaced (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(
     command,
     'hostlet vm restore web-1 --as web-1-old',
@@ -53,8 +52,10 @@ export const define: Define = (command, cli) => {
         })
       const body = bodyOf(source, options)
       const request = { method: 'POST', path: '/v1/restores', body, signal: session.signal } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, { wait: options.wait, done: restored })
+      await operate(session, request, {
+        options,
+        done: restored
+      })
     }
   )
 }

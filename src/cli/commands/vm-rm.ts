@@ -8,13 +8,12 @@ import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { eraseLines } from '../erase-text.ts'
-import { follow } from '../follow.ts'
+import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { formatTime, parseDuration } from '../quantities.ts'
 
 const dayMs = 86_400_000
 
-interface Options {
-  readonly wait: boolean
+interface Options extends OperationOptions {
   readonly yes?: boolean
   readonly retain?: string
   readonly backups?: boolean
@@ -26,7 +25,7 @@ export const define: Define = (command, cli) => {
     .option('--retain <days>', 'keep it, off, for so long before it is erased, such as 7d')
     .option('--backups', 'erase its backups too (needs an admin key)')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(
     command,
     'hostlet vm rm web-1',
@@ -41,8 +40,10 @@ export const define: Define = (command, cli) => {
       await confirm(session, { text: `Erase ${what}${when}?`, leftAlone: `VM ${name}` })
     const query = { retainDays, ...(options.backups && { backups: 'true' }) }
     const request = { method: 'DELETE', path: apiPath('vms', name), query, signal: session.signal } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, { wait: options.wait, done: (ended) => outcomeText(name, ended) })
+    await operate(session, request, {
+      options,
+      done: (ended) => outcomeText(name, ended)
+    })
   })
 }
 

@@ -17,7 +17,7 @@ import type { Actor, ApiKeys } from './api-keys.ts'
 export interface Services {
   readonly config: SchedulerConfig
   readonly store: Store
-  readonly commands: Commands
+  readonly commands: Pick<Commands, 'approve' | 'create' | 'endAllOf' | 'wait'>
   readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
   readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
@@ -59,6 +59,8 @@ export interface Route {
   readonly query: TSchema | undefined
   readonly body: TSchema | undefined
   readonly reply: TSchema
+  /** False where it may do something besides making a command: then it takes no `dryRun`. */
+  readonly dryRun?: false
   handle(call: Call<unknown, unknown, unknown>, services: Services): Promise<unknown>
 }
 
@@ -83,6 +85,7 @@ interface RouteOptions<Params, Query, Body, Reply> {
   readonly query?: Query
   readonly body?: Body
   readonly reply: Reply
+  readonly dryRun?: false
   handle(
     call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
     services: Services

@@ -10,6 +10,7 @@ import { type Actor, assertTier } from './api-keys.ts'
 import { apiCall, type RequestContext } from './audited.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
+import { planning, queryOf, splitQuery } from './planning.ts'
 import { type Route, type Services, TextAnswer } from './route.ts'
 
 /** How long a request may take to arrive, head and body. */
@@ -132,7 +133,8 @@ function addRoute(
   contexts: WeakMap<FastifyRequest, RequestContext>,
   { services, stopping }: ServerOptions
 ): void {
-  const { params, query: querystring = noQuery, body } = route
+  const { params, body } = route
+  const querystring = queryOf(route) ?? noQuery
   server.route({
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
@@ -149,18 +151,20 @@ function addRoute(
     },
     handler: async (request, reply) => {
       const actor = contexts.get(request)?.actor
+      const { query, dryRun } = splitQuery(request.query)
       const answer = await route.handle(
         {
           params: request.params,
-          query: request.query,
+          query,
           body: request.body,
           actor,
           socket: request.raw.socket,
           accept: request.headers.accept,
           signal: AbortSignal.any([stopping, goneSignal(reply)]),
-          repeatable: repeatableOf(request, actor)
+          // What was only planned must not answer for the request itself.
+          repeatable: dryRun ? undefined : repeatableOf(request, actor)
         },
-        services
+        dryRun ? planning(services) : services
       )
       await auditAnswer(answer, request, { context: contexts.get(request), status: route.status, services })
       if (answer instanceof TextAnswer) return reply.type(answer.type).send(answer.text)

@@ -46,6 +46,7 @@ export const agentVerbs = [
   'backup.prune',
   'backup.export',
   'operation.cancel',
+  'operation.plan',
   'image.prefetch',
   'host.facts',
   'host.rotate-key',

@@ -1,0 +1,86 @@
+// What commands that have a host do something have in common: their options, the dry run, and the way to the operation's end.
+
+import type { Command } from 'commander'
+import type { OperationView } from '../protocol/api.ts'
+import { Plan } from '../protocol/plan.ts'
+import { compile } from '../protocol/validate.ts'
+import type { ApiRequest } from './api-client.ts'
+import type { Session } from './client-command.ts'
+import { planExitCodes } from './exit-codes.ts'
+import { follow, untilDone } from './follow.ts'
+import { isRefused, planLines } from './plan-text.ts'
+
+export interface OperationOptions {
+  readonly wait: boolean
+  readonly dryRun?: boolean
+}
+
+export interface Operating {
+  readonly options: OperationOptions
+  /** The line for people when it is done. */
+  readonly done: (operation: OperationView) => string
+  /** How its host came to be chosen, for the plan. */
+  readonly hostNote?: string | undefined
+}
+
+/** Adds `--dry-run`, `--wait` and `--no-wait`. */
+export function operationOptions(command: Command): Command {
+  return waitOptions(
+    command.option(
+      '--dry-run',
+      'change nothing: have the host tell what would be done (exits with 0, 1 or 2)'
+    )
+  )
+}
+
+export function waitOptions(command: Command): Command {
+  return command
+    .option('--wait', 'follow the operation to its end', true)
+    .option('--no-wait', 'do not follow the operation')
+}
+
+/**
+ * Asks for an operation and follows it as `follow` does. With `--dry-run` it shows the plan, sets the exit status, and
+ * returns nothing: undefined.
+ */
+export async function operate(
+  session: Session,
+  request: Omit<ApiRequest, 'signal'>,
+  { options, done, hostNote }: Operating
+): Promise<OperationView | undefined> {
+  const { client, signal } = session
+  if (options.dryRun) return void (await showPlan(session, request, hostNote))
+  const { operation } = await client.ask({ ...request, signal }, 'OperationReply')
+  return await follow(session, operation, { wait: options.wait, done })
+}
+
+export interface Planned {
+  readonly host: string
+  readonly plan: Plan
+}
+
+/** Has the host tell what a request would do. Throws as the request itself would where it does not get that far. */
+export async function planOf(session: Session, request: Omit<ApiRequest, 'signal'>): Promise<Planned> {
+  const { client, signal } = session
+  const query = { ...request.query, dryRun: 'true' }
+  const { operation } = await client.ask({ ...request, query, signal }, 'OperationReply')
+  const { host, value } = await untilDone(session, operation, { quiet: true })
+  return { host, plan: compile(Plan, 'plan of the host')(value) }
+}
+
+/** Exits with 1 where the host would refuse it, 2 where something would change, 0 where nothing would. */
+export function planStatus({ plan }: Planned): number {
+  if (isRefused(plan)) return planExitCodes.refused
+  return plan.changes ? planExitCodes.changes : planExitCodes.nothing
+}
+
+async function showPlan(
+  session: Session,
+  request: Omit<ApiRequest, 'signal'>,
+  hostNote: string | undefined
+): Promise<void> {
+  const { cli } = session
+  const planned = await planOf(session, request)
+  cli.show(planned, () => planLines({ ...planned, hostNote }, cli))
+  cli.exitStatus = planStatus(planned)
+}
