@@ -10,11 +10,15 @@ export function isRefused({ refusal, policy }: Plan): boolean {
   return refusal !== undefined || policy.verdict === 'refused'
 }
 
-export function planLines(
-  { host, plan }: { readonly host: string; readonly plan: Plan },
-  cli: Cli
-): string[] {
+export interface ShownPlan {
+  readonly host: string
+  readonly plan: Plan
+  readonly hostNote?: string | undefined
+}
+
+export function planLines({ host, plan, hostNote }: ShownPlan, cli: Cli): string[] {
   const { remarks = [] } = plan
+  const where = hostNote === undefined ? host : `${host} (${hostNote})`
   return [
     ...renderFields(fields(where, plan), cli.colour),
     ...plan.steps.map((step, at) => `  ${at + 1}. ${plain(step)}`),

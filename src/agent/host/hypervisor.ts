@@ -7,6 +7,7 @@ import type { BackupHypervisor } from './backup-port.ts'
 import type { MachineInspection } from './inspection.ts'
 import type { InventoryHypervisor } from './inventory-port.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import type { PlanHypervisor } from './plan-port.ts'
 import type { SealedHypervisor } from './sealed-port.ts'
 import type { ShapeHypervisor, VmResources } from './shape-port.ts'
 
@@ -179,7 +180,12 @@ export interface SilentPool {
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor extends BackupHypervisor, InventoryHypervisor, SealedHypervisor, ShapeHypervisor {
+export interface Hypervisor
+  extends BackupHypervisor,
+    InventoryHypervisor,
+    PlanHypervisor,
+    SealedHypervisor,
+    ShapeHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus

@@ -20,6 +20,7 @@ import { runOf } from './domain-looks.ts'
 import { lifecycleOf } from './domain-state.ts'
 import type { DomainEnvironment } from './domain-xml.ts'
 import { Domains } from './domains.ts'
+import { Drafts } from './drafts.ts'
 import type {
   DomainEvent,
   Hypervisor,
@@ -86,6 +87,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #networks: Networks
   readonly #secrets: Secrets
   readonly #tuning: Tuning
+  readonly draft: Hypervisor['draft']
   readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
   readonly #gates = new StartGates()
@@ -130,6 +132,8 @@ export class LibvirtHypervisor implements Hypervisor {
       environment: (wait) => this.#environment(wait),
       log: options.log
     })
+    const environment = (wait: Wait) => this.#environment(wait)
+    this.draft = new Drafts({ connection, domains: this.#domains, environment }).draft
     this.#networks = new Networks({ connection })
     this.#secrets = new Secrets({ connection })
     this.#backups = createBackups({

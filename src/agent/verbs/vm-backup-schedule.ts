@@ -6,6 +6,7 @@ import { strict, VmName } from '../../protocol/names.ts'
 import { slotsOf } from '../backups/schedule-times.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planSchedule } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -42,6 +43,8 @@ export const vmBackupSchedule = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planSchedule,
 
   async outcome({ vm }, host, operation) {
     const { backupSchedule } = await requireVm(vm, host, operation)
