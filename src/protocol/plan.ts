@@ -1,8 +1,10 @@
-// The arguments and the result of operation.plan: what a command would do on its host, before anybody sends it.
+// What is told of a VM before anybody changes it: what was asked for, and what a command would do on its host.
 
 import { type Static, Type } from '../lib/schema.ts'
+import { BackupSchedule } from './backup.ts'
 import { ErrorReportSchema } from './command.ts'
 import { Sentence, ShortText, strict, Uuid, VerbName, VmName } from './names.ts'
+import { VmSpecification, VmSummary } from './vm.ts'
 
 /** Longest difference, and longest definition, of a domain that is told. */
 export const planTextMax = 128 * 1024
@@ -95,3 +97,14 @@ export const Plan = Type.Object(
   strict
 )
 export type Plan = Static<typeof Plan>
+
+/** The result of vm.specification. */
+export const VmSpecificationResult = Type.Object(
+  {
+    vm: VmSummary,
+    specification: VmSpecification,
+    backupSchedule: Type.Union([BackupSchedule, Type.Null()])
+  },
+  strict
+)
+export type VmSpecificationResult = Static<typeof VmSpecificationResult>

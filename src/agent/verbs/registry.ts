@@ -28,6 +28,7 @@ import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
 import { vmRepair, document as vmRepairDocument } from './vm-repair.ts'
 import { vmResize, document as vmResizeDocument } from './vm-resize.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
+import { vmSpecification, document as vmSpecificationDocument } from './vm-specification.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
 import { vmStop, document as vmStopDocument } from './vm-stop.ts'
@@ -55,6 +56,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: backupPrune, document: backupPruneDocument },
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
+  { verb: vmSpecification, document: vmSpecificationDocument },
   { verb: vmAudit, document: vmAuditDocument },
   { verb: vmRepair, document: vmRepairDocument },
   { verb: vmList, document: vmListDocument },

@@ -35,6 +35,7 @@ export const agentVerbs = [
   'vm.reimage',
   'vm.rekey',
   'vm.state',
+  'vm.specification',
   'vm.audit',
   'vm.list',
   'vm.backup',
