@@ -22,11 +22,11 @@ export function planLines({ host, plan, hostNote }: ShownPlan, cli: Cli): string
   return [
     ...renderFields(fields(where, plan), cli.colour),
     ...plan.steps.map((step, at) => `  ${at + 1}. ${plain(step)}`),
+    ...(remarks.length === 0 ? [] : ['', ...remarks.map((remark) => plain(remark))]),
     ...needLines(plan, cli),
     ...differenceLines('Ports of the host:', plan.ports, cli),
     ...differenceLines(firewallTitle(plan), plan.firewall, cli),
     ...domainLines(plan, cli),
-    ...(remarks.length === 0 ? [] : ['', ...remarks.map((remark) => plain(remark))]),
     '',
     verdict(host, plan)
   ]
@@ -55,7 +55,7 @@ const needColumns: readonly Column<PlannedNeed>[] = [
   { title: 'FREE', cell: (need) => amount(need, need.free), align: 'right' },
   {
     title: '',
-    cell: ({ needed, free }) => (needed > free ? 'not enough' : ''),
+    cell: ({ needed, free }) => (needed > free ? 'more than is free' : ''),
     style: () => 'red'
   }
 ]
@@ -94,6 +94,7 @@ const diffStyles: Readonly<Record<string, Style>> = { '+': 'green', '-': 'red', 
 
 function domainLines({ domain }: Plan, { colour }: Cli): string[] {
   if (domain === undefined || domain.diff === '') return []
+  if (domain.after === undefined) return ['', 'Its definition in libvirt goes.']
   const lines = domain.diff.trimEnd().split('\n')
   return ['', ...lines.map((line) => styled(plain(line), diffStyles[line.charAt(0)], colour))]
 }

@@ -134,7 +134,7 @@ export async function planStop(
     : `Its guest is asked to shut down; its power is cut where it takes longer than asked for, or ${graceSeconds} s.`
   return {
     ...(await annotated(record, { wanted: 'stopped' }, host, operation)),
-    needs: memoryBack(record.specification, !isOff(record)),
+    needs: await memoryBack(record, host, operation),
     remarks: isOff(record) ? ['It is off already, and would not be started again by the agent.'] : [how]
   }
 }

@@ -5,7 +5,8 @@ import { type Foreseen, type PlannedNeed, planTextMax } from '../../protocol/pla
 import type { VmSpecification } from '../../protocol/vm.ts'
 import type { FirewallSubject } from '../firewall/inventory.ts'
 import type { Host } from '../host/host.ts'
-import type { Wait } from '../host/hypervisor.ts'
+import type { VmRecord, Wait } from '../host/hypervisor.ts'
+import { isOff } from '../host/making.ts'
 import { baseVolumeName } from '../host/names.ts'
 import type { DraftChange } from '../host/plan-port.ts'
 import type { Taken } from '../resources/admission.ts'
@@ -42,9 +43,14 @@ export function shareNeeds(takes: readonly Taken[]): PlannedNeed[] {
   }))
 }
 
-/** What the host would get back of a machine that goes off. */
-export function memoryBack({ memoryBytes }: VmSpecification, isOn: boolean): PlannedNeed[] {
-  return isOn ? [{ what: 'memory', unit: 'bytes', needed: -memoryBytes, free: 0 }] : []
+/** What the host would get back of a machine that goes off, and what there is without it. */
+export async function memoryBack(record: VmRecord, host: Host, wait: Wait): Promise<PlannedNeed[]> {
+  if (isOff(record)) return []
+  const { memoryBytes } = record.specification
+  const { takes } = await host.resources.foresee(record, wait)
+  return shareNeeds(takes)
+    .slice(0, 1)
+    .map((need) => ({ ...need, needed: -memoryBytes, free: Math.max(0, need.free - memoryBytes) }))
 }
 
 export async function rulesOf(

@@ -27,7 +27,7 @@ export async function planTeardown(
     changes: true,
     ...(await domainOf(vm, { kind: 'removal', name: vm }, host, operation)),
     ...(await rulesOf(uuid, undefined, host, operation)),
-    needs: memoryBack(record.specification, !isOff(record)),
+    needs: await memoryBack(record, host, operation),
     remarks: [
       ...(isOff(record) ? [] : ['It runs: its power is cut, and its guest is not asked.']),
       ...(await diskRemarks(record.specification, host, operation)),
@@ -52,7 +52,7 @@ async function planRetain(
   return {
     changes: true,
     ...(await domainOf(vm, { kind: 'change', name: vm, change }, host, operation)),
-    needs: memoryBack(record.specification, !isOff(record)),
+    needs: await memoryBack(record, host, operation),
     remarks: [
       `It would be switched off and kept ${untilText(retained)}, then erased with its keys and disks.`,
       `Until then "hostlet vm undelete ${vm}" has it back.`

@@ -11,7 +11,9 @@ import { declareNetwork, type NetworkOptions, networkOf } from '../network-optio
 import { operate, operationOptions } from '../operate.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
+import { httpOf, portOf } from '../readiness.ts'
 import { sealSeed } from '../seal-seed.ts'
+import { sshKeysIn } from '../ssh-keys.ts'
 
 interface Options extends NetworkOptions {
   readonly image: string
@@ -146,17 +148,8 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
 /** Present even when empty: images with cloud-init look long for one in vain, and it tells the guest its name. */
 function seedOf(options: Options): VmSpecificationRequest['seed'] {
   const keys = (options.sshKeyFile ?? []).flatMap((path) =>
-    readText(path, 'SSH key file')
-      .split('\n')
-      .map((line) => line.trim())
-      .filter((line) => line !== '' && !line.startsWith('#'))
+    sshKeysIn(readText(path, 'SSH key file'), '--ssh-key-file')
   )
-  const privateKey = keys.find((line) => line.startsWith('-----'))
-  if (privateKey !== undefined)
-    throw new HostletError(
-      'E_BAD_REQUEST',
-      'an --ssh-key-file holds a private key. Give the public one, which ends in .pub.'
-    )
   const userData = options.userData === undefined ? undefined : readText(options.userData, 'user data')
   const seed = {
     ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
@@ -175,20 +168,10 @@ function seedOf(options: Options): VmSpecificationRequest['seed'] {
 function readinessOf(options: Options): VmSpecificationRequest['ready'] {
   const ready = {
     ...(options.readyPort === undefined ? {} : { tcpPort: portOf(options.readyPort, '--ready-port') }),
-    ...(options.readyHttp === undefined ? {} : { http: httpOf(options.readyHttp) }),
+    ...(options.readyHttp === undefined ? {} : { http: httpOf(options.readyHttp, '--ready-http') }),
     ...(options.readyTimeout === undefined ? {} : { timeoutMs: parseDuration(options.readyTimeout) })
   }
   return Object.keys(ready).length === 0 ? undefined : ready
-}
-
-function httpOf(text: string): { port: number; path: string } {
-  const slash = text.indexOf('/')
-  const [port, path] = slash < 0 ? [text, '/'] : [text.slice(0, slash), text.slice(slash)]
-  return { port: portOf(port, '--ready-http'), path }
-}
-
-function portOf(text: string, what: string): number {
-  return parseInteger(text, { what, minimum: 1, maximum: 65_535 })
 }
 
 function ready(operation: OperationView): string {

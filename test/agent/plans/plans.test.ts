@@ -219,9 +219,9 @@ describe('plans', () => {
       vm: 'web-1',
       image: { ...bench.image, sha256: 'b'.repeat(64) }
     })
-    const changed = reimage.domain?.diff.split('\n').filter((line) => /^[-+] .*<source/.test(line)) ?? []
+    const changed = (reimage.domain?.diff ?? '').split('\n').filter((line) => /^[-+] .*<source/.test(line))
     // The root disk and the base below it, as they are and as they would be.
-    assert.equal(changed.length, 4, reimage.domain?.diff)
+    assert.equal(changed.length, 4, changed.join('\n'))
   })
 
   it('carry what the policy of the host would say', async () => {
