@@ -49,6 +49,11 @@ export const commands: readonly CommandEntry[] = [
   { words: ['host', 'ls'], summary: 'list hosts', load: () => import('./commands/host-ls.ts') },
   { words: ['host', 'show'], summary: 'show one host', load: () => import('./commands/host-show.ts') },
   {
+    words: ['host', 'vms'],
+    summary: 'have a host list the VMs that it has now',
+    load: () => import('./commands/host-vms.ts')
+  },
+  {
     words: ['host', 'token'],
     summary: 'make, list or revoke the tokens with which hosts join',
     load: () => import('./commands/host-token.ts')

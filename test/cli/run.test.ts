@@ -94,7 +94,7 @@ describe('usage errors', () => {
     }
   })
 
-  it('prints the request of a dry run and sends nothing', async () => {
+  it('prints the request where it is asked to, and sends nothing', async () => {
     const keys = file('id.pub', '# mine\nssh-ed25519 AAAA me\n\nssh-rsa BBBB you\n')
     const words = [
       'vm',
@@ -117,7 +117,7 @@ describe('usage errors', () => {
       '--ssh-key-file',
       keys
     ]
-    const { status, stdout } = await hostlet([...words, ...more, '--dry-run'])
+    const { status, stdout } = await hostlet([...words, ...more, '--print-request'])
     assert.equal(status, 0)
     assert.deepEqual(JSON.parse(stdout), {
       specification: {

@@ -117,4 +117,5 @@ async function here({ cli, repository, signal }: Direct, options: Options): Prom
   const { kept, removed, freedBytes } = result
   const answer = { kept: [...kept], removed: [...removed], freedBytes, dryRun }
   cli.show(answer, () => [sentence(answer, options.vm)])
+  if (dryRun && removed.length > 0) cli.exitStatus = planExitCodes.changes
 }
