@@ -123,7 +123,7 @@ function keyed(children: readonly XmlNode[]): readonly (readonly [string, XmlNod
 
 export function canonical(node: XmlNode, indent = ''): string {
   const { name, children } = node
-  const attributes = Object.entries(inKib(node).attributes)
+  const attributes = Object.entries(plainForm(node).attributes)
     .toSorted(([left], [right]) => (left < right ? -1 : 1))
     .map(([key, value]) => ` ${key}="${value}"`)
     .join('')
@@ -142,7 +142,7 @@ export function canonical(node: XmlNode, indent = ''): string {
 
 /** What we keep in the metadata is JSON: a field a line. */
 function textLines(node: XmlNode, indent: string): readonly string[] {
-  const text = inKib(node).text.trim()
+  const text = plainForm(node).text.trim()
   if (node.name !== `${metadataPrefix}:vm`) return text === '' ? [] : [text]
   try {
     return JSON.stringify(JSON.parse(text), null, 2)
@@ -154,8 +154,23 @@ function textLines(node: XmlNode, indent: string): readonly string[] {
   }
 }
 
-/** libvirt answers in KiB what was written in bytes. */
-function inKib(node: XmlNode): Pick<XmlNode, 'attributes' | 'text'> {
-  if (node.attributes.unit !== 'b') return node
-  return { attributes: { ...node.attributes, unit: 'KiB' }, text: String(Number(node.text) / kib) }
+/** libvirt answers in KiB what was written in bytes, and in ranges what was a list. */
+function plainForm(node: XmlNode): Pick<XmlNode, 'attributes' | 'text'> {
+  const { attributes, text } = node
+  if (attributes.unit === 'b')
+    return { attributes: { ...attributes, unit: 'KiB' }, text: String(Number(text) / kib) }
+  if (attributes.cpuset === undefined) return node
+  return { attributes: { ...attributes, cpuset: rangesIn(attributes.cpuset) }, text }
+}
+
+/** `0,1,2,5` as `0-2,5`; what is no plain list stays. */
+function rangesIn(list: string): string {
+  if (!/^\d+(,\d+)*$/.test(list)) return list
+  const ranges: [number, number][] = []
+  for (const cpu of list.split(',').map(Number)) {
+    const last = ranges.at(-1)
+    if (last !== undefined && last[1] + 1 === cpu) last[1] = cpu
+    else ranges.push([cpu, cpu])
+  }
+  return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(',')
 }

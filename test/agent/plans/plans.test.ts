@@ -2,53 +2,27 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { openGate } from '../../../src/agent/operations/gate.ts'
-import { Planner } from '../../../src/agent/operations/planner.ts'
-import { VerbTable } from '../../../src/agent/operations/verb-table.ts'
 import { verbs } from '../../../src/agent/verbs/registry.ts'
-import { silentLogger } from '../../../src/lib/log.ts'
-import { Plan, type PolicyForecast } from '../../../src/protocol/plan.ts'
-import { compile } from '../../../src/protocol/validate.ts'
+import type { Plan } from '../../../src/protocol/plan.ts'
 import { type Bench, makeBench, succeed } from '../verbs/bench.ts'
+import { type PlanOptions, planned as plannedOn } from './planned.ts'
 
 const uuid = '0b54e6f2-6b53-4a3e-9d1c-0123456789ab'
 const subject = { vm: 'web-1', uuid }
 const wait = { signal: AbortSignal.timeout(60_000) }
 const mebibyte = 1024 ** 2
-const check = compile(Plan, 'plan')
 
 /** Calls that change nothing. */
 const looks =
   /^(draft|domainUses|examine|facts|findVm|findVolume|inspect|list\w+|surveyVolumes|counters)( |$)/
 
-interface PlanOptions {
-  readonly policy?: PolicyForecast
-  readonly about?: { vm: string; uuid: string }
-}
-
-async function planned(
-  { host, hypervisor }: Bench,
+function planned(
+  { host }: Bench,
   verb: string,
   args: Record<string, unknown>,
-  { policy = { verdict: 'allowed' }, about = subject }: PlanOptions = {}
+  options: Partial<PlanOptions> = {}
 ): Promise<Plan> {
-  const planner = new Planner({
-    host,
-    verbs: new VerbTable(verbs),
-    drain: { check: () => undefined },
-    gate: { ...openGate, foresee: async () => policy },
-    journal: { generationOf: () => undefined },
-    generationOf: async ({ vm }) => (await hypervisor.findVm(vm, wait))?.generation ?? 0,
-    clock: host.clock
-  })
-  const changes = verbs.find(({ name }) => name === verb)?.changes
-  const asked = { verb, arguments: args, ...(changes && { subject: about }) }
-  const operation = {
-    ...{ id: '0199c0de-0000-7000-8000-000000000001', verb: 'operation.plan', subject: undefined },
-    ...{ signal: wait.signal, log: silentLogger, notes: {}, progress: () => undefined }
-  }
-  const plan = await planner.plan(asked, operation)
-  return check(JSON.parse(JSON.stringify(plan))) as Plan
+  return plannedOn(host, verb, args, { about: subject, ...options })
 }
 
 async function stateOf({ hypervisor, nft, leftovers }: Bench): Promise<unknown> {
