@@ -17,7 +17,7 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
     await program.parseAsync([...words], { from: 'user' })
     return cli.exitStatus
   } catch (thrown) {
-    const status = tell(thrown, cli)
+    const status = tell(thrown, words, cli)
     return isPlanning(words) && status !== interruptedExitCode
       ? Math.min(status, planExitCodes.refused)
       : status
@@ -79,9 +79,9 @@ const connectionHelp = `Where the scheduler is:
   HOSTLET_SCHEDULER=https://HOST:7443  HOSTLET_API_KEY_FILE=FILE  HOSTLET_CA_FILE=FILE
   or options of the same names, or scheduler, apiKeyFile and caFile in ~/.config/hostlet/cli.yaml`
 
-function tell(thrown: unknown, cli: Cli): number {
+function tell(thrown: unknown, words: readonly string[], cli: Cli): number {
   if (thrown instanceof Interrupted) return interruptedExitCode
-  if (thrown instanceof CommanderError) return tellUsage(thrown, cli)
+  if (thrown instanceof CommanderError) return tellUsage(thrown, words, cli)
   if (thrown instanceof ExitStatus) {
     tellError(thrown.error, cli)
     return thrown.status
@@ -91,7 +91,7 @@ function tell(thrown: unknown, cli: Cli): number {
   return errorCodes[error.code].exitCode
 }
 
-function tellUsage(error: CommanderError, cli: Cli): number {
+function tellUsage(error: CommanderError, words: readonly string[], cli: Cli): number {
   if (error.exitCode === 0) return 0
   // commander asks for help where a group was named without a command.
   if (error.code === 'commander.help') {
@@ -103,10 +103,18 @@ function tellUsage(error: CommanderError, cli: Cli): number {
       .join(' ')
     cli.note(
       plain(`error E_BAD_REQUEST: ${first}${hint === '' ? '' : ` ${hint}`}`),
-      'next: hostlet --help, or --help after the command'
+      `next: ${helpFor(words)}`
     )
   }
   return errorCodes.E_BAD_REQUEST.exitCode
+}
+
+/** Help of the command that was meant, of its group, or of all. */
+function helpFor(words: readonly string[]): string {
+  const [group = ''] = words
+  const meant = commands.find((entry) => entry.words.every((word, index) => words[index] === word))
+  if (meant !== undefined) return `hostlet ${meant.words.join(' ')} --help`
+  return Object.hasOwn(groups, group) ? `hostlet ${group} --help` : 'hostlet --help'
 }
 
 function tellError(error: HostletError, cli: Cli): void {
