@@ -122,7 +122,8 @@ function keyed(children: readonly XmlNode[]): readonly (readonly [string, XmlNod
 }
 
 export function canonical(node: XmlNode, indent = ''): string {
-  const { name, children } = node
+  const { name } = node
+  const children = inUsualOrder(node.children)
   const attributes = Object.entries(plainForm(node).attributes)
     .toSorted(([left], [right]) => (left < right ? -1 : 1))
     .map(([key, value]) => ` ${key}="${value}"`)
@@ -138,6 +139,23 @@ export function canonical(node: XmlNode, indent = ''): string {
     ...children.map((child) => canonical(child, inner)),
     `${indent}</${name}>\n`
   ].join('')
+}
+
+/** libvirt writes controllers in the order in which they came to it, and addresses behind all else. */
+function inUsualOrder(children: readonly XmlNode[]): readonly XmlNode[] {
+  const isAddress = ({ name }: XmlNode) => name === 'address'
+  const isController = ({ name }: XmlNode) => name === 'controller'
+  const controllers = children.filter(isController).toSorted((left, right) => orderOf(left) - orderOf(right))
+  const sorted = children.map((child) => (isController(child) ? (controllers.shift() ?? child) : child))
+  return [...sorted.filter((child) => !isAddress(child)), ...sorted.filter(isAddress)]
+}
+
+const controllerTypes = ['usb', 'sata', 'pci', 'scsi', 'virtio-serial']
+const indexesMax = 1_000
+
+function orderOf({ attributes: { type = '', index = '0' } }: XmlNode): number {
+  const at = controllerTypes.indexOf(type)
+  return (at < 0 ? controllerTypes.length : at) * indexesMax + Number(index)
 }
 
 /** What we keep in the metadata is JSON: a field a line. */
