@@ -1,6 +1,7 @@
 // What commands that have a host do something have in common: their options, the dry run, and the way to the operation's end.
 
 import type { Command } from 'commander'
+import { HostletError } from '../errors.ts'
 import type { OperationView } from '../protocol/api.ts'
 import { Plan } from '../protocol/plan.ts'
 import { compile } from '../protocol/validate.ts'
@@ -30,6 +31,15 @@ export function operationOptions(command: Command): Command {
       '--dry-run',
       'change nothing: have the host tell what would be done (exits with 0, 1 or 2)'
     )
+  )
+}
+
+/** Where there is no host to ask: it would be done. Throws E_UNSUPPORTED. */
+export function refuseDryRunHere(options: { readonly dryRun?: boolean; readonly repository?: string }): void {
+  if (!options.dryRun || options.repository === undefined) return
+  throw new HostletError(
+    'E_UNSUPPORTED',
+    '--dry-run asks a host, and with --repository none has a part in it. Leave one of them out.'
   )
 }
 

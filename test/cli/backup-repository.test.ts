@@ -167,6 +167,19 @@ describe('a repository without a scheduler', { timeout: 120_000 }, () => {
     assert.equal(readFileSync(path).equals(held.get(first()) ?? Buffer.alloc(0)), true)
   })
 
+  it('takes no --dry-run, which only a host could answer, and then writes nothing', async () => {
+    const path = join(base, 'dry.qcow2')
+    for (const words of [
+      ['export', first(), '--to', path],
+      ['verify', first()]
+    ]) {
+      const { status, stderr } = await hostlet(at(...words, '--dry-run'))
+      assert.equal(status, 1, stderr)
+      assert.match(stderr, /E_UNSUPPORTED: --dry-run asks a host/)
+    }
+    assert.equal(existsSync(path), false)
+  })
+
   it('leaves nothing of an export that Ctrl-C ended', async () => {
     const path = join(base, 'half.qcow2')
     const child = spawn(process.execPath, [mainPath, ...at('export', first(), '--to', path)], {

@@ -10,7 +10,7 @@ import { backupId } from '../backup/latest.ts'
 import { ProgressLine } from '../backup/progress.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { operate, operationOptions } from '../operate.ts'
+import { operate, operationOptions, refuseDryRunHere } from '../operate.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 
 interface Options {
@@ -20,6 +20,7 @@ interface Options {
   readonly to: string
   readonly host?: string
   readonly wait: boolean
+  readonly dryRun?: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -47,7 +48,8 @@ export const define: Define = (command, cli) => {
   )
   backupCommand<Options, readonly [string]>(command, cli, {
     scheduler: (session, { options, arguments: [id] }) => onHost(session, id, options),
-    repository: (direct, { options, arguments: [id] }) => here(direct, id, options)
+    repository: (direct, { options, arguments: [id] }) => here(direct, id, options),
+    check: ({ options }) => refuseDryRunHere(options)
   })
 }
 

@@ -11,7 +11,7 @@ import { ProgressLine } from '../backup/progress.ts'
 import { readResult } from '../backup/result.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { operate, operationOptions } from '../operate.ts'
+import { operate, operationOptions, refuseDryRunHere } from '../operate.ts'
 import { plain } from '../table.ts'
 
 interface Options {
@@ -20,6 +20,7 @@ interface Options {
   readonly host?: string
   readonly expect?: string
   readonly wait: boolean
+  readonly dryRun?: boolean
 }
 
 type Freshness = (typeof freshnesses)[number]
@@ -47,6 +48,7 @@ export const define: Define = (command, cli) => {
     scheduler: (session, { options, arguments: [id] }) => onHost(session, id, options),
     repository: (direct, { options, arguments: [id] }) => here(direct, id, options),
     check: ({ options }) => {
+      refuseDryRunHere(options)
       if (options.repository !== undefined && options.boot)
         throw new HostletError(
           'E_UNSUPPORTED',
