@@ -6,6 +6,7 @@ import type { VmReimageParams } from '../../protocol/lifecycle.ts'
 import type { Foreseen } from '../../protocol/plan.ts'
 import type { VmResizeParams } from '../../protocol/resize.ts'
 import { lookUp } from '../backups/restore-plan.ts'
+import { swapOf as restored } from '../backups/restore-replace.ts'
 import type { Host } from '../host/host.ts'
 import type { VmChange, VmRecord } from '../host/hypervisor.ts'
 import { isOff } from '../host/making.ts'
@@ -93,12 +94,20 @@ export async function planRestoreReplace(
   host: Host,
   operation: Operation
 ): Promise<Foreseen> {
+  const { vm } = params
   const { disks, snapshot, at, freshness } = await lookUp(params, host, operation)
+  const record = await requireVm(vm, host, operation)
+  const keys = host.placements.diskKeys({ ...record.specification, dataDiskBytes: 0 })
+  const { specification, placement } = restored(record, disks, { id: operation.id, keys })
+  const swapped = { specification, placement: { ...placement, ...unknownKeys(placement) } }
   const heldBytes = disks.reduce((sum, { allocatedBytes }) => sum + allocatedBytes, 0)
   const roles = disks.map(({ role }) => `the ${role} disk`).join(' and ')
-  const wanted = params.start === false ? 'stopped' : 'running'
+  const wanted = params.start === false ? ('stopped' as const) : ('running' as const)
+  const { generation } = subjectOf(operation, vm)
+  const change = { kind: 'change', name: vm, disks: swapped, change: { generation, wanted } } as const
   return {
     changes: true,
+    ...(await domainOf(vm, change, host, operation)),
     needs: await diskNeed(heldBytes, host, operation),
     remarks: [
       `Backup ${snapshot} is of ${new Date(at).toISOString()} (${freshness}), and holds ${roles}.`,
