@@ -54,6 +54,13 @@ describe('usage errors', () => {
     )
   })
 
+  it('name the very help to read', async () => {
+    const nextOf = async (...words: string[]) => /^next: (.*)$/m.exec((await hostlet(words)).stderr)?.[1]
+    assert.equal(await nextOf('vm', 'start'), 'hostlet vm start --help')
+    assert.equal(await nextOf('vm', 'creat'), 'hostlet vm --help')
+    assert.equal(await nextOf('vmm'), 'hostlet --help')
+  })
+
   it('are told for unknown options, missing arguments and none at all', async () => {
     for (const words of [
       ['vm', 'ls', '--hots', 'x'],
