@@ -11,6 +11,7 @@ import { apiCall, declaredPath, type RequestContext } from './audited.ts'
 import { type Asking, assertNotFromOtherSite, authenticate, shownKey } from './authenticate.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
+import { planning, queryOf, splitQuery } from './planning.ts'
 import { HeadedAnswer, type Route, type Services, StreamAnswer, TextAnswer } from './route.ts'
 import { sendPieces } from './stream-answer.ts'
 
@@ -138,7 +139,8 @@ function addRoute(
   contexts: WeakMap<FastifyRequest, RequestContext>,
   { services, stopping }: ServerOptions
 ): void {
-  const { params, query: querystring = noQuery, body } = route
+  const { params, body } = route
+  const querystring = queryOf(route) ?? noQuery
   server.route({
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
@@ -160,9 +162,12 @@ function addRoute(
     },
     handler: async (request, reply) => {
       const context = contexts.get(request)
+      const { query, dryRun } = splitQuery(request.query)
+      const call = callOf(request, context, AbortSignal.any([stopping, goneSignal(reply)]))
+      // What was only planned must not answer for the request itself.
       const answer = await route.handle(
-        callOf(request, context, AbortSignal.any([stopping, goneSignal(reply)])),
-        services
+        { ...call, query, ...(dryRun && { repeatable: undefined }) },
+        dryRun ? planning(services) : services
       )
       const { body, headers } = answer instanceof HeadedAnswer ? answer : { body: answer, headers: {} }
       await auditAnswer(body, request, { context, status: route.status, services })
@@ -189,11 +194,11 @@ function callOf(
   request: FastifyRequest,
   context: RequestContext | undefined,
   signal: AbortSignal
-): Parameters<Route['handle']>[0] {
-  const { params, query, body, headers, ip: address, raw } = request
+): Omit<Parameters<Route['handle']>[0], 'query'> {
+  const { params, body, headers, ip: address, raw } = request
   const actor = context?.actor
   return {
-    ...{ params, query, body, actor, signal, address, socket: raw.socket, accept: headers.accept },
+    ...{ params, body, actor, signal, address, socket: raw.socket, accept: headers.accept },
     shownKey: shownKey(headers),
     tellActor: (known) => {
       if (context !== undefined) context.actor = known

@@ -116,6 +116,16 @@ export const hostRoutes = [
     handle: (call, services) => askHost(services, call, 'image.prefetch', { image: call.body })
   }),
 
+  defineRoute('POST /v1/hosts/{id}/vms', {
+    tier: 'manage',
+    summary: 'Have a host list its VMs as they are now, and the domains that are not ours',
+    status: 202,
+    params: HostParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askHost(services, call, 'vm.list')
+  }),
+
   defineRoute('POST /v1/hosts/{id}/refresh', {
     tier: 'manage',
     summary: 'Have a host look at itself anew',

@@ -155,6 +155,16 @@ export const vmRoutes = [
     handle: (call, services) => askAboutVm(services, call, 'vm.state')
   }),
 
+  defineRoute('POST /v1/vms/{name}/specification', {
+    tier: 'manage',
+    summary: 'Have its host tell what was asked for of a VM, as it keeps it',
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askAboutVm(services, call, 'vm.specification')
+  }),
+
   defineRoute('POST /v1/vms/{name}/audit', {
     tier: 'manage',
     summary: "Have a VM's host look whether its isolation is as promised",
