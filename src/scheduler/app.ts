@@ -19,6 +19,7 @@ import { routes } from './http/routes.ts'
 import { SecondFactors } from './http/second-factors.ts'
 import { createServer, tlsRules } from './http/server.ts'
 import { Sessions } from './http/sessions.ts'
+import { loadWebAssets } from './http/web-assets.ts'
 import { Hub } from './hub/hub.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
@@ -102,7 +103,8 @@ export async function startScheduler(
     services,
     routes,
     tls: await trust.tls(namesOf(config)),
-    stopping: stopping.signal
+    stopping: stopping.signal,
+    web: once(() => loadWebAssets())
   })
   started.defer(async () => server.close())
   const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
