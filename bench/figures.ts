@@ -14,7 +14,8 @@ export const figureNames = [
   'restore',
   'backup-memory',
   'noisy-neighbours',
-  'command-journal'
+  'command-journal',
+  'fleet-metrics'
 ] as const
 
 export type FigureName = (typeof figureNames)[number]

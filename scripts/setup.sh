@@ -18,6 +18,7 @@ state=/run/hostlet-setup
 . "$root/scripts/setup/report.sh"
 . "$root/scripts/setup/checks.sh"
 . "$root/scripts/setup/packages.sh"
+. "$root/scripts/setup/prometheus.sh"
 . "$root/scripts/setup/daemons.sh"
 
 main() {
@@ -35,6 +36,7 @@ main() {
   : >"$log"
   packages_install
   node_modules_install
+  step metrics 'prometheus unpacked' prometheus_fetch
   daemons_start
   step guest 'guest image built' sh "$root/scripts/guest-image.sh" --if-needed
   say ready "$(since "$started_at")"

@@ -10,6 +10,9 @@ import * as agent from '../src/node-libvirt/protocol/guest-agent.ts'
 
 const root = join(import.meta.dirname, '..')
 const onlyFile = 'src/agent/host/guest-commands.ts'
+/** Opens the serial port, and is asked to by one file, which asks for the grant of a signed command. */
+const consoleFile = 'src/agent/host/serial-console.ts'
+const sessionsFile = 'src/agent/console/consoles.ts'
 const sources = globSync('src/**/*.ts', { cwd: root })
   .filter((path) => !path.startsWith('src/node-libvirt/') && !path.includes('node_modules'))
   .sort()
@@ -69,11 +72,21 @@ describe('the locked room', () => {
     assert.deepEqual(others, [])
   })
 
-  it('opens no console, takes no screenshot, and reads neither memory nor files of a guest', () => {
+  it('takes no screenshot, and reads neither memory nor files of a guest', () => {
     const found = sources
       .flatMap((path) => imported(path).map((name) => ({ path, name })))
-      .filter(({ name }) => consoleNames.includes(name) || reachingIn.test(name))
+      .filter(({ name }) => reachingIn.test(name))
     assert.deepEqual(found, [])
+  })
+
+  it('opens a serial console in one place, asked to by vm.console alone, and no other channel', () => {
+    const opening = sources
+      .flatMap((path) => imported(path).map((name) => ({ path, name })))
+      .filter(({ name }) => consoleNames.includes(name))
+    assert.deepEqual(opening, [{ path: consoleFile, name: 'domainOpenConsole' }])
+    const callers = (call: RegExp) => sources.filter((path) => call.test(textOf(path)))
+    assert.deepEqual(callers(/hypervisor\.openConsole\(/), [sessionsFile])
+    assert.deepEqual(callers(/consoleSessions\.open\(/), ['src/agent/verbs/vm-console.ts'])
   })
 
   it('has no way around: no procedure by its number, no call through the agent by a flag, no words of its protocol', () => {

@@ -175,7 +175,7 @@ test('users and directories are made as the units need them', asRoot, (t) => {
   }
   const groups = readFileSync(join(root, 'etc/group'), 'utf8')
   for (const group of ['libvirt', 'libvirt-qemu']) {
-    assert.match(groups, new RegExp(`^${group}:.*:hostlet$`, 'm'))
+    assert.match(groups, new RegExp(`^${group}:.*[:,]hostlet(,|$)`, 'm'))
   }
   for (const file of ['agent.yaml', 'policy.yaml']) {
     const { mode, uid } = statSync(join(root, 'etc/hostlet', file))

@@ -5,7 +5,7 @@
 packages='
 libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ovmf
 dnsmasq-base nftables iproute2 genisoimage libnbd-bin tini
-busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod
+busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod binutils libatomic1
 systemd openssl procps ca-certificates util-linux socat
 radosgw ceph-mon ceph-osd ceph-common
 chromium

@@ -9,6 +9,7 @@ import { createLogger, type OutputLogger } from '../lib/log-output.ts'
 import { ensurePrivateDirectory } from '../lib/private-file.ts'
 import { release } from '../lib/release.ts'
 import { SystemdNotify } from '../lib/systemd-notify.ts'
+import { localSocketName } from '../protocol/local.ts'
 import { assemble } from './assembly.ts'
 import { BackupRecords } from './backups/records.ts'
 import type { AgentConfig } from './config.ts'
@@ -23,6 +24,7 @@ import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import { KnownVms } from './inventory/known-vms.ts'
 import { ledgerOf } from './inventory/ledger.ts'
 import { EscrowRecords } from './keys/escrow-records.ts'
+import { LocalServer } from './local/server.ts'
 import type { DatabaseOptions } from './operations/database.ts'
 import { Journal } from './operations/journal.ts'
 import type { Parts } from './parts.ts'
@@ -76,12 +78,14 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
       onTrouble: (error) => log.warn({ error: asHostletError(error) }, 'journal could not be made shorter')
     })
   )
+  // Not before the state directory is ours: a second agent must not take the socket of the first.
+  const local = stack.use(await LocalServer.open(join(config.runtimeDirectory, localSocketName), { log }))
   const machine = options.machine ?? readMachine()
   const { stateDirectory, audit } = config
   const trail = stack.use(
     await Trail.open({ stateDirectory, ...audit, identity: () => identity.value, clock, log })
   )
-  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail }
+  const parts: Parts = { config, clock, log, random, identity, machine, journal, trail, local }
   const known = new KnownVms({ database: journal.database, clock })
   const hypervisor = options.hypervisor ?? createHypervisor(parts, known)
   stack.defer(() => hypervisor.close())
@@ -115,6 +119,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   stack.defer(() => clearInterval(alive))
   const work = assemble({ ...parts, hypervisor, host, records, known }, stack)
   work.begin()
+  if (config.metrics.listen !== undefined) await work.openMetrics()
   const notify =
     options.notify ??
     new SystemdNotify({

@@ -4,6 +4,7 @@ import type { HostletError } from '../errors.ts'
 import type { DriftItem } from '../protocol/drift.ts'
 import type { AgentMessageOf } from '../protocol/messages.ts'
 import { createSchedules, keepReport, prunedTogether } from './backups/schedule-join.ts'
+import { consoleNotes } from './console/notes.ts'
 import { DriftWatch } from './drift/watch.ts'
 import { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
@@ -16,8 +17,12 @@ import { adoptedNames, noteVms, withDrift } from './inventory/join.ts'
 import { awaitingKeys, keysOnline } from './keys/escrow-join.ts'
 import { ErasureRecords, keepErasure } from './lifecycle/erasure-records.ts'
 import { Retention } from './lifecycle/retention.ts'
+import type { Seen } from './local/status.ts'
+import { localRoutes } from './local-join.ts'
+import { AgentTallies } from './metrics/agent-tallies.ts'
 import { MetricsBuffer } from './metrics/buffer.ts'
 import { Sampler } from './metrics/sampler.ts'
+import { createExporter, serveMetrics } from './metrics-join.ts'
 import { CommandVerifier } from './operations/command-verifier.ts'
 import { Dispatcher } from './operations/dispatch.ts'
 import { Turns } from './operations/turns.ts'
@@ -41,6 +46,8 @@ export const stopGraceMs = 15_000
 
 export interface Work {
   begin(): void
+  /** Opens the port of the metrics, where the configuration has one. */
+  openMetrics(): Promise<void>
   line(): string
   isWell(): boolean
 }
@@ -49,6 +56,7 @@ export interface Work {
 export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
   const { config, clock, log, random, identity, journal, hypervisor, host, records, known, trail } = parts
   const buffer = new MetricsBuffer({ samplesMax: config.metrics.bufferMax })
+  const tallies = new AgentTallies()
   const erasures = new ErasureRecords({ database: journal.database })
   const outbox = new Outbox({
     results: () => dispatcher.unacknowledged(),
@@ -57,13 +65,15 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     metrics: buffer,
     disk: journal.database
   })
-  const turns = new Turns()
+  const turns = new Turns(clock)
+  const seen: Seen = {}
   const inventory = createInventory(
     parts,
     (message) => {
       outbox.post(message)
       keeper.seen(message.vms)
       noteVms(known, message.vms, log)
+      seen.inventory = message
     },
     { isReady: () => keeper.isReady(), driftOf: (uuid) => drift.of(uuid) }
   )
@@ -73,7 +83,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     log,
     journal: prunedTogether(journal, records),
     turns,
-    onReconciled: (failed) => host.keys.watch.noteAwaited(awaitingKeys(failed)),
+    onReconciled: (failed) => {
+      host.keys.watch.noteAwaited(awaitingKeys(failed))
+      seen.notStarted = failed
+    },
     onReady: () => {
       shares.ready()
       host.keys.watch.look()
@@ -108,7 +121,8 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       session.beat()
       schedules.refresh()
     },
-    erasures
+    erasures,
+    tallies
   })
   const schedules = createSchedules({
     ...parts,
@@ -147,6 +161,7 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       adopted: adoptedNames(known, clock)
     }),
     policy: () => gate.fault,
+    localSocket: () => parts.local?.fault,
     trust: () => trust.fault,
     identity: () => identity.value
   })
@@ -157,11 +172,13 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     intervalMs: config.metrics.intervalMs,
     onSample: (sample) => {
       buffer.push(sample)
+      seen.sample = sample
       health.notePool(sample.host)
       outbox.pump()
     }
   })
   const onOnline = () => {
+    tallies.connected()
     lookAnew()
     keysOnline(host.keys, keeper, log)
     trail.online((message) => outbox.post(message))
@@ -179,15 +196,16 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const opened = { certificate: '' }
-  const peers = { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }
+  const peers = { outbox, dispatcher, turns, health, sampler, erasures, trust, opened, onOnline, onRefused }
   const session = createSession(parts, peers)
+  host.consoleSessions.attach(session, consoleNotes(trail))
   host.keys.line.attach({ isOnline: () => session.isOnline, post: (message) => outbox.post(message) })
   const handover = new Handover({
     session,
     clock,
     log,
     isCurrent: () => opened.certificate === identity.value.certificate,
-    isQuiet: () => dispatcher.running + dispatcher.waiting === 0
+    isQuiet: () => dispatcher.running + dispatcher.waiting + host.consoleSessions.size === 0
   })
   const renewal = new Renewal(identity, {
     stateDirectory: config.stateDirectory,
@@ -203,12 +221,18 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
     }
   })
   const events = new VmEvents({ hypervisor, clock, log, post: (event) => outbox.post(event), lookAnew })
+  const exporter = createExporter(parts, {
+    ...{ tallies, seen, buffer, sampler, health, schedules, session, dispatcher }
+  })
+  const told = { seen, turns, session, dispatcher, health, schedules, renewal, exporter }
+  parts.local?.mount(localRoutes(parts, told))
   const shares = new SharesKeeper(host.resources)
   stack.use(shares)
   stack.use(reportHealth({ probes: host.health, clock, post: (event) => outbox.post(event), lookAnew }))
   stack.use(keeper)
   stack.use(inventory)
   stack.defer(() => session.stop())
+  stack.use(host.consoleSessions)
   stack.defer(() => dispatcher.stop(stopGraceMs))
   stack.use(schedules)
   stack.use(retention)
@@ -240,6 +264,10 @@ export function assemble(parts: HostParts, stack: AsyncDisposableStack): Work {
       // A copy must not renew: it would take the certificate from the host that it was copied from.
       if (isOwnMachine(parts)) renewal.start()
       session.start()
+    },
+    openMetrics: async () => {
+      const listener = await serveMetrics(parts, exporter)
+      if (listener !== undefined) stack.use(listener)
     },
     line: () => statusLine(session, hypervisor, keeper, dispatcher),
     isWell: () => health.selfCheck()
@@ -279,6 +307,7 @@ interface DispatcherPeers {
   readonly outbox: Outbox
   onChanged(): void
   readonly erasures: ErasureRecords
+  readonly tallies: AgentTallies
   /** A backup has ended, well or not. */
   onBackup(): void
   /** A VM was erased that no command asked for. */
@@ -288,7 +317,18 @@ interface DispatcherPeers {
 
 function createDispatcher(
   { config, clock, log, random, identity, journal, hypervisor, host, records, trail }: HostParts,
-  { gate, turns, readiness, outbox, erasures, onChanged, onBackup, onErasure, onDrain }: DispatcherPeers
+  {
+    gate,
+    turns,
+    readiness,
+    outbox,
+    erasures,
+    tallies,
+    onChanged,
+    onBackup,
+    onErasure,
+    onDrain
+  }: DispatcherPeers
 ): Dispatcher<Host> {
   return new Dispatcher<Host>({
     host,
@@ -304,6 +344,7 @@ function createDispatcher(
     onChanged,
     onDrain,
     onEnd: (entry, result) => {
+      tallies.ended(entry, result)
       if (keepReport(records, entry, result)) queueMicrotask(onBackup)
       if (keepErasure(erasures, entry, result)) queueMicrotask(onErasure)
     },

@@ -1,8 +1,9 @@
 // The agent's configuration: its schema with every default, and the only reader of its YAML and environment.
 
-import { loadConfigFile } from '../lib/config-file.ts'
+import { type ConfigRules, loadConfigFile } from '../lib/config-file.ts'
 import { type Static, type TSchema, Type } from '../lib/schema.ts'
 import { AbsolutePath, Ipv4, Milliseconds, ProfileName, strict } from '../protocol/names.ts'
+import { parseLoopback } from './metrics/loopback.ts'
 import { defaultProfiles, ObjectName, Profile, profileFaults } from './profiles.ts'
 
 export const agentConfigPath = '/etc/hostlet/agent.yaml'
@@ -86,9 +87,19 @@ export const AgentConfigSchema = Type.Object(
       /** Of the audit trail; the oldest of its files go. An entry takes about 600 bytes. */
       keepBytes: Type.Integer({ default: 1024 ** 3, minimum: 64 * 1024 ** 2, maximum: 2 ** 50 })
     }),
+    /** Sessions on serial consoles, each with a grant in a signed command. The policy may forbid vm.console altogether. */
+    console: section({
+      sessionsMax: Type.Integer({ default: 8, minimum: 1, maximum: 64 }),
+      sessionsPerVmMax: Type.Integer({ default: 4, minimum: 1, maximum: 16 }),
+      /** Nothing typed, or for a watcher nothing shown; a command may ask for less. */
+      idleMs: Type.Integer({ default: 900_000, minimum: 1_000, maximum: 86_400_000 }),
+      longestMs: Type.Integer({ default: 28_800_000, minimum: 1_000, maximum: 86_400_000 })
+    }),
     metrics: section({
       intervalMs: Type.Integer({ default: 10_000, minimum: 1_000, maximum: 3_600_000 }),
-      bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 })
+      bufferMax: Type.Integer({ default: 360, minimum: 1, maximum: 10_000 }),
+      /** Where Prometheus may read them. Nobody is asked who he is there, so it is on the loopback or not at all. */
+      listen: Type.Optional(Type.String({ maxLength: 64 }))
     }),
     stop: section({ graceMs: withDefault(Milliseconds, 60_000) }),
     readyTimeoutMs: withDefault(Milliseconds, 180_000),
@@ -112,11 +123,24 @@ export function loadAgentConfig(
   path: string = agentConfigPath,
   environment: ConfigEnvironment = process.env
 ): AgentConfig {
-  const config = loadConfigFile(path, AgentConfigSchema, profileFaults)
+  const config = loadConfigFile(path, AgentConfigSchema, agentConfigFaults)
   const level = oneOf(logLevels, environment.HOSTLET_LOG_LEVEL)
   const format = oneOf(logFormats, environment.HOSTLET_LOG_FORMAT)
   return { ...config, log: { level: level ?? config.log.level, format: format ?? config.log.format } }
 }
+
+/** What no schema says. */
+export const agentConfigFaults: ConfigRules<AgentConfig> = (config) => [
+  ...profileFaults(config),
+  ...(config.metrics.listen === undefined || parseLoopback(config.metrics.listen) !== undefined
+    ? []
+    : [
+        {
+          at: ['metrics', 'listen'],
+          text: 'expected a port of the loopback such as 127.0.0.1:9177: nobody has to log in there. From other machines scrape the scheduler, or put a proxy that asks for a certificate before it'
+        }
+      ])
+]
 
 /** A section whose absence means all of its defaults. */
 function section<Properties extends Record<string, TSchema>>(properties: Properties) {

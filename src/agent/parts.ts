@@ -8,6 +8,7 @@ import type { Host } from './host/host.ts'
 import type { Hypervisor } from './host/hypervisor.ts'
 import type { CurrentIdentity } from './identity/trust-keeper.ts'
 import type { KnownVms } from './inventory/known-vms.ts'
+import type { LocalServer } from './local/server.ts'
 import type { Journal } from './operations/journal.ts'
 import type { SessionOptions } from './session/session.ts'
 import type { Trail } from './trail/trail.ts'
@@ -22,6 +23,8 @@ export interface Parts {
   readonly machine: string | undefined
   readonly journal: Journal
   readonly trail: Trail
+  /** Where this host itself may look; absent in tests that do not. */
+  readonly local?: LocalServer
   /** For tests; a socket over TLS otherwise. */
   readonly connect?: SessionOptions['connect']
 }

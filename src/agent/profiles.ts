@@ -47,7 +47,9 @@ export const Profile = Type.Object(
     hugepages: Type.Boolean({ default: false }),
     diskLimits: { ...DiskLimits, default: {} },
     /** Disks that are unreadable without their keys. */
-    encryption: Type.Boolean({ default: true })
+    encryption: Type.Boolean({ default: true }),
+    /** Whether operators may be given the serial console of its VMs. */
+    console: Type.Boolean({ default: true })
   },
   strict
 )
@@ -63,7 +65,8 @@ const usual = {
   memoryOvercommit: 1,
   hugepages: false,
   diskLimits: {},
-  encryption: true
+  encryption: true,
+  console: true
 } as const
 
 /** A profile with the usual for what is left out. */

@@ -9,12 +9,15 @@ import { type AgentMessageOf, protocolVersion } from '../protocol/messages.ts'
 import { acknowledgeBackups } from './backups/schedule-join.ts'
 import type { HealthMonitor } from './health/monitor.ts'
 import type { Host } from './host/host.ts'
+import type { Hypervisor } from './host/hypervisor.ts'
 import { checkIdentity, tlsSettings } from './identity/certificates.ts'
 import { checkMachine } from './identity/machine.ts'
 import type { TrustKeeper } from './identity/trust-keeper.ts'
 import { acknowledgeErasures, type ErasureRecords } from './lifecycle/erasure-records.ts'
+import { waitingOperations } from './local/operations.ts'
 import type { Sampler } from './metrics/sampler.ts'
 import type { Dispatcher } from './operations/dispatch.ts'
+import type { Turns } from './operations/turns.ts'
 import type { HostParts, Parts } from './parts.ts'
 import type { Outbox } from './session/outbox.ts'
 import { Session } from './session/session.ts'
@@ -25,6 +28,7 @@ import { verbs } from './verbs/registry.ts'
 export interface SessionPeers {
   readonly outbox: Outbox
   readonly dispatcher: Dispatcher<Host>
+  readonly turns: Turns
   readonly health: HealthMonitor
   readonly sampler: Sampler
   readonly erasures: ErasureRecords
@@ -37,7 +41,7 @@ export interface SessionPeers {
 
 export function createSession(
   parts: HostParts,
-  { outbox, dispatcher, health, sampler, erasures, trust, opened, onOnline, onRefused }: SessionPeers
+  { outbox, dispatcher, turns, health, sampler, erasures, trust, opened, onOnline, onRefused }: SessionPeers
 ): Session {
   const { clock, log, random, identity, machine, hypervisor, host, records } = parts
   const instance = randomUUID()
@@ -58,6 +62,7 @@ export function createSession(
     hello: () => ({ ...helloOf(identity.value.hostId, instance, clock), trustSerial: trust.serial }),
     heartbeat: () => ({
       type: 'heartbeat',
+      ...waitsOf(turns, hypervisor),
       sentAt: clock.now(),
       operationsRunning: dispatcher.running,
       operationsWaiting: dispatcher.waiting,
@@ -72,6 +77,8 @@ export function createSession(
     onDiskKeys: (answer) => host.keys.escrow?.take(answer),
     onTrust: (statements) => outbox.post(trust.take(statements)),
     onIntervals: ({ metricsIntervalMs }) => sampler.setInterval(metricsIntervalMs),
+    onBytes: (data) => host.consoleSessions.receive(data),
+    onOffline: () => host.consoleSessions.disconnected(),
     onAudit: (message) => void parts.trail.takeAnswer(message),
     onWelcome: (sentAt) => health.noteSchedulerClock(sentAt),
     onClock: (sentAt, heartbeatSentAt) => health.noteSchedulerClock(sentAt, heartbeatSentAt),
@@ -81,6 +88,12 @@ export function createSession(
     },
     onRefused
   })
+}
+
+/** Absent where nothing waits. */
+function waitsOf(queue: Turns, hypervisor: Hypervisor): Pick<AgentMessageOf<'heartbeat'>, 'waits'> {
+  const waits = waitingOperations({ queue, hypervisor: () => hypervisor.status() })
+  return waits.length === 0 ? {} : { waits }
 }
 
 export function isOwnMachine({ identity, machine }: Parts): boolean {

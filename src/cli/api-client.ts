@@ -242,7 +242,7 @@ const untrusted = [
   'CERT_SIGNATURE_FAILURE'
 ]
 
-function unreachable(error: unknown, connection: ApiPlace): HostletError {
+export function unreachable(error: unknown, connection: ApiPlace): HostletError {
   const { code = '', message } = error as NodeJS.ErrnoException
   const [kind, text] = untrusted.includes(code)
     ? untrustedText(connection)

@@ -27,6 +27,11 @@ export const commands: readonly CommandEntry[] = [
   { words: ['agent'], summary: 'run the agent on this host', load: () => import('./commands/agent.ts') },
   { words: ['scheduler'], summary: 'run the scheduler', load: () => import('./commands/scheduler.ts') },
   {
+    words: ['init'],
+    summary: 'make this machine a host of a fleet, or its scheduler',
+    load: () => import('./commands/init.ts')
+  },
+  {
     words: ['enroll'],
     summary: 'let this host join a scheduler',
     load: () => import('./commands/enroll.ts')
@@ -142,6 +147,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'refresh'],
     summary: 'have its host look at a VM anew',
     load: () => import('./commands/vm-refresh.ts')
+  },
+  {
+    words: ['vm', 'console'],
+    summary: 'the serial console of a VM, in this terminal',
+    load: () => import('./commands/vm-console.ts')
   },
   {
     words: ['vm', 'audit'],
@@ -328,14 +338,29 @@ export const commands: readonly CommandEntry[] = [
   },
   {
     words: ['status'],
-    summary: 'the scheduler and its fleet in numbers',
+    summary: 'the state of this host, or the scheduler and its fleet in numbers',
     load: () => import('./commands/status.ts')
+  },
+  {
+    words: ['why'],
+    summary: 'why a VM, an operation or a host is as it is, and what to do',
+    load: () => import('./commands/why.ts')
+  },
+  {
+    words: ['logs'],
+    summary: 'the log of the agent, of one VM or of one operation',
+    load: () => import('./commands/logs.ts')
   },
   { words: ['top'], summary: 'live table of hosts and VMs', load: () => import('./commands/top.ts') },
   {
     words: ['verify-certificate'],
     summary: 'check an erase certificate, without a scheduler',
     load: () => import('./commands/verify-certificate.ts')
+  },
+  {
+    words: ['completion'],
+    summary: 'print what makes a shell complete commands, options and names',
+    load: () => import('./commands/completion.ts')
   },
   { words: ['version'], summary: 'print versions', load: () => import('./commands/version.ts') }
 ]

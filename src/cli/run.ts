@@ -1,19 +1,22 @@
 // From the words of the command line to an exit status: finds the command, loads it, and tells every error the same way.
 
-import { Command, CommanderError } from 'commander'
+import { CommanderError } from 'commander'
 import { asHostletError, errorCodes, type HostletError } from '../errors.ts'
-import { release } from '../lib/release.ts'
 import { Cli, Interrupted } from './cli.ts'
-import { type CommandEntry, commands, groups } from './commands.ts'
-import { exitCodeHelp, interruptedExitCode } from './exit-codes.ts'
+import { interruptedExitCode } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 import { nextStep } from './next-step.ts'
+import { buildProgram, isNamedBy } from './program.ts'
 import { plain } from './table.ts'
+
+/** What the completion of a shell asks by: no command for people. */
+const completionWord = '__complete'
 
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function run(words: readonly string[], cli: Cli = new Cli()): Promise<number> {
   try {
-    const program = await build(words, cli)
+    if (words[0] === completionWord) return await printCandidates(words.slice(1), cli)
+    const program = await buildProgram(cli, isNamedBy(words))
     await program.parseAsync([...words], { from: 'user' })
     return cli.exitStatus
   } catch (thrown) {
@@ -21,55 +24,12 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
   }
 }
 
-async function build(words: readonly string[], cli: Cli): Promise<Command> {
-  const program = prepare(new Command('hostlet'), cli)
-    .description('Virtual machines on a fleet of KVM hosts: the agent, the scheduler, and commands to both.')
-    .usage('COMMAND [OPTIONS]')
-    .version(release, '-V, --version', 'print the version')
-    .addHelpText('after', `\n${connectionHelp}\n\n${exitCodeHelp()}`)
-  const parents = new Map<string, Command>()
-  for (const entry of commands) {
-    const parent = parentOf(entry, program, parents, cli)
-    const command = prepare(parent.command(entry.words.at(-1) ?? ''), cli).summary(entry.summary)
-    command.description(`${entry.summary.charAt(0).toUpperCase()}${entry.summary.slice(1)}.`)
-    if (!entry.words.every((word, index) => words[index] === word)) continue
-    const { define } = await entry.load()
-    define(command, cli)
-  }
-  return program
+async function printCandidates(words: readonly string[], cli: Cli): Promise<number> {
+  const { candidates } = await import('./completion/candidates.ts')
+  for (const { value, description } of await candidates(words, cli))
+    cli.print(description === undefined ? value : `${value}\t${plain(description)}`)
+  return 0
 }
-
-function parentOf(entry: CommandEntry, program: Command, parents: Map<string, Command>, cli: Cli): Command {
-  const [group] = entry.words
-  if (entry.words.length === 1) return program
-  const known = parents.get(group)
-  if (known !== undefined) return known
-  const parent = prepare(program.command(group), cli)
-    .summary(groups[group] ?? '')
-    .usage('COMMAND [OPTIONS]')
-  parents.set(group, parent)
-  return parent
-}
-
-function prepare(command: Command, cli: Cli): Command {
-  return command
-    .exitOverride()
-    .helpCommand(false)
-    .helpOption('-h, --help', 'show this help')
-    .showSuggestionAfterError()
-    .configureHelp({ helpWidth: Math.min(cli.width ?? 100, 110), showGlobalOptions: false })
-    .configureOutput({
-      writeOut: (text) => cli.write(text),
-      // Errors are told once, by `tell`, in the form of every other; what remains here is help asked for wrongly.
-      outputError: () => undefined,
-      writeErr: (text) => cli.writeNote(text)
-    })
-}
-
-const connectionHelp = `Where the scheduler is:
-  HOSTLET_SCHEDULER=https://HOST:7443  HOSTLET_API_KEY_FILE=FILE  HOSTLET_CA_FILE=FILE
-  or options of the same names, or scheduler, apiKeyFile and caFile in ~/.config/hostlet/cli.yaml.
-  "hostlet login" opens a session in place of the key.`
 
 function tell(thrown: unknown, cli: Cli): number {
   if (thrown instanceof Interrupted) return interruptedExitCode

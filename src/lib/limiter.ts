@@ -4,6 +4,8 @@ import { HostletError } from '../errors.ts'
 
 /** A place in the line. Dispose of it when the work is over, or when it is not to happen. */
 export interface Ticket extends Disposable {
+  /** How many wait before it for their turn; undefined when it does not wait. */
+  readonly ahead: number | undefined
   /** Resolves when it is this ticket's turn. Rejects with the signal's reason when aborted; the place is then given up. */
   turn(signal?: AbortSignal): Promise<void>
 }
@@ -72,7 +74,14 @@ export class Limiter {
       )
     this.#entered++
     const entry: Entry = { state: 'idle', grant: () => undefined, startedAt: 0 }
-    return { turn: (signal) => this.#turn(entry, signal), [Symbol.dispose]: () => this.#leave(entry) }
+    const ahead = () => (entry.state === 'waiting' ? this.#line.indexOf(entry) : undefined)
+    return {
+      get ahead() {
+        return ahead()
+      },
+      turn: (signal) => this.#turn(entry, signal),
+      [Symbol.dispose]: () => this.#leave(entry)
+    }
   }
 
   async #turn(entry: Entry, signal?: AbortSignal): Promise<void> {

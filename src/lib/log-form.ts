@@ -26,13 +26,14 @@ export function journalForm({ level, message, fields }: LogEntry): string {
 
 const colours = { debug: 'gray', info: 'green', warn: 'yellow', error: 'red' } as const
 
-/** The same with time and level, for eyes on a terminal. */
+/** The same with time and level, for eyes on a terminal; they read the sentence, not its id. */
 export function prettyForm(entry: LogEntry, colour: boolean): string {
   const time = new Date(entry.at).toISOString().slice(11, 23)
   const word = entry.level.toUpperCase().padEnd(5)
   const paint = (style: Parameters<typeof styleText>[0], text: string) =>
     colour ? styleText(style, text, { validateStream: false }) : text
-  const tail = logfmt(entry.fields)
+  const { event: _event, ...facts } = entry.fields
+  const tail = logfmt(facts)
   const first = `${paint('gray', time)} ${paint(colours[entry.level], word)} ${oneLine(entry.message)}`
   const lines = [tail === '' ? first : `${first}  ${paint('gray', tail)}`, ...stackLines(entry.fields)]
   return lines.map((line) => `${line.slice(0, logLineCharactersMax)}\n`).join('')

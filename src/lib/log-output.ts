@@ -3,6 +3,7 @@
 import { writeSync } from 'node:fs'
 import { type Logger as Pino, pino } from 'pino'
 import type { LogFields, Logger } from './log.ts'
+import { eventId } from './log-events.ts'
 import { journalForm, type LogEntry, type LogLevel, prettyForm } from './log-form.ts'
 import { redact } from './redact.ts'
 
@@ -39,7 +40,7 @@ export function createLogger(options: LogOptions = {}): OutputLogger {
       level: 'debug',
       base: null,
       messageKey: 'message',
-      formatters: { level: (label) => ({ level: label }), log: (fields) => unreserved(redact(fields)) }
+      formatters: { level: (label) => ({ level: label }), log: (fields) => withEvent(fields) }
     },
     { write: writer(format, stream) }
   )
@@ -65,7 +66,9 @@ export function chooseFormat(
 /** The level is checked here and not by pino, whose children keep the level that they were born with. */
 function wrap(target: Pino, threshold: { readonly number: number }): Logger {
   const at = (level: LogLevel) => (fields: LogFields, message: string) => {
-    if (levelNumbers[level] >= threshold.number) target[level](fields, message)
+    if (levelNumbers[level] < threshold.number) return
+    // What is for developers alone has no id that others might rely on.
+    target[level](level === 'debug' ? fields : { ...fields, [eventKey]: eventId(message) }, message)
   }
   return {
     debug: at('debug'),
@@ -76,9 +79,20 @@ function wrap(target: Pino, threshold: { readonly number: number }): Logger {
   }
 }
 
-const reserved: ReadonlySet<string> = new Set(['level', 'time', 'message'])
+/** No key that a caller's facts can have. */
+const eventKey: unique symbol = Symbol('event')
 
-/** A fact may not pass itself off as the entry's own level, time or message. */
+/** The facts, and last the id of the line. */
+function withEvent(
+  fields: Record<string, unknown> & { readonly [eventKey]?: string }
+): Record<string, unknown> {
+  const event = fields[eventKey]
+  return { ...unreserved(redact(fields)), ...(event !== undefined && { event }) }
+}
+
+const reserved: ReadonlySet<string> = new Set(['level', 'time', 'message', 'event'])
+
+/** A fact may not pass itself off as the entry's own level, time, message or id. */
 function unreserved(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [reserved.has(key) ? `${key}_` : key, value])

@@ -9,6 +9,7 @@ const entriesMax = 64
 /** Names of things that no log may show, compared without case, dashes and underscores. */
 const secretKeys: ReadonlySet<string> = new Set([
   'token',
+  'jointoken',
   'password',
   'passphrase',
   'secret',

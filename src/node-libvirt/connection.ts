@@ -1,6 +1,6 @@
 /** Connection: one session with libvirtd: calls, events and streams over one socket, from open to close. */
 import { homedir } from 'node:os'
-import type { Duplex, Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { CallInFlight, CallOptions } from './calls.ts'
 import { type KeepAlive, openSocket, type Wire } from './channel.ts'
@@ -197,12 +197,15 @@ export class Connection implements AsyncDisposable {
     }
   }
 
-  /** Opens a stream both ways, as in a domain's console. Ending either side ends both. */
+  /**
+   * Opens a stream both ways, as in a domain's console. Ending either side ends both. Its `settled` resolves once libvirtd has
+   * forgotten it: what it held is free then.
+   */
   duplex<A extends AnyType>(
     procedure: Procedure<A, AnyType>,
     args: InferInput<A>,
     options: CallOptions = {}
-  ): Promise<Duplex> {
+  ): Promise<LibvirtStream> {
     return this.#openStream(procedure, args, { ...options, readable: true, writable: true })
   }
 

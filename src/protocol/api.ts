@@ -16,6 +16,7 @@ import {
   VmRestoreParams
 } from './backup.ts'
 import { commandBytesMax, ErrorReportSchema } from './command.ts'
+import { ConsoleTicket } from './console.ts'
 import { DriftItem, driftItemsMax } from './drift.ts'
 import { CaHash } from './enrollment.ts'
 import { AdoptedKeys, DiskKeyId, GeneralJwe } from './keys.ts'
@@ -62,6 +63,7 @@ import {
   VmState,
   vmStates
 } from './vm.ts'
+import { OperationWait } from './waiting.ts'
 
 export { LabelsReply, LabelsRequest, PlacementReply, PlacementRequest } from './placement.ts'
 
@@ -197,6 +199,8 @@ export const CreatedToken = Type.Object(
   {
     id: Uuid,
     token: Type.String(),
+    /** Address, CA and token in one word; see join-token.ts. */
+    join: Type.String(),
     expiresAt: Timestamp,
     caHash: CaHash,
     url: Type.String(),
@@ -245,6 +249,8 @@ export const OperationView = Type.Object(
     note: Type.Optional(ShortText),
     /** Bytes of the step, where it moves some. */
     transfer: Type.Optional(TransferProgress),
+    /** What it waits for on its host, as of the last heartbeat, before it begins or while libvirt is away there. */
+    wait: Type.Optional(OperationWait),
     createdAt: Timestamp,
     expiresAt: Timestamp,
     startedAt: Type.Optional(Timestamp),
@@ -262,6 +268,20 @@ export type OperationView = Static<typeof OperationView>
 
 export const OperationReply = Type.Object({ operation: OperationView }, strict)
 export type OperationReply = Static<typeof OperationReply>
+
+/** The operation that opens a console, and how to attach to it once that is done. */
+export const ConsoleReply = Type.Object(
+  {
+    operation: OperationView,
+    session: Uuid,
+    /** Opens the session once, to who asked for it. Told to nobody again. */
+    ticket: ConsoleTicket,
+    /** Path of its WebSocket, subprotocol `hostlet-console.v1`. */
+    socket: Type.String({ maxLength: 128 })
+  },
+  strict
+)
+export type ConsoleReply = Static<typeof ConsoleReply>
 
 /** Somebody's signature under a command. Whose it is, and whether it counts, only the host can tell. */
 export const ApprovalView = Type.Object({ approver: ApproverName, receivedAt: Timestamp }, strict)
@@ -764,6 +784,10 @@ export const EventList = Type.Object(
 )
 export type EventList = Static<typeof EventList>
 
+/** `vms`: whether each VM has its metrics too. Without them the fleet and its hosts are left. */
+export const MetricsTextQuery = Type.Object({ vms: Type.Optional(Type.Boolean({ default: true })) }, strict)
+export type MetricsTextQuery = Static<typeof MetricsTextQuery>
+
 // API keys
 
 /** How long a key may be made to last, in seconds: a minute to ten years. */
@@ -932,7 +956,7 @@ export const AuditQuery = Type.Object(
   {
     /** Sequence of the last entry seen; 0 for all that are kept. */
     after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
-    /** `api` for calls. */
+    /** `api` for calls; `console` stands for all below it, such as `console.closed`. */
     kind: Type.Optional(ShortText),
     /** Id of the API key that asked. */
     key: Type.Optional(Uuid),

@@ -29,6 +29,7 @@ import {
 import { AuditHead, AuditQuestion, AuditReceipt, AuditRefusal } from './trail.ts'
 import { Trust, TrustAcknowledgement, TrustSerial } from './trust.ts'
 import { ForeignDomain, HostFacts, VmState, VmSummary } from './vm.ts'
+import { WaitingOperation, waitsMax } from './waiting.ts'
 
 export const subprotocol = 'hostlet.v1'
 export const protocolVersion = 1
@@ -83,6 +84,8 @@ export const Heartbeat = Type.Object(
     hypervisor: Type.Enum(['connected', 'away']),
     /** Since when the host takes no new work; absent while it does. */
     drainingSince: Type.Optional(Timestamp),
+    /** What operations wait for that were taken and do not get on; absent where none does. */
+    waits: Type.Optional(Type.Array(WaitingOperation, { minItems: 1, maxItems: waitsMax })),
     conditions: Type.Array(Condition, { maxItems: 64 })
   },
   strict

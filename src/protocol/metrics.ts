@@ -32,7 +32,11 @@ export const HostSample = Type.Object(
     ...Traffic,
     diskReadBytesPerSecond: Rate,
     diskWriteBytesPerSecond: Rate,
-    uptimeSeconds: Type.Number({ minimum: 0 })
+    uptimeSeconds: Type.Number({ minimum: 0 }),
+    /** CPU time of all CPUs since boot that was neither idle nor stolen. From here on absent from older agents. */
+    cpuSecondsTotal: Type.Optional(Total),
+    diskReadBytesTotal: Type.Optional(Total),
+    diskWriteBytesTotal: Type.Optional(Total)
   },
   strict
 )
@@ -65,7 +69,14 @@ export const VmSample = Type.Object(
     transmitBytesTotal: Type.Optional(Total),
     receiveBytesPerSecond: Type.Optional(Rate),
     transmitBytesPerSecond: Type.Optional(Rate),
-    uptimeSeconds: Type.Optional(Type.Number({ minimum: 0 }))
+    uptimeSeconds: Type.Optional(Type.Number({ minimum: 0 })),
+    /** Since the VM started. From here on absent from older agents. */
+    diskReadsTotal: Type.Optional(Total),
+    diskWritesTotal: Type.Optional(Total),
+    receivePacketsTotal: Type.Optional(Total),
+    transmitPacketsTotal: Type.Optional(Total),
+    receiveDropsTotal: Type.Optional(Total),
+    transmitDropsTotal: Type.Optional(Total)
   },
   strict
 )

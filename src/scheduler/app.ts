@@ -1,5 +1,6 @@
 // The scheduler as a whole: starts its parts in order, stops them in reverse.
 
+import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { HostletError } from '../errors.ts'
@@ -11,8 +12,11 @@ import { release } from '../lib/release.ts'
 import { Audit } from './audit.ts'
 import { Commands } from './commands.ts'
 import type { SchedulerConfig } from './config.ts'
+import { ConsoleSessions } from './console/sessions.ts'
+import { ConsoleSockets } from './console/socket.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { ApiKeys } from './http/api-keys.ts'
+import { authenticate } from './http/authenticate.ts'
 import { createOpenApi } from './http/openapi.ts'
 import type { Services } from './http/route.ts'
 import { routes } from './http/routes.ts'
@@ -21,6 +25,8 @@ import { createServer, tlsRules } from './http/server.ts'
 import { Sessions } from './http/sessions.ts'
 import { loadWebAssets } from './http/web-assets.ts'
 import { Hub } from './hub/hub.ts'
+import { FleetMetrics } from './metrics/fleet-metrics.ts'
+import { SchedulerTallies } from './metrics/scheduler-tallies.ts'
 import { SqliteStore } from './store/sqlite-store.ts'
 import { FleetTrust } from './trust/fleet-trust.ts'
 
@@ -80,7 +86,19 @@ export async function startScheduler(
     schedulerVersion: release,
     ...config.agents,
     trustDomain: config.trustDomain,
-    trust
+    trust,
+    frames: {
+      take: (host, bytes) => consoles.fromAgent(host, bytes),
+      gone: (host) => consoles.hostGone(host)
+    }
+  })
+  const consoles = new ConsoleSessions({
+    ...{ clock, log, witness: audit, agents: hub },
+    findCommand: (id) => store.commands.find(id)
+  })
+  const sockets = new ConsoleSockets({
+    ...{ sessions: consoles, audit, clock, log, tier: config.console.tier },
+    identify: (asking) => authenticate(asking, { keys, sessions })
   })
   const commands = new Commands({
     ...{ store, clock, log, signer: trust, delivery: hub },
@@ -88,9 +106,22 @@ export async function startScheduler(
   })
   const stopping = new AbortController()
   let port = config.listen.port
+  const tallies = new SchedulerTallies()
+  started.use(
+    store.commands.onEnd(({ verb, outcome, createdAt, endedAt }) =>
+      tallies.operationEnded(verb, outcome, (endedAt - createdAt) / 1_000)
+    )
+  )
+  let tls = await trust.tls(namesOf(config))
+  const metrics = new FleetMetrics({
+    ...{ store: store.fleet, clock, tallies, version: release },
+    metricsIntervalMs: config.agents.metricsIntervalMs,
+    expiries: () => ({ authority: expiryOf(trust.authority.certificatePem), server: expiryOf(tls.cert) })
+  })
   const services: Services = {
     placing: new KeyedLock(),
     ...{ config, store, commands, keys, sessions, factors, clock, log, audit, trust, agents: hub },
+    ...{ metrics, tallies, consoles },
     get authority() {
       return trust.authority
     },
@@ -102,15 +133,19 @@ export async function startScheduler(
   const server = createServer({
     services,
     routes,
-    tls: await trust.tls(namesOf(config)),
+    tls,
     stopping: stopping.signal,
     web: once(() => loadWebAssets())
   })
   started.defer(async () => server.close())
-  const useTls = async () => setTls(server.server, await trust.tls(namesOf(config)))
-  hub.attach(server.server)
+  const useTls = async () => {
+    tls = await trust.tls(namesOf(config))
+    setTls(server.server, tls)
+  }
+  hub.attach(server.server, sockets)
   hub.watch()
   started.defer(() => hub.close())
+  started.defer(() => sockets.close())
   port = await listen(server, config.listen)
   started.use(
     new Housekeeping({
@@ -145,6 +180,11 @@ export async function startScheduler(
     stop,
     [Symbol.asyncDispose]: stop
   }
+}
+
+/** In milliseconds since the epoch. */
+function expiryOf(pem: string): number {
+  return new X509Certificate(pem).validToDate.getTime()
 }
 
 /** Made when it is first asked for: anybody may ask, and it never changes. */

@@ -97,6 +97,11 @@ export const SchedulerConfigSchema = Type.Object(
       /** How long before its end a key is warned of. */
       keyWarningMs: duration(14 * dayMs, 0, yearMs)
     }),
+    /** Serial consoles of VMs. */
+    console: section({
+      /** Tier that a key needs to ask for one. */
+      tier: Type.Enum(['manage', 'admin'], { default: 'admin' })
+    }),
     /** Calls of the API. */
     audit: section({
       /** Also those that only look. */

@@ -70,6 +70,13 @@ describe('the configuration of the agent', () => {
     assert.match(refusal(text), /agent\.yaml:3:42: expected another subnet than that of profile "a"/)
   })
 
+  it('takes a port of the loopback for the metrics, and refuses every other with the reason', () => {
+    assert.match(
+      refusal('metrics:\n  listen: 0.0.0.0:9177'),
+      /agent\.yaml:2:11: expected a port of the loopback .* nobody has to log in there/
+    )
+  })
+
   it('lets the environment win over the file for the log', () => {
     const config = load('log: { level: info, format: json }', { HOSTLET_LOG_LEVEL: 'debug' })
     assert.deepEqual(config.log, { level: 'debug', format: 'json' })

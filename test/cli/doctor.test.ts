@@ -29,21 +29,34 @@ describe('hostlet doctor', () => {
       checkGroups.flatMap(({ checks }) => checks.map(({ id }) => id))
     )
     const found = (id: string) => findings.find((finding) => finding.id === id)
-    assert.equal(found('libvirt')?.status, 'fail', 'a socket that is not there')
-    assert.equal(found('autostart')?.status, 'skip', 'nobody to ask')
-    assert.equal(found('state-directory')?.status, 'fail', 'a directory that is open')
-    assert.equal(found('runtime-directory')?.status, 'pass')
+    assert.equal(found('libvirt')?.status, 'failed', 'a socket that is not there')
+    assert.equal(found('autostart')?.status, 'skipped', 'nobody to ask')
+    assert.equal(found('state-directory')?.status, 'failed', 'a directory that is open')
+    assert.equal(found('runtime-directory')?.status, 'ok')
     for (const { status: each, fix } of findings)
-      assert.equal(fix !== undefined, each === 'warn' || each === 'fail')
-    assert.equal(counts.fail, findings.filter(({ status: each }) => each === 'fail').length)
+      assert.equal(fix !== undefined, each === 'warning' || each === 'failed')
+    assert.equal(counts.failed, findings.filter(({ status: each }) => each === 'failed').length)
   })
 
-  it('puts the fix below the fault for people, without colours in a pipe', async () => {
+  it('tells people what is wrong, each with a command that mends it, and counts the rest', async () => {
     const { status, stdout } = await hostlet(['doctor', '--config', config])
     assert.equal(status, 3)
-    assert.match(stdout, / {2}FAIL {2}state directory .*\n {8}fix: chmod 700 /)
-    assert.match(stdout, /\d+ passed, \d+ warnings, \d+ failed, \d+ skipped\n$/)
+    assert.match(stdout, / {2}FAILED {3}state directory .*\n {11}run: chmod 700 /)
+    assert.match(stdout, /^machine: \d+ ok/m)
+    assert.doesNotMatch(stdout, /^ {2}(ok|skipped) /m)
+    assert.match(
+      stdout,
+      /\d+ failed, \d+ warnings?, \d+ ok, \d+ skipped \("hostlet doctor -v" shows each\)\n$/
+    )
     assert.equal(stdout.includes('\u001b'), false)
+  })
+
+  it('tells every check with --verbose', async () => {
+    const { stdout } = await hostlet(['doctor', '--config', config, '-v'])
+    assert.match(stdout, /^ {2}ok {7}runtime directory in memory /m)
+    assert.match(stdout, /^ {2}skipped {2}no VM is started by libvirt /m)
+    const lines = stdout.split('\n').filter((line) => /^ {2}(ok|warning|FAILED|skipped) /.test(line))
+    assert.equal(lines.length, checkGroups.flatMap(({ checks }) => checks).length)
   })
 
   it('ends with 78 for a configuration that is wrong', async () => {

@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { after, before, describe, it } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { KeyList, LatestMetrics, OperationReply, StatusView, VmList } from '../../src/protocol/api.ts'
+import { decodeJoinToken } from '../../src/protocol/join-token.ts'
 import { compile } from '../../src/protocol/validate.ts'
 import { hostFacts, metricsSample, uuid2, vmSample, vmSummary } from '../scheduler/support/samples.ts'
 import { TestFleet } from './fleet.ts'
@@ -444,10 +445,11 @@ describe('keys and tokens', () => {
 
   it('print the one line to run on the new host', async () => {
     const { stdout } = await fleet.hostlet('host', 'token', '--ttl', '5m')
-    assert.match(
-      stdout,
-      /^runuser -u hostlet -- hostlet enroll --scheduler https:\S+ --ca-hash sha256:[0-9a-f]{64} --token-file - <<< hlt_\S+\n$/
-    )
+    const [, word = ''] = /^hostlet init --token-file - <<< (hlj_[\w-]+)\n$/.exec(stdout) ?? []
+    const { urls, caHash, token } = decodeJoinToken(word)
+    assert.match(urls[0] ?? '', /^https:/)
+    assert.match(caHash, /^sha256:[0-9a-f]{64}$/)
+    assert.match(token, /^hlt_/)
     const listed = await fleet.hostlet('host', 'token', '--list')
     const id = /^(\S+) +open/m.exec(listed.stdout)?.[1] ?? ''
     assert.equal((await fleet.hostlet('host', 'token', '--revoke', id)).status, 0)

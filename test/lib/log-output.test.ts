@@ -20,8 +20,8 @@ describe('the journal form', () => {
     log.warn({ pool: { name: 'hostlet', usedRatio: 0.9 } }, 'pool nearly full')
     assert.equal(
       text(),
-      '<6>VM started vm=web-1 durationMs=812 note="two words"\n' +
-        '<4>pool nearly full pool.name=hostlet pool.usedRatio=0.9\n'
+      '<6>VM started vm=web-1 durationMs=812 note="two words" event=vm-started\n' +
+        '<4>pool nearly full pool.name=hostlet pool.usedRatio=0.9 event=pool-nearly-full\n'
     )
   })
 
@@ -29,7 +29,7 @@ describe('the journal form', () => {
     const { log, text } = capture('journal')
     log.error({ error: new TypeError('broken') }, 'operation failed')
     const lines = text().trimEnd().split('\n')
-    assert.equal(lines[0], '<3>operation failed error.message=broken')
+    assert.equal(lines[0], '<3>operation failed error.message=broken event=operation-failed')
     assert.equal(lines[1], '<3>  TypeError: broken')
     assert.ok(lines.length > 2 && lines.every((line) => line.startsWith('<3>')))
   })
@@ -37,13 +37,16 @@ describe('the journal form', () => {
   it('shows no stack for an error that was foreseen', () => {
     const { log, text } = capture('journal')
     log.warn({ error: new HostletError('E_BUSY', 'come back', { details: { waiting: 3 } }) }, 'refused')
-    assert.equal(text(), '<4>refused error.code=E_BUSY error.message="come back" error.details.waiting=3\n')
+    assert.equal(
+      text(),
+      '<4>refused error.code=E_BUSY error.message="come back" error.details.waiting=3 event=refused\n'
+    )
   })
 
   it('lets no value break the line or drive the terminal', () => {
     const { log, text } = capture('journal')
     log.info({ guest: 'a\n<0>forged\u001b[2J\u009b2J' }, 'guest\nsays')
-    assert.equal(text(), '<6>guest says guest="a\\n<0>forged\\u001b[2J\\u009b2J"\n')
+    assert.equal(text(), '<6>guest says guest="a\\n<0>forged\\u001b[2J\\u009b2J" event=guest-says\n')
   })
 })
 
@@ -53,7 +56,10 @@ describe('the log', () => {
     log.info({ vm: 'web-1' }, 'VM started')
     const entry = JSON.parse(text())
     assert.equal(typeof entry.time, 'number')
-    assert.deepEqual({ ...entry, time: 0 }, { level: 'info', time: 0, vm: 'web-1', message: 'VM started' })
+    assert.deepEqual(
+      { ...entry, time: 0 },
+      { level: 'info', time: 0, vm: 'web-1', event: 'vm-started', message: 'VM started' }
+    )
   })
 
   it('masks secrets wherever they stand, in children too', () => {
@@ -76,8 +82,8 @@ describe('the log', () => {
 
   it('lets no fact pass for the level or the message', () => {
     const { log, text } = capture('journal')
-    log.info({ level: 'error', message: 'forged' }, 'real')
-    assert.equal(text(), '<6>real level_=error message_=forged\n')
+    log.info({ level: 'error', message: 'forged', event: 'another' }, 'real')
+    assert.equal(text(), '<6>real level_=error message_=forged event_=another event=real\n')
   })
 
   it('changes its level while running, for children that exist', () => {

@@ -7,6 +7,7 @@ import { describe, it } from 'node:test'
 import { Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } from '@peculiar/x509'
 import type { HostList, TokenList } from '../../src/protocol/api.ts'
 import { EnrollmentReply } from '../../src/protocol/enrollment.ts'
+import { decodeJoinToken } from '../../src/protocol/join-token.ts'
 import { compile } from '../../src/protocol/validate.ts'
 import { createKeyPair, createRequest } from './support/test-agent.ts'
 import { TestScheduler } from './support/test-scheduler.ts'
@@ -39,7 +40,9 @@ describe('enrollment', { timeout: 60_000 }, () => {
 
     const spki = authority.publicKey.export({ type: 'spki', format: 'der' })
     assert.equal(created.caHash, `sha256:${createHash('sha256').update(spki).digest('hex')}`)
-    assert.ok(created.command.includes(`--ca-hash ${created.caHash}`))
+    assert.ok(created.command.endsWith(` <<< ${created.join}`))
+    const { urls, caHash, token } = decodeJoinToken(created.join)
+    assert.deepEqual([urls[0], caHash, token], [created.url, created.caHash, created.token])
     const { hosts } = await scheduler.api.get<HostList>('/v1/hosts')
     assert.deepEqual(
       hosts.map(({ id, state }) => ({ id, state })),

@@ -315,6 +315,8 @@ export class Connection {
         return connection.#options.link.toScheduler.blocked ? connection.#toScheduler.bytes : 0
       },
       send: (message) => this.#send(message),
+      // No session on a console is opened here.
+      sendBytes: () => false,
       ping: () => {
         if (this.#phase === 'open')
           this.#toScheduler.send(6, () => {

@@ -63,7 +63,8 @@ const tables = [
   'keys',
   'audit',
   'trails',
-  'trust'
+  'trust',
+  'placements'
 ]
 
 export class SchedulerMachine {

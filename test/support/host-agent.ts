@@ -19,6 +19,13 @@ export class HostAgent implements AsyncDisposable {
   readonly #lines: Record<string, unknown>[] = []
   readonly #waiting = new Set<() => void>()
   #agent: Agent | undefined
+  #hypervisor: MemoryHypervisor | undefined
+
+  /** Of the last start. */
+  get hypervisor(): MemoryHypervisor {
+    if (this.#hypervisor === undefined) throw new Error('the agent was not started')
+    return this.#hypervisor
+  }
 
   get stateDirectory(): string {
     return join(this.directory, 'state')
@@ -49,7 +56,11 @@ export class HostAgent implements AsyncDisposable {
 
   async start(
     scheduler: TestScheduler,
-    { machine = machineDefault, clock = systemClock }: { machine?: string; clock?: Clock } = {}
+    {
+      machine = machineDefault,
+      clock = systemClock,
+      settings = {}
+    }: { machine?: string; clock?: Clock; settings?: Readonly<Record<string, unknown>> } = {}
   ): Promise<void> {
     const path = join(this.directory, 'agent.yaml')
     writeFileSync(
@@ -58,7 +69,8 @@ export class HostAgent implements AsyncDisposable {
         stateDirectory: this.stateDirectory,
         runtimeDirectory: join(this.directory, 'run'),
         // The port changes when the scheduler of a test starts again.
-        schedulerUrls: [`${scheduler.running.url.replace('https', 'wss')}/v1/agent`]
+        schedulerUrls: [`${scheduler.running.url.replace('https', 'wss')}/v1/agent`],
+        ...settings
       })
     )
     const config = loadAgentConfig(path, {})
@@ -68,6 +80,7 @@ export class HostAgent implements AsyncDisposable {
       stream: { write: (line) => this.#note(line) }
     })
     const hypervisor = new MemoryHypervisor({ clock })
+    this.#hypervisor = hypervisor
     this.#agent = await startAgent(config, { hypervisor, log, machine, clock, nft: new MemoryNft() })
   }
 

@@ -196,6 +196,11 @@ export class BackupRecords implements GoodBackups {
     return row && runOf(row)
   }
 
+  /** How the backups of every VM have gone, by repository. */
+  runs(): BackupRun[] {
+    return this.#database.all('SELECT * FROM backup_runs ORDER BY uuid, target').map(runOf)
+  }
+
   /** Since when a VM has been backed up there at these times, remembered from the first time that it is asked of it. */
   scheduledSince(uuid: string, { target, everyMs, cron, timeZone }: BackupSchedule): number {
     const text = JSON.stringify({ target, everyMs, cron, timeZone })

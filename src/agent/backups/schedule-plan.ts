@@ -2,9 +2,10 @@
 
 import { asHostletError, type ErrorReport } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { overdueTimes, type Slots, slotsOf } from '../../lib/timetable.ts'
 import type { BackupRecords } from './records.ts'
 import type { ScheduledVm } from './schedule.ts'
-import { type Due, type History, nextDue, overdueTimes, type Slots, slotsOf } from './schedule-times.ts'
+import { type Due, type History, nextDue } from './schedule-times.ts'
 
 /** Waits after a run that could not even begin, in memory only: they double up to the longest. */
 export const postponeBaseMs = 30_000
@@ -72,7 +73,11 @@ export class Plan {
       return new Plan(
         vm,
         history,
-        { kind: slots.kind, due, overdue: overdueTimes(slots, history, now) },
+        {
+          kind: slots.kind,
+          due,
+          overdue: overdueTimes(slots, { ...history, goodAt: history.run?.goodAt }, now)
+        },
         options
       )
     } catch (error) {
@@ -83,6 +88,11 @@ export class Plan {
   /** On the wall clock. */
   get nextAt(): number | undefined {
     return this.#times?.due?.at
+  }
+
+  /** When its last good backup is older than its schedule allows. */
+  get overdueAt(): number | undefined {
+    return this.#times?.overdue?.warningAt
   }
 
   get why(): Due['why'] | undefined {

@@ -89,6 +89,21 @@ export class BackupScheduler implements AsyncDisposable {
     return [...this.#plans.values()].map((plan) => plan.health(now))
   }
 
+  /** Of every VM with a schedule: when its last good backup becomes older than that allows. */
+  overdueTimes(): readonly {
+    readonly vm: string
+    readonly uuid: string
+    readonly target: string
+    readonly overdueAt: number | undefined
+  }[] {
+    return [...this.#plans.values()].map(({ vm: { name, uuid, schedule }, overdueAt }) => ({
+      vm: name,
+      uuid,
+      target: schedule.target,
+      overdueAt
+    }))
+  }
+
   /** When a VM is backed up next; undefined when it is not, or not known. */
   nextAt(uuid: string): number | undefined {
     return this.#plans.get(uuid)?.nextAt

@@ -2,16 +2,21 @@
 
 import type { DoctorFacts } from './facts.ts'
 
-export const statuses = ['pass', 'warn', 'fail', 'skip'] as const
+export const statuses = ['ok', 'warning', 'failed', 'skipped'] as const
 export type Status = (typeof statuses)[number]
 
 export interface Verdict {
   readonly status: Status
   /** What is there, in one line. */
   readonly message: string
-  /** What to do. With `warn` and `fail` always. */
+  /** What to do. With `warning` and `failed` always. */
   readonly fix?: string
+  /** The fix as a command of root's, where one does it without a thought. */
+  readonly command?: string
 }
+
+/** In words; or a command that does it, with what else there is to say. */
+export type Fix = string | { readonly run: string; readonly note?: string }
 
 export interface Check {
   /** Stable: what scripts may look for. */
@@ -25,19 +30,19 @@ export interface Check {
 export type Reading<Value> = { readonly value: Value } | { readonly unreadable: string }
 
 export function pass(message: string): Verdict {
-  return { status: 'pass', message }
+  return { status: 'ok', message }
 }
 
-export function warn(message: string, fix: string): Verdict {
-  return { status: 'warn', message, fix }
+export function warn(message: string, fix: Fix): Verdict {
+  return { status: 'warning', message, ...fixed(fix) }
 }
 
-export function fail(message: string, fix: string): Verdict {
-  return { status: 'fail', message, fix }
+export function fail(message: string, fix: Fix): Verdict {
+  return { status: 'failed', message, ...fixed(fix) }
 }
 
 export function skip(message: string): Verdict {
-  return { status: 'skip', message }
+  return { status: 'skipped', message }
 }
 
 /** The verdict over a fact; a fact that could not be read is skipped with the reason: nothing is guessed. */
@@ -51,4 +56,10 @@ export function both<First, Second>(
   judge: (first: First, second: Second) => Verdict
 ): Verdict {
   return over(first, (one) => over(second, (other) => judge(one, other)))
+}
+
+function fixed(fix: Fix): { fix: string; command?: string } {
+  if (typeof fix === 'string') return { fix }
+  const { run, note } = fix
+  return { fix: note === undefined ? run : `${run}: ${note}`, command: run }
 }

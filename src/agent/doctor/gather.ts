@@ -2,6 +2,7 @@
 
 import { stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { systemClock } from '../../lib/clock.ts'
 import type { AgentConfig } from '../config.ts'
 import type { Wait } from '../host/hypervisor.ts'
 import { surveyLibvirt } from '../host/libvirt-survey.ts'
@@ -11,26 +12,56 @@ import { rulesOf } from '../policy/explain.ts'
 import { PolicyFile } from '../policy/policy.ts'
 import { hostKeys } from './checks/agent.ts'
 import type { DoctorFacts, PolicyFacts } from './facts.ts'
+import * as capabilities from './readers/capabilities.ts'
 import { filesIn, place, placeOrAbove, reading, textOf } from './readers/files.ts'
 import * as kernel from './readers/kernel.ts'
 import * as libvirtFiles from './readers/libvirt-files.ts'
-import { poolAnswer } from './readers/pools.ts'
+import * as network from './readers/network.ts'
+import { poolAnswer, poolSpace } from './readers/pools.ts'
+import { proxmoxFacts } from './readers/proxmox.ts'
+import { type FutureScheduler, identityFacts, schedulerAnswers } from './readers/scheduler.ts'
 
 const agentUserName = 'hostlet'
 
-export async function gather(config: AgentConfig, wait: Wait): Promise<DoctorFacts> {
-  const [libvirt, files, machine] = await Promise.all([
+/** `future` is the scheduler that a host will join, where it has joined none. */
+export async function gather(
+  config: AgentConfig,
+  wait: Wait,
+  future?: FutureScheduler
+): Promise<DoctorFacts> {
+  const now = systemClock.now()
+  const [libvirt, files, machine, network, fleet] = await Promise.all([
     ofLibvirt(config, wait),
     ofFiles(config, wait),
-    ofKernel(config, wait)
+    ofKernel(config, wait),
+    ofNetwork(config, wait),
+    ofFleet(config, { now, future }, wait)
   ])
-  return { config, ...libvirt, ...files, ...machine }
+  return { config, now, ...libvirt, ...files, ...machine, ...network, ...fleet }
 }
 
-async function ofLibvirt({ libvirt: { uri, socket }, pool }: AgentConfig, wait: Wait) {
-  const { libvirtConfiguration } = libvirtFiles
+async function ofFleet(
+  config: AgentConfig,
+  { now, future }: { now: number; future: FutureScheduler | undefined },
+  wait: Wait
+) {
   return {
-    libvirt: await reading(() => surveyLibvirt({ uri, socket, pool: pool.name }, wait)),
+    identity: await reading(() => identityFacts(config.stateDirectory, now)),
+    scheduler: await reading(() => schedulerAnswers(config, future, wait.signal)),
+    luks: await reading(() => capabilities.luksTrial(wait)),
+    tpmSupport: await reading(() => capabilities.tpmSupport(wait)),
+    limits: await reading(() => capabilities.limits()),
+    missingPrograms: await reading(() => capabilities.missingPrograms()),
+    distribution: await reading(() => capabilities.distribution()),
+    proxmox: await reading(() => proxmoxFacts())
+  }
+}
+
+async function ofLibvirt({ libvirt: { uri, socket }, pool, backup }: AgentConfig, wait: Wait) {
+  const { libvirtConfiguration } = libvirtFiles
+  const otherPools = backup.scratchPool ? [backup.scratchPool.name] : []
+  return {
+    libvirt: await reading(() => surveyLibvirt({ uri, socket, pool: pool.name, otherPools }, wait)),
     qemuPackage: await reading(() => libvirtFiles.qemuPackage(wait)),
     qemuConf: await reading(() => libvirtFiles.settingsOf(join(libvirtConfiguration, 'qemu.conf'))),
     daemonConf: await reading(() => libvirtFiles.daemonSettings()),
@@ -45,8 +76,13 @@ async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: Agent
   const poolAnswers = await reading(async () =>
     (await Promise.all(paths.map((path) => poolAnswer(path, wait)))).filter((answer) => answer !== undefined)
   )
+  // Storage that hangs holds whoever asks it.
+  const answering = 'value' in poolAnswers ? paths.filter((path) => !isSilent(poolAnswers, path)) : []
   return {
     poolAnswers,
+    poolSpace: await reading(async () =>
+      (await Promise.all(answering.map((path) => poolSpace(path)))).filter((space) => space !== undefined)
+    ),
     places: {
       logs: await reading(() => place(qemuLogDirectory)),
       keys: await reading(() => place(libvirtFiles.libvirtState)),
@@ -70,8 +106,7 @@ async function ofFiles({ stateDirectory, runtimeDirectory, pool, backup }: Agent
   }
 }
 
-async function ofKernel({ profiles, vmUids }: AgentConfig, wait: Wait) {
-  const prefixes = Object.values(profiles).map(({ bridge }) => bridge)
+async function ofKernel({ vmUids }: AgentConfig, wait: Wait) {
   const { first, count } = vmUids
   return {
     kvm: await reading(async () => {
@@ -84,17 +119,29 @@ async function ofKernel({ profiles, vmUids }: AgentConfig, wait: Wait) {
     hibernation: await reading(() => kernel.canHibernate()),
     corePattern: await reading(async () => (await textOf('/proc/sys/kernel/core_pattern')) ?? ''),
     lsm: await reading(() => kernel.securityModules()),
+    cgroupVersion: await reading(() => kernel.cgroupVersion()),
+    memoryBytes: await reading(() => kernel.memoryBytes()),
     cgroups: await reading(() => kernel.cgroupControllers()),
     ksm: await reading(() => kernel.isOn('/sys/kernel/mm/ksm/run')),
     smt: await reading(() => kernel.isOn('/sys/devices/system/cpu/smt/active')),
     vulnerabilities: await reading(() => kernel.openVulnerabilities()),
     hugePages: await reading(() => kernel.hugePages()),
     clockSynchronised: await reading(() => kernel.clockSynchronised(wait)),
+    accountsInRange: await reading(() => kernel.accountsBetween(first, first + count - 1))
+  }
+}
+
+async function ofNetwork({ profiles }: AgentConfig, wait: Wait) {
+  const prefixes = Object.values(profiles).map(({ bridge }) => bridge)
+  return {
     firewall: await reading(() => kernel.firewall(wait)),
     bridgeNetfilter: await reading(() => kernel.bridgeNetfilter()),
     ipForward: await reading(() => kernel.isOn('/proc/sys/net/ipv4/ip_forward')),
     bridges: await reading(() => kernel.bridgesOf(prefixes)),
-    accountsInRange: await reading(() => kernel.accountsBetween(first, first + count - 1))
+    links: await reading(() => network.links()),
+    routes: await reading(() => network.routes()),
+    listening: await reading(() => network.listeningPorts()),
+    localPorts: await reading(() => network.localPorts())
   }
 }
 

@@ -39,6 +39,8 @@ export interface HealthFacts {
   readonly inventory: InventoryHealth
   /** Why the host's policy, or its count of commands, cannot be relied on. */
   readonly policyFault?: string | undefined
+  /** Why nobody on this host can ask the agent. */
+  readonly localSocketFault?: string | undefined
   /** Why the last trust statement that came is not in force. */
   readonly trustFault?: string | undefined
 }
@@ -157,7 +159,7 @@ export const conditionRules: readonly ConditionRule[] = [
         ? undefined
         : {
             severity: 'critical',
-            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started.`
+            message: `the network rules of VMs are not in force: ${firewall.message} VMs that run are kept apart by their bridge's isolated ports; none is started. The agent tries again by itself; look at "nft list tables" and "journalctl -u hostlet".`
           }
   },
   {
@@ -204,7 +206,7 @@ export const conditionRules: readonly ConditionRule[] = [
         ? undefined
         : {
             severity: 'critical',
-            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault}`
+            message: `the rules of this host for commands cannot be relied on, and what they might forbid is refused: ${policyFault} See "hostlet policy check" on the host.`
           }
   },
   {
@@ -215,6 +217,16 @@ export const conditionRules: readonly ConditionRule[] = [
         : {
             severity: 'critical',
             message: `this host does not go by what the scheduler last said of its keys: ${trustFault} Look at "hostlet rotate ca status" and "hostlet rotate command-key status" there; a host that missed a whole rotation is enrolled anew.`
+          }
+  },
+  {
+    id: 'local-socket',
+    holds: ({ localSocketFault }) =>
+      localSocketFault === undefined
+        ? undefined
+        : {
+            severity: 'warning',
+            message: `"hostlet status" and "hostlet why" cannot ask the agent on its host: ${localSocketFault}. Mend that, then restart the agent; VMs run on.`
           }
   },
   ...keyRules,

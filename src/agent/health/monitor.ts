@@ -30,6 +30,8 @@ export interface HealthMonitorOptions {
   trail?(): string | undefined
   inventory?(): InventoryHealth
   policy?(): string | undefined
+  /** Why nobody on this host can ask the agent. */
+  localSocket?(): string | undefined
   /** Why the last trust statement that came is not in force. */
   trust?(): string | undefined
   identity(): Identity
@@ -105,6 +107,7 @@ export class HealthMonitor {
       trailFault: this.#options.trail?.(),
       inventory: this.#options.inventory?.() ?? healthyInventory,
       policyFault: this.#options.policy?.(),
+      localSocketFault: this.#options.localSocket?.(),
       trustFault: this.#options.trust?.(),
       ...this.#identityFacts()
     }

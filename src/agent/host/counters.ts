@@ -54,7 +54,11 @@ export function countersOf({ domain, parameters }: DomainStatistics): DomainCoun
       diskReads: ofDisks('rd.reqs'),
       diskWrites: ofDisks('wr.reqs'),
       receiveBytes: ofCards('rx.bytes'),
-      transmitBytes: ofCards('tx.bytes')
+      transmitBytes: ofCards('tx.bytes'),
+      receivePackets: ofCards('rx.pkts'),
+      transmitPackets: ofCards('tx.pkts'),
+      receiveDrops: ofCards('rx.drop'),
+      transmitDrops: ofCards('tx.drop')
     })
   }
 }

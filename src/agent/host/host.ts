@@ -11,6 +11,7 @@ import {
   backupPartsInMemory,
   createBackups
 } from '../backups/backups.ts'
+import { type ConsoleLimits, ConsoleSessions, consoleLimits } from '../console/consoles.ts'
 import { createFirewall, type NetworkConfig } from '../firewall/create.ts'
 import type { Firewall } from '../firewall/firewall.ts'
 import { type Nft, rulesFilePrefix } from '../firewall/nft.ts'
@@ -69,6 +70,7 @@ export interface HostConfig {
   readonly keys?: KeyPlace
   /** The defaults where it is left out. */
   readonly backup?: BackupConfig
+  readonly console?: ConsoleLimits
 }
 
 export interface HostOptions {
@@ -103,6 +105,7 @@ export interface Host {
   readonly seeds: Seeds
   readonly secrets: Secrets
   readonly consoles: Consoles
+  readonly consoleSessions: ConsoleSessions
   readonly qemuLogs: QemuLogs
   readonly placements: Placements
   readonly resources: Resources
@@ -214,6 +217,7 @@ export function createHost(options: HostOptions): Host {
     certificates: new EraseCertificates({ ...options, identity: parts.identity }),
     storage: new Storage({ hypervisor, sealed: keys.sealed }),
     consoles: new Consoles({ directory: join(config.runtimeDirectory, 'console') }),
+    consoleSessions: new ConsoleSessions({ hypervisor, limits: config.console ?? consoleLimits, clock, log }),
     qemuLogs: new QemuLogs({ log, ...(options.qemuLogDirectory && { directory: options.qemuLogDirectory }) }),
     vms: new Vms({
       hypervisor,

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { ForeignDomain, imageFormats, VmSpecification, VmState } from '../../protocol/vm.ts'
 import type { BackupHypervisor } from './backup-port.ts'
+import type { ConsoleHypervisor } from './console-port.ts'
 import type { MachineInspection } from './inspection.ts'
 import type { InventoryHypervisor } from './inventory-port.ts'
 import type { NetworkDefinition } from './network-xml.ts'
@@ -133,6 +134,10 @@ export interface DomainCounters {
   readonly diskWrites?: number
   readonly receiveBytes?: number
   readonly transmitBytes?: number
+  readonly receivePackets?: number
+  readonly transmitPackets?: number
+  readonly receiveDrops?: number
+  readonly transmitDrops?: number
 }
 
 export type DomainEvent = {
@@ -179,7 +184,12 @@ export interface SilentPool {
  * HostletError: E_UNAVAILABLE while the hypervisor is away (nothing happened), E_TIMEOUT or E_CANCELLED with an unknown
  * outcome, E_NOT_FOUND and E_CONFLICT as they say, E_LIBVIRT with libvirt's own code otherwise.
  */
-export interface Hypervisor extends BackupHypervisor, InventoryHypervisor, SealedHypervisor, ShapeHypervisor {
+export interface Hypervisor
+  extends BackupHypervisor,
+    ConsoleHypervisor,
+    InventoryHypervisor,
+    SealedHypervisor,
+    ShapeHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */
   open(): void
   status(): HypervisorStatus

@@ -37,6 +37,7 @@ import type { NetworkDefinition } from './network-xml.ts'
 import { Networks } from './networks.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { Secrets } from './secrets.ts'
+import { openConsole } from './serial-console.ts'
 import type { VmShape } from './shape-port.ts'
 import { StartGates } from './start-gates.ts'
 import { Tuning } from './tuning.ts'
@@ -108,7 +109,7 @@ export class LibvirtHypervisor implements Hypervisor {
       onConnect: async (signal) => void (await this.#domains.list({ signal }))
     })
     const connection = this.#connections.get.bind(this.#connections)
-    const streamConnection = this.#connections.openForStream.bind(this.#connections)
+    const streamConnection = this.#openForStream
     this.#domains = new Domains({
       connection,
       pool: options.pool.name,
@@ -224,6 +225,8 @@ export class LibvirtHypervisor implements Hypervisor {
     this.#backups.checkpoints.remove(vm, [name], wait)
   redefineCheckpoint = (vm: string, checkpointXml: string, wait: Wait) =>
     this.#backups.checkpoints.redefine(vm, checkpointXml, wait)
+  openConsole = (name: string, options: { force: boolean }, wait: Wait) =>
+    openConsole(name, options, { domains: this.#domains, streamConnection: this.#openForStream }, wait)
   guestAgent = (vm: string, wait: Wait) => this.#backups.jobs.guestAgent(vm, wait)
   startPaused = (name: string, wait: Wait) => this.#backups.pauses.startPaused(name, wait)
   resume = (name: string, wait: Wait) => this.#backups.pauses.resume(name, wait)
@@ -269,6 +272,8 @@ export class LibvirtHypervisor implements Hypervisor {
   removeReservation = (network: string, macAddress: string, wait: Wait) =>
     this.#networks.removeReservation(network, macAddress, wait)
   listLeases = (network: string, wait: Wait) => this.#networks.listLeases(network, wait)
+
+  readonly #openForStream = (signal: AbortSignal) => this.#connections.openForStream(signal)
 
   async close(): Promise<void> {
     await this.#backups[Symbol.asyncDispose]()

@@ -5,11 +5,15 @@ import {
   connect,
   connectGetCapabilities,
   domainGetAutostart,
-  domainLookupByName
+  domainLookupByName,
+  errorCode,
+  poolState,
+  storagePoolGetInfo,
+  storagePoolLookupByName
 } from 'node-libvirt'
 import { Domains } from './domains.ts'
 import type { Wait } from './hypervisor.ts'
-import { fromLibvirt } from './libvirt-errors.ts'
+import { fromLibvirt, isAnswer } from './libvirt-errors.ts'
 import { find, findAll, readXml } from './xml-read.ts'
 
 export interface LibvirtSurvey {
@@ -20,6 +24,12 @@ export interface LibvirtSurvey {
   readonly securityModels: readonly string[]
   /** VMs of ours. */
   readonly vms: readonly { readonly name: string; readonly autostart: boolean }[]
+  /** Those of the configuration. */
+  readonly pools: readonly {
+    readonly name: string
+    /** `silent`: libvirt did not say in time. */
+    readonly state: 'running' | 'stopped' | 'undefined' | 'silent'
+  }[]
 }
 
 export interface SurveyOptions {
@@ -27,21 +37,22 @@ export interface SurveyOptions {
   readonly socket?: string | undefined
   /** Name of our pool. */
   readonly pool: string
+  /** Names of others of ours. */
+  readonly otherPools?: readonly string[]
 }
 
 const deadlineMs = 15_000
+const poolMs = 5_000
 
 /** Throws E_UNAVAILABLE when libvirt does not answer. */
-export async function surveyLibvirt(
-  { uri, socket, pool }: SurveyOptions,
-  wait: Wait
-): Promise<LibvirtSurvey> {
+export async function surveyLibvirt(options: SurveyOptions, wait: Wait): Promise<LibvirtSurvey> {
+  const { uri, socket } = options
   const target = socket === undefined ? uri : `${uri}?socket=${encodeURIComponent(socket)}`
   const { signal } = wait
   try {
     const connection = await connect(target, { signal, deadlineMs })
     try {
-      return await survey(connection, pool, wait)
+      return await survey(connection, options, wait)
     } finally {
       await connection.close()
     }
@@ -50,7 +61,11 @@ export async function surveyLibvirt(
   }
 }
 
-async function survey(connection: Connection, pool: string, wait: Wait): Promise<LibvirtSurvey> {
+async function survey(
+  connection: Connection,
+  { pool, otherPools = [] }: SurveyOptions,
+  wait: Wait
+): Promise<LibvirtSurvey> {
   const options = { ...wait, deadlineMs }
   const { capabilities } = await connection.call(connectGetCapabilities, {}, options)
   const root = readXml(capabilities)
@@ -62,7 +77,8 @@ async function survey(connection: Connection, pool: string, wait: Wait): Promise
     hypervisorVersion,
     kvmOffered: offers.some(({ attributes }) => attributes.type === 'kvm'),
     securityModels: models,
-    vms: await autostarts(connection, pool, wait)
+    vms: await autostarts(connection, pool, wait),
+    pools: await Promise.all([pool, ...otherPools].map((name) => poolOf(connection, name, wait)))
   }
 }
 
@@ -78,4 +94,21 @@ async function autostarts(connection: Connection, pool: string, wait: Wait): Pro
     found.push({ name, autostart: Boolean(autostart) })
   }
   return found
+}
+
+/** A pool whose storage hangs may hold up who asks about it: then that is what is found. */
+async function poolOf(
+  connection: Connection,
+  name: string,
+  wait: Wait
+): Promise<LibvirtSurvey['pools'][number]> {
+  const options = { ...wait, deadlineMs: poolMs }
+  try {
+    const { pool } = await connection.call(storagePoolLookupByName, { name }, options)
+    const { state } = await connection.call(storagePoolGetInfo, { pool }, options)
+    return { name, state: state === poolState.inactive ? 'stopped' : 'running' }
+  } catch (error) {
+    wait.signal.throwIfAborted()
+    return { name, state: isAnswer(error, errorCode.noStoragePool) ? 'undefined' : 'silent' }
+  }
 }

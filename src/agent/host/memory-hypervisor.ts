@@ -27,6 +27,7 @@ import type { VolumeSurvey } from './inventory-port.ts'
 import { isOff } from './making.ts'
 import { MemoryBackups } from './memory-backups.ts'
 import { MemoryCalls, type Operations } from './memory-calls.ts'
+import { MemoryConsoles } from './memory-console.ts'
 import { willingGuests } from './memory-guests.ts'
 import { inspectionOf } from './memory-inspection.ts'
 import { MemoryInventory, type Tampering } from './memory-inventory.ts'
@@ -36,6 +37,7 @@ import {
   factsOf,
   type MemoryVm,
   recordOf,
+  requireOn,
   requireSecrets,
   requireUnused,
   volumeOf
@@ -60,6 +62,7 @@ export interface MemoryHypervisorOptions {
 export class MemoryHypervisor implements Hypervisor {
   /** What tests may change, and look at. */
   readonly guests = willingGuests()
+  readonly consoles: MemoryConsoles
   /** Disks and backup jobs, with what may go wrong with them. */
   readonly backups: MemoryBackups
   /** Keys of disks, by their ids: forgotten when libvirtd restarts, which a test does by clearing them. */
@@ -81,6 +84,7 @@ export class MemoryHypervisor implements Hypervisor {
     this.#volumes = new MemoryVolumes(options)
     this.inventory = new MemoryInventory(this.#vms, options.poolPath)
     this.foreign = this.inventory.foreign
+    this.consoles = new MemoryConsoles(this.#watchers)
     this.backups = new MemoryBackups({
       clock: options.clock,
       machines: {
@@ -206,15 +210,14 @@ export class MemoryHypervisor implements Hypervisor {
 
   async requestReboot(name: string, wait: Wait): Promise<void> {
     this.#asked.enter('requestReboot', wait, name)
-    const vm = this.#requireOn(name)
+    const { specification } = requireOn(this.#require(name)).definition
     // Later, as a guest would: the caller has its answer first.
-    if (this.guests.obeysReboot)
-      queueMicrotask(() => this.#emit(name, vm.definition.specification.uuid, 'rebooted', ''))
+    if (this.guests.obeysReboot) queueMicrotask(() => this.#emit(name, specification.uuid, 'rebooted', ''))
   }
 
   reset = (name: string, wait: Wait) =>
     this.#asked.run('reset', name, wait, () =>
-      this.#emit(name, this.#requireOn(name).definition.specification.uuid, 'rebooted', '')
+      this.#emit(name, requireOn(this.#require(name)).definition.specification.uuid, 'rebooted', '')
     )
 
   cutPower = (name: string, wait: Wait) =>
@@ -320,6 +323,10 @@ export class MemoryHypervisor implements Hypervisor {
   clearBackup = (vm: string, keep: readonly string[], wait: Wait) =>
     this.#asked.run('clearBackup', vm, wait, () => this.backups.clear(vm, keep))
 
+  openConsole = (name: string, { force }: { force: boolean }, wait: Wait) =>
+    this.#asked.run('openConsole', name, wait, () =>
+      this.consoles.open(name, !isOff(this.#require(name)), force)
+    )
   guestAgent = (vm: string, wait: Wait) => this.#asked.run('guestAgent', vm, wait, () => this.guests.agent)
   startPaused = (name: string, wait: Wait) =>
     this.#asked.run('startPaused', name, wait, async () => {
@@ -350,12 +357,6 @@ export class MemoryHypervisor implements Hypervisor {
     if (this.inventory.isForeign(name))
       throw new HostletError('E_CONFLICT', `domain ${name} is not hostlet's`)
     throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
-  }
-
-  #requireOn(name: string): MemoryVm {
-    const vm = this.#require(name)
-    if (!isOff(vm)) return vm
-    throw new HostletError('E_LIBVIRT', `VM ${name} is not running`)
   }
 
   #turnOff(name: string, vm: MemoryVm, reason: string): void {

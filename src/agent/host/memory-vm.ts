@@ -42,6 +42,12 @@ export function countersOf({ definition: { specification }, state }: MemoryVm): 
   }
 }
 
+/** Throws E_LIBVIRT for a machine that is off. */
+export function requireOn(vm: MemoryVm): MemoryVm {
+  if (!isOff(vm)) return vm
+  throw new HostletError('E_LIBVIRT', `VM ${vm.definition.specification.name} is not running`)
+}
+
 /** As libvirt, which starts nothing whose keys it has not been told. */
 export function requireSecrets({ definition }: MemoryVm, secrets: ReadonlyMap<string, string>): void {
   const { rootKey, dataKey } = definition.placement

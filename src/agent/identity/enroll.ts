@@ -135,7 +135,7 @@ export function moveIdentity(stateDirectory: string, machine: string | undefined
 }
 
 /** The trust domain is not known yet: whatever domain the pinned CA wrote into the certificate is the one. */
-function schedulerOf(subjectAltName: string | undefined): string {
+export function schedulerOf(subjectAltName: string | undefined): string {
   return (
     /URI:(spiffe:\/\/[A-Za-z0-9._-]+\/scheduler\/)/.exec(subjectAltName ?? '')?.[1] ??
     'spiffe://none/scheduler/'
@@ -143,7 +143,11 @@ function schedulerOf(subjectAltName: string | undefined): string {
 }
 
 /** The CA certificate of the chain that the server shows, found by the hash of its key. Nothing is sent on this connection. */
-async function presentedAuthority(url: URL, caHash: string, signal: AbortSignal): Promise<X509Certificate> {
+export async function presentedAuthority(
+  url: URL,
+  caHash: string,
+  signal: AbortSignal
+): Promise<X509Certificate> {
   const socket = connect({
     host: url.hostname.replaceAll(/[[\]]/g, ''),
     port: Number(url.port || 443),

@@ -4,8 +4,8 @@ import type { MetricsSample } from '../../protocol/metrics.ts'
 
 /** Samples in one message, as the schema of the metrics message allows. */
 export const batchSamplesMax = 64
-/** VM samples in one message: the longest that the schema lets through takes 1,250 bytes, and a message at most 8 MiB. */
-export const batchVmSamplesMax = 6_000
+/** VM samples in one message: the longest that the schema lets through takes 1,500 bytes, and a message at most 8 MiB. */
+export const batchVmSamplesMax = 5_000
 /** VM samples in the whole buffer, so that a crowded host's memory stays bounded however many rounds fit. */
 export const bufferVmSamplesMax = 100_000
 

@@ -54,7 +54,10 @@ export function hostSample(
     transmitBytesPerSecond: network.writtenBytesPerSecond,
     diskReadBytesPerSecond: disk.readBytesPerSecond,
     diskWriteBytesPerSecond: disk.writtenBytesPerSecond,
-    uptimeSeconds: counters.uptimeSeconds
+    uptimeSeconds: counters.uptimeSeconds,
+    cpuSecondsTotal: busyTicks(counters) / ticksPerSecond,
+    diskReadBytesTotal: sum(counters.disks, 'readBytes'),
+    diskWriteBytesTotal: sum(counters.disks, 'writtenBytes')
   }
 }
 
@@ -88,7 +91,13 @@ export function vmSample(
       receiveBytesTotal: counters.receiveBytes,
       transmitBytesTotal: counters.transmitBytes,
       receiveBytesPerSecond: per('receiveBytes'),
-      transmitBytesPerSecond: per('transmitBytes')
+      transmitBytesPerSecond: per('transmitBytes'),
+      diskReadsTotal: counters.diskReads,
+      diskWritesTotal: counters.diskWrites,
+      receivePacketsTotal: counters.receivePackets,
+      transmitPacketsTotal: counters.transmitPackets,
+      receiveDropsTotal: counters.receiveDrops,
+      transmitDropsTotal: counters.transmitDrops
     })
   }
 }
@@ -117,6 +126,14 @@ function cpuRatios(before: HostCounters, after: HostCounters) {
   const idle = share(after.cpu.idle - before.cpu.idle)
   const steal = share(after.cpu.steal - before.cpu.steal)
   return { cpuUsedRatio: Math.max(0, 1 - idle - steal), cpuStealRatio: steal }
+}
+
+/** Of /proc/stat: USER_HZ, which is 100 on every architecture that hostlet runs on. */
+const ticksPerSecond = 100
+
+/** The kernel may correct idle times downwards; a counter must not go below nothing. */
+function busyTicks({ cpu }: HostCounters): number {
+  return Math.max(0, cpu.total - cpu.idle - cpu.steal)
 }
 
 type Devices = ReadonlyMap<string, DeviceBytes>

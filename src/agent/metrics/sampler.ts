@@ -39,6 +39,7 @@ export class Sampler {
   readonly #pool: Asked<PoolFigures>
   #poolFigures: PoolFigures = { poolCapacityBytes: 0, poolAvailableBytes: 0 }
   #poolReadAtMs = Number.NEGATIVE_INFINITY
+  #statisticsMs: number | undefined
 
   constructor(options: SamplerOptions) {
     this.#options = options
@@ -50,6 +51,11 @@ export class Sampler {
 
   get intervalMs(): number {
     return this.#intervalMs
+  }
+
+  /** How long the hypervisor took for the counters of all VMs when it last answered; undefined before the first answer. */
+  get statisticsMs(): number | undefined {
+    return this.#statisticsMs
   }
 
   /** Reads the base line now; the first sample comes after a second, so that a new host is seen soon, the next at the interval. */
@@ -109,10 +115,12 @@ export class Sampler {
   }
 
   async #sampleVms(signal: AbortSignal): Promise<VmSample[]> {
+    const askedAtMs = this.#options.clock.monotonic()
     const counters = await this.#tryAsk(this.#counters, signal)
     // Old readings stay: the rates of the next answer then span the gap.
     if (counters === undefined) return []
     const atMs = this.#options.clock.monotonic()
+    this.#statisticsMs = atMs - askedAtMs
     const readings = new Map<string, Reading<DomainCounters>>()
     // More than one message takes are left out: thousands of VMs on a host are not something to be exact about.
     for (const domain of counters.slice(0, batchVmSamplesMax))

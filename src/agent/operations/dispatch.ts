@@ -17,7 +17,7 @@ import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedComm
 import type { Journal, JournalEntry } from './journal.ts'
 import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
-import { progressMessage } from './progress.ts'
+import { notedProgress, progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
 import { notCancellable, nothingHappened, otherCommand, type Refuse, unknownOperation } from './refusals.ts'
 import { RefusedCommands } from './refused-commands.ts'
@@ -92,7 +92,7 @@ export class Dispatcher<Host> {
     this.#verbs = new VerbTable(options.verbs)
     this.#gate = options.gate ?? openGate
     this.#trail = options.trail ?? noTrail
-    this.#turns = options.turns ?? new Turns()
+    this.#turns = options.turns ?? new Turns(options.clock)
     this.#lanes = new Lanes(options)
     const { database } = options.journal
     this.#drain = new Drain({
@@ -350,9 +350,10 @@ export class Dispatcher<Host> {
     const { signal: stop } = this.#stopping
     const log = this.#logOf(entry)
     // The scheduler knows nothing of what the agent does by itself, until it is told how that ended.
-    const onProgress = entry.origin === 'command' ? progressMessage(entry.id, this.#options) : () => undefined
+    const tell = entry.origin === 'command' ? progressMessage(entry.id, this.#options) : () => undefined
+    const noted = notedProgress(entry.id, this.#turns, tell)
     const startedAt = this.#options.clock.monotonic()
-    const outcome = await this.#engine.run({ entry, verb, params, log, stop, cancel, onProgress })
+    const outcome = await this.#engine.run({ entry, verb, params, log, stop, cancel, ...noted })
     if (outcome === undefined) return log.info({}, 'operation interrupted by the stop of the agent')
     await this.#endings.record(entry, this.#verbs.checkOutcome(verb, outcome))
     const durationMs = Math.round(this.#options.clock.monotonic() - startedAt)

@@ -66,6 +66,8 @@ export interface Execution<Host> {
   /** Aborted with `cancelled` when somebody asks for it. */
   readonly cancel?: AbortSignal
   onProgress(report: StepReport): void
+  /** A step was interrupted and is tried again. */
+  onTrouble?(error: unknown, tries: number): void
 }
 
 export interface EngineOptions<Host> {
@@ -201,6 +203,7 @@ class Run<Host> {
       } catch (error) {
         if (signal.aborted || tries >= stepTriesMax || !again(error)) throw error
         this.#execution.log.warn({ error, tries }, 'step interrupted, trying again')
+        this.#execution.onTrouble?.(error, tries)
         await clock.sleep(backoff.nextMs(), signal)
       }
     }

@@ -36,7 +36,9 @@ export interface JournalEntry {
   /** Why it is being undone. */
   readonly failure: ErrorReport | undefined
   readonly result: CommandResult | undefined
+  readonly acceptedAt: number
   readonly startedAt: number | undefined
+  readonly finishedAt: number | undefined
   /** Who asked for it. What the agent does by itself has no signature, no generation, and no result for the scheduler. */
   readonly origin: OperationOrigin
   /** It is to be cancelled. */
@@ -160,6 +162,17 @@ export class Journal implements Disposable, AsyncDisposable {
   unfinished(): JournalEntry[] {
     return this.database
       .all("SELECT * FROM commands WHERE state IN ('accepted', 'running', 'undoing') ORDER BY sequence")
+      .map(entryOf)
+  }
+
+  /** The newest operations on a VM, the newest first: those that ended too, as far as they are kept. */
+  ofVm(vm: string, limit: number): JournalEntry[] {
+    return this.database
+      .all(
+        "SELECT * FROM commands WHERE json_extract(claims, '$.subject.vm') = ? ORDER BY sequence DESC LIMIT ?",
+        vm,
+        limit
+      )
       .map(entryOf)
   }
 
@@ -287,7 +300,9 @@ function entryOf(row: Record<string, SQLOutputValue>): JournalEntry {
     notes: JSON.parse(String(row.notes)),
     failure: row.failure === null ? undefined : JSON.parse(String(row.failure)),
     result: row.result === null ? undefined : JSON.parse(String(row.result)),
+    acceptedAt: Number(row.accepted_at),
     startedAt: row.started_at === null ? undefined : Number(row.started_at),
+    finishedAt: row.finished_at === null ? undefined : Number(row.finished_at),
     origin: String(row.origin) as OperationOrigin,
     cancelled: row.cancelled === 1
   }

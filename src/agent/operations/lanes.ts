@@ -13,7 +13,7 @@ const controlMax = 4
 const hostMax = 2
 
 const laneNames = ['work', 'transfer', 'urgent', 'control', 'host'] as const
-type LaneName = (typeof laneNames)[number]
+export type LaneName = (typeof laneNames)[number]
 
 type VerbRules = Pick<Verb<never>, 'lane' | 'lock' | 'priority'>
 
@@ -46,8 +46,12 @@ export class Lanes {
   }
 
   /** See `Limiter.enter`. What the agent does by itself (`local`) has time: an erase of hours is not before a stop. */
-  enter(verb: VerbRules, { local, always = false }: { local: boolean; always?: boolean }): Ticket {
-    return this.#lanes[laneOf(verb, local)].enter({ always })
+  enter(
+    verb: VerbRules,
+    { local, always = false }: { local: boolean; always?: boolean }
+  ): Ticket & { readonly lane: LaneName } {
+    const lane = laneOf(verb, local)
+    return Object.assign(this.#lanes[lane].enter({ always }), { lane })
   }
 
   #sum(count: (lane: Limiter) => number): number {

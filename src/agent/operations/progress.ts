@@ -1,9 +1,11 @@
 // Progress as messages: every step, and within a step no more often than a person can follow.
 
+import { asHostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { AgentMessage } from '../../protocol/messages.ts'
-import type { StepReport } from './engine.ts'
+import type { Execution, StepReport } from './engine.ts'
+import type { Turns } from './turns.ts'
 
 /** Shortest time between two messages about one step. */
 export const progressIntervalMs = 1_000
@@ -33,6 +35,23 @@ export function progressMessage(
       ...(note !== undefined && { note: note.slice(0, noteCharactersMax) }),
       ...(transfer !== undefined && { transfer: bounded(transfer) })
     })
+  }
+}
+
+type Noted = Pick<Execution<never>, 'onProgress' | 'onTrouble'>
+
+/** The same kept for whoever looks on this host, together with what interrupts a step. */
+export function notedProgress(
+  id: string,
+  turns: Pick<Turns, 'noteReport' | 'noteTrouble'>,
+  tell: (report: StepReport) => void
+): Noted {
+  return {
+    onProgress: (report) => {
+      turns.noteReport(id, report)
+      tell(report)
+    },
+    onTrouble: (error, tries) => turns.noteTrouble(id, { error: asHostletError(error).toReport(), tries })
   }
 }
 

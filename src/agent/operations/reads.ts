@@ -161,7 +161,9 @@ const blankEntry = {
   notes: {},
   failure: undefined,
   result: undefined,
+  acceptedAt: 0,
   startedAt: undefined,
+  finishedAt: undefined,
   origin: 'command',
   cancelled: false
 } as const satisfies Partial<JournalEntry>

@@ -14,7 +14,7 @@ export interface HandoverOptions {
   readonly session: { readonly isOnline: boolean; reconnect(reason: string): void }
   /** The connection was opened with the certificate of now. */
   isCurrent(): boolean
-  /** No operation runs or waits. Nothing would be lost otherwise either: commands and results are sent again. */
+  /** No operation runs or waits, and no console is open. Nothing but the latter would be lost otherwise: commands and results are sent again. */
   isQuiet(): boolean
   readonly clock: Clock
   readonly log: Logger

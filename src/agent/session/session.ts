@@ -41,6 +41,8 @@ export interface SessionOptions {
   /** About the head of the audit trail. */
   onAudit?(message: AuditMessage): void
   onTrust(statements: readonly string[]): void
+  /** A binary message: a frame of a console. Throws E_BAD_REQUEST for what is none. */
+  onBytes?(data: Buffer): void
   onIntervals(intervals: Intervals): void
   /** The scheduler's clock at its welcome, in milliseconds since the epoch. */
   onWelcome(sentAt: number): void
@@ -48,8 +50,19 @@ export interface SessionOptions {
   onClock?(sentAt: number, heartbeatSentAt: number): void
   /** The scheduler has welcomed this agent. */
   onOnline?(): void
+  /** The connection is gone, or never came to be. */
+  onOffline?(): void
   /** A connection did not come to be, or was ended, for a reason that waiting does not mend. */
   onRefused?(error: HostletError): void
+}
+
+export interface SessionStanding {
+  readonly state: 'connected' | 'connecting' | 'away'
+  readonly url: string
+  /** Connected, or away, since then. */
+  readonly since: number
+  readonly reason: string | undefined
+  readonly retryAt: number | undefined
 }
 
 /** Answers about keys of disks. */
@@ -114,10 +127,12 @@ export class Session {
   #socket: SchedulerSocket | undefined
   #fault: HostletError | undefined
   #lastReason = ''
+  #standing: Pick<SessionStanding, 'since' | 'retryAt'>
   #ended = Promise.withResolvers<void>()
 
   constructor(options: SessionOptions) {
     this.#options = options
+    this.#standing = { since: options.clock.now(), retryAt: undefined }
     if (options.urls.length === 0)
       throw new HostletError(
         'E_BAD_REQUEST',
@@ -127,6 +142,15 @@ export class Session {
 
   get isOnline(): boolean {
     return this.#state.phase === 'online'
+  }
+
+  /** For whoever looks: whether it is connected, or since when it is not, why, and when it tries again. */
+  get standing(): SessionStanding {
+    const waits = this.#state.phase === 'waiting'
+    const state = this.isOnline ? 'connected' : waits ? 'away' : 'connecting'
+    const { since, retryAt } = this.#standing
+    const reason = this.#lastReason === '' ? undefined : this.#lastReason
+    return { state, url: this.#url, since, reason, retryAt: waits ? retryAt : undefined }
   }
 
   /** The host and port that it talks to, or tries to. */
@@ -146,6 +170,11 @@ export class Session {
   /** Tells at once what the next heartbeat would tell. */
   beat(): void {
     if (this.isOnline) this.#socket?.send(this.#options.heartbeat())
+  }
+
+  /** Sends a binary message; `taken` is called once the system has it. False when there is no connection. */
+  sendBytes(data: Buffer, taken?: () => void): boolean {
+    return this.isOnline && this.#socket?.sendBytes(data, taken) === true
   }
 
   /** Opens the connection anew with what the next one is opened with; nothing is lost, and no command waits for long. */
@@ -186,7 +215,8 @@ export class Session {
     try {
       const socket = this.#options.connect(url, {
         opened: () => this.#handle({ type: 'opened' }),
-        message: (text) => this.#receive(text),
+        message: (text) => this.#receive(() => this.#dispatch(parseSchedulerMessage(text))),
+        bytes: (data) => this.#receive(() => this.#takeBytes(data)),
         pong: () => this.#handle({ type: 'pong' }),
         closed: ({ code, reason, error }) =>
           this.#closed(error ?? closeFault(url, code, reason), refusedCloses.has(code))
@@ -201,6 +231,7 @@ export class Session {
   #closed(error: HostletError, refusedClose: boolean): void {
     this.#socket = undefined
     this.#options.outbox.detach()
+    this.#options.onOffline?.()
     this.#ended.resolve()
     const random = this.#options.random ?? Math.random
     const refused = refusedClose || error.advice === 'refuse'
@@ -212,6 +243,7 @@ export class Session {
     const { log, outbox, onOnline, onIntervals } = this.#options
     log.info({ url: this.#url }, 'connected to scheduler')
     this.#lastReason = ''
+    this.#standing = { since: this.#options.clock.now(), retryAt: undefined }
     onIntervals(intervals)
     if (this.#socket !== undefined) outbox.attach(this.#socket)
     onOnline?.()
@@ -219,23 +251,31 @@ export class Session {
 
   /** Says a reason once, however often it comes again. */
   #goOffline(reason: string, retryMs: number): void {
-    const { log } = this.#options
+    const { log, clock } = this.#options
+    // The first reason since the last welcome tells since when it is away.
+    const since = this.#lastReason === '' ? clock.now() : this.#standing.since
+    this.#standing = { since, retryAt: clock.now() + retryMs }
     const fields = { reason, retryMs }
     if (reason === this.#lastReason) log.debug(fields, 'scheduler still away')
     else log.warn(fields, 'scheduler away, trying again')
     this.#lastReason = reason
   }
 
-  #receive(text: string | undefined): void {
+  #receive(take: () => void): void {
     try {
-      if (text === undefined)
-        throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: a binary frame, expected text')
-      this.#dispatch(parseSchedulerMessage(text))
+      take()
     } catch (error) {
       this.#fault = asHostletError(error)
       this.#options.log.warn({ error: this.#fault }, 'unreadable message of the scheduler')
       this.#handle({ type: 'bad-message' })
     }
+  }
+
+  #takeBytes(data: Buffer): void {
+    if (!this.isOnline || this.#options.onBytes === undefined)
+      throw new HostletError('E_BAD_REQUEST', 'message of the scheduler: a binary frame, expected text')
+    this.#options.onBytes(data)
+    this.#handle({ type: 'heard' })
   }
 
   #dispatch(message: SchedulerMessage): void {

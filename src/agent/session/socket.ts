@@ -1,4 +1,4 @@
-// One WebSocket to the scheduler: TLS 1.3 both ways, text frames, and every failure with its reason.
+// One WebSocket to the scheduler: TLS 1.3 both ways, text and binary frames, and every failure with its reason.
 
 import type { IncomingMessage } from 'node:http'
 import type { ConnectionOptions } from 'node:tls'
@@ -11,8 +11,10 @@ import type { Wire } from './outbox.ts'
 
 export interface SocketHandlers {
   opened(): void
-  /** A text frame; undefined for a binary one. */
-  message(text: string | undefined): void
+  /** A text frame. */
+  message(text: string): void
+  /** A binary frame. */
+  bytes(data: Buffer): void
   pong(): void
   /** Once, at the end. `error` tells why, where the other side did not just close. */
   closed(end: {
@@ -23,6 +25,8 @@ export interface SocketHandlers {
 }
 
 export interface SchedulerSocket extends Wire {
+  /** Sends a binary frame; `taken` is called once the system has it. False when the socket is not open. */
+  sendBytes(data: Buffer, taken?: () => void): boolean
   ping(): void
   close(code: number, reason: string): void
   terminate(reason: string): void
@@ -56,7 +60,7 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
   }
   socket.on('open', () => handlers.opened())
   socket.on('message', (data: Buffer, isBinary: boolean) =>
-    handlers.message(isBinary ? undefined : data.toString('utf8'))
+    isBinary ? handlers.bytes(data) : handlers.message(data.toString('utf8'))
   )
   socket.on('pong', () => handlers.pong())
   socket.on('ping', (data) => {
@@ -88,6 +92,14 @@ export function openSocket(url: string, tls: TlsSettings, handlers: SocketHandle
       if (socket.readyState !== WebSocket.OPEN) return
       if (socket.bufferedAmount > sendBytesMax) terminate('it does not read what is sent to it')
       else socket.send(JSON.stringify(message))
+    },
+    sendBytes: (data, taken) => {
+      if (socket.readyState !== WebSocket.OPEN) return false
+      // An error closes the socket, which is told by its own event.
+      socket.send(data, (error) => {
+        if (!error) taken?.()
+      })
+      return true
     },
     ping: () => {
       if (socket.readyState === WebSocket.OPEN) socket.ping()

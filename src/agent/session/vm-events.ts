@@ -51,7 +51,7 @@ export class VmEvents implements Disposable {
   /** Takes an event of one of our VMs. Returns at once. */
   take(event: DomainEvent): void {
     const { log } = this.#options
-    log.info({ vm: event.name, uuid: event.uuid, event: event.kind, detail: event.detail }, 'VM event')
+    log.info({ vm: event.name, uuid: event.uuid, kind: event.kind, detail: event.detail }, 'VM event')
     const look = this.#waiting < waitingEventsMax && event.kind !== 'undefined'
     this.#waiting++
     this.#last = this.#last.then(() => this.#tell(event, look)).finally(() => this.#waiting--)

@@ -125,7 +125,8 @@ export class Trail implements CommandTrail, AsyncDisposable {
     const { fault } = this.#writer
     if (fault !== undefined) return `commands are refused: ${fault.message}`
     const refusal = this.#receipts.refusal
-    if (refusal !== undefined) return `the scheduler countersigns the audit trail no more: ${refusal.message}`
+    if (refusal !== undefined)
+      return `the scheduler countersigns the audit trail no more: ${refusal.message} See "hostlet audit verify --scheduler".`
     return this.#fault ?? this.#prunedEarly
   }
 

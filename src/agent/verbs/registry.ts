@@ -18,6 +18,7 @@ import { vmAdoptKeys, document as vmAdoptKeysDocument } from './vm-adopt-keys.ts
 import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
 import { vmBackupSchedule, document as vmBackupScheduleDocument } from './vm-backup-schedule.ts'
+import { vmConsole, document as vmConsoleDocument } from './vm-console.ts'
 import { vmErase, document as vmEraseDocument } from './vm-erase.ts'
 import { vmList, document as vmListDocument } from './vm-list.ts'
 import { vmProvision, document as vmProvisionDocument } from './vm-provision.ts'
@@ -55,6 +56,7 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
   { verb: vmAudit, document: vmAuditDocument },
+  { verb: vmConsole, document: vmConsoleDocument },
   { verb: vmRepair, document: vmRepairDocument },
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },

@@ -1,9 +1,9 @@
 // vm.backup-schedule: says when the host backs a VM up by itself, or that it does not.
 
 import { Type } from '../../lib/schema.ts'
+import { slotsOf } from '../../lib/timetable.ts'
 import { BackupSchedule, VmBackupScheduleParams } from '../../protocol/backup.ts'
 import { strict, VmName } from '../../protocol/names.ts'
-import { slotsOf } from '../backups/schedule-times.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb } from '../operations/verb.ts'
 import type { VerbDocument } from './document.ts'

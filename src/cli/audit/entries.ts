@@ -51,8 +51,8 @@ export const callColumns: readonly Column<Shown>[] = [
   { title: 'OBJECT', cell: ({ object }) => text(object) },
   {
     title: 'OUTCOME',
-    cell: ({ status, code, reason }) =>
-      [status, reason ?? code].filter((part) => part !== undefined).join(' '),
+    cell: ({ status, code, reason, why }) =>
+      [status, reason ?? code, why].filter((part) => part !== undefined).join(' '),
     style: ({ status }) => (Number(status) >= 400 ? 'red' : 'green')
   },
   { title: 'DETAIL', cell: ({ operation, message }) => text(operation ?? message), shrinks: true, spare: 2 }
@@ -103,13 +103,14 @@ function csvValue(value: unknown): string | number | undefined {
   return JSON.stringify(value)
 }
 
-function whoOf({ kind, signer, user, sudoUser, uid }: Shown): string {
+function whoOf({ kind, signer, user, sudoUser, uid, by }: Shown): string {
   if (kind === 'local') return text(sudoUser ?? user ?? uid)
+  if (kind.startsWith('console.')) return text(by)
   return text(signer).slice(0, 12)
 }
 
-function outcomeOf({ decision, outcome, code }: Shown): string {
-  return text(code ?? decision ?? outcome)
+function outcomeOf({ decision, outcome, code, why }: Shown): string {
+  return text(code ?? decision ?? outcome ?? why)
 }
 
 function detailOf(entry: Shown): string {

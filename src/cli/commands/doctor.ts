@@ -1,36 +1,33 @@
 // hostlet doctor: looks at this host from below, without a scheduler, and says what is not as it should be.
 
-import type { Finding } from '../../agent/doctor/checks.ts'
-import type { Cli } from '../cli.ts'
-import { type OutputFormat, outputFormats } from '../cli.ts'
+import { existsSync } from 'node:fs'
+import type { AgentConfig } from '../../agent/config.ts'
+import { type Cli, type OutputFormat, outputFormats } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import { loadOrExit } from '../daemon.ts'
 import type { Define } from '../define.ts'
 import { doctorExitCode } from '../exit-codes.ts'
-import { paint, plain, type Style } from '../table.ts'
+import { counts, findingLines, summaryLine } from '../findings.ts'
 
 interface Options {
-  readonly config: string
+  readonly config?: string
   readonly output: OutputFormat
+  readonly verbose?: boolean
 }
 
 const deadlineMs = 120_000
-const styles: Readonly<Record<Finding['status'], Style>> = {
-  pass: 'green',
-  warn: 'yellow',
-  fail: 'red',
-  skip: 'dim'
-}
 
 export const define: Define = (command, cli) => {
   command
-    .option('--config <file>', 'configuration of the agent', '/etc/hostlet/agent.yaml')
+    .option('--config <file>', 'configuration of the agent (default: /etc/hostlet/agent.yaml)')
+    .option('-v, --verbose', 'also what is well and what was skipped, a line each')
     .addOption(
       command.createOption('-o, --output <format>', 'how to print').choices(outputFormats).default('table')
     )
   examples(
     command,
-    'hostlet doctor                          as root: everything',
+    'hostlet doctor                          as root: all that is wrong, each with what mends it',
+    'hostlet doctor -v                       every check',
     'runuser -u hostlet -- hostlet doctor    as the agent: what it can see',
     'hostlet doctor -o json'
   )
@@ -40,40 +37,28 @@ export const define: Define = (command, cli) => {
   )
   command.action(async (options: Options) => {
     cli.format = options.output
-    const { loadAgentConfig } = await import('../../agent/config.ts')
-    const config = loadOrExit(() => loadAgentConfig(options.config))
+    const config = await configOf(options, cli)
     const { gather } = await import('../../agent/doctor/gather.ts')
     const { examine } = await import('../../agent/doctor/checks.ts')
     const findings = await cli.interruptible(async (signal) => {
       const wait = { signal: AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]) }
       return examine(await gather(config, wait))
     })
-    cli.show({ findings, counts: counts(findings) }, () => lines(findings, cli))
-    if (findings.some(({ status }) => status === 'fail')) cli.exitStatus = doctorExitCode
+    const { verbose = false } = options
+    cli.show({ findings, counts: counts(findings) }, () => [
+      ...findingLines(findings, { verbose, cli }),
+      '',
+      summaryLine(findings, verbose)
+    ])
+    if (findings.some(({ status }) => status === 'failed')) cli.exitStatus = doctorExitCode
   })
 }
 
-function counts(findings: readonly Finding[]): Record<Finding['status'], number> {
-  const count = (status: Finding['status']) => findings.filter((finding) => finding.status === status).length
-  return { pass: count('pass'), warn: count('warn'), fail: count('fail'), skip: count('skip') }
-}
-
-function lines(findings: readonly Finding[], cli: Cli): string[] {
-  const width = Math.max(...findings.map(({ title }) => title.length))
-  const shown = findings.flatMap((finding, index) => {
-    const first = findings[index - 1]?.group !== finding.group
-    return [
-      ...(first ? [...(index > 0 ? [''] : []), `${finding.group}:`] : []),
-      ...shownFinding(finding, width, cli)
-    ]
-  })
-  const { pass, warn, fail, skip } = counts(findings)
-  return [...shown, '', `${pass} passed, ${warn} warnings, ${fail} failed, ${skip} skipped`]
-}
-
-function shownFinding({ status, title, message, fix }: Finding, width: number, cli: Cli): string[] {
-  const word = status.toUpperCase()
-  const painted = cli.colour ? paint(styles[status], word) : word
-  const line = `  ${painted}  ${title.padEnd(width)}  ${plain(message)}`
-  return fix === undefined ? [line] : [line, `        fix: ${plain(fix)}`]
+/** Before the host has a configuration it is looked at by the defaults. */
+async function configOf({ config: path }: Options, cli: Cli): Promise<AgentConfig> {
+  const { AgentConfigSchema, agentConfigPath, loadAgentConfig } = await import('../../agent/config.ts')
+  if (path !== undefined || existsSync(agentConfigPath)) return loadOrExit(() => loadAgentConfig(path))
+  cli.note(`There is no ${agentConfigPath} yet: this goes by the defaults.`)
+  const { parseConfigText } = await import('../../lib/config-file.ts')
+  return parseConfigText('', agentConfigPath, AgentConfigSchema)
 }

@@ -1,12 +1,14 @@
 // hostlet enroll: this host joins a scheduler with a token that works once.
 
-import { readFileSync } from 'node:fs'
+import type { EnrollOptions } from '../../agent/identity/enroll.ts'
+import type { Identity } from '../../agent/identity/identity.ts'
 import type { LocalFacts } from '../../agent/trail/local-actions.ts'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import { loadOrExit } from '../daemon.ts'
 import type { Define } from '../define.ts'
+import { readJoin } from '../join-options.ts'
 
 interface Options {
   readonly scheduler?: string
@@ -22,32 +24,36 @@ export const define: Define = (command, cli) => {
   command
     .option('--scheduler <url>', 'address of the scheduler, https://HOST:7443')
     .option('--token <token>', 'the token (or HOSTLET_TOKEN: arguments can be seen by other users)')
-    .option('--token-file <file>', 'file with the token; "-" is standard input')
+    .option(
+      '--token-file <file>',
+      'file with the token, which may hold address and CA too; "-" is standard input'
+    )
     .option('--ca-hash <hash>', 'what the scheduler’s CA must hash to: sha256:…')
     .option('--config <file>', 'configuration of the agent', '/etc/hostlet/agent.yaml')
     .option('--force', 'replace the identity that this host has already')
     .option('--moved', 'keep the identity: this machine is the same host, installed anew')
   examples(
     command,
+    'hostlet enroll --token-file /root/token   (one that "hostlet host token" printed)',
     'hostlet enroll --scheduler https://sched-1:7443 --token-file /root/token --ca-hash sha256:5f…',
     'hostlet enroll --moved   (after the state directory was put back on a new installation)',
-    'hostlet host token   (on the scheduler’s side: prints the whole line)'
+    'hostlet init --token-file /root/token   (as root: this and all that a new host needs besides)'
   )
   command.action(async (options: Options) => {
     if (options.moved === true) return await move(options, cli)
-    const { scheduler: schedulerUrl, caHash, force = false } = options
-    if (schedulerUrl === undefined || caHash === undefined)
-      throw new HostletError(
-        'E_BAD_REQUEST',
-        'enrollment needs --scheduler and --ca-hash: run the line that "hostlet host token" prints.'
-      )
-    const token = tokenOf(options, cli.environment.HOSTLET_TOKEN)
+    const { force = false } = options
+    const join = readJoin(options, cli.environment.HOSTLET_TOKEN, cli.clock.now())
+    const { token, caHash } = join
     const { loadAgentConfig } = await import('../../agent/config.ts')
     const { stateDirectory } = loadOrExit(() => loadAgentConfig(options.config))
     const { enroll } = await import('../../agent/identity/enroll.ts')
-    const facts = { scheduler: schedulerUrl, caHash, force }
+    const facts = { scheduler: join.urls.join(' '), caHash, force }
     const identity = await recorded(cli, { stateDirectory, facts }, () =>
-      cli.interruptible((signal) => enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal }))
+      cli.interruptible((signal) =>
+        firstThatAnswers(join.urls, (schedulerUrl) =>
+          enroll({ schedulerUrl, token, caHash, stateDirectory, force, signal } satisfies EnrollOptions)
+        )
+      )
     )
     cli.print(`This host has joined as ${identity.hostId}. Start the agent: systemctl enable --now hostlet`)
   })
@@ -79,22 +85,16 @@ async function recorded<Value>(
   return await recordedAction({ ...where, action: 'enroll', environment, now: () => clock.now() }, act)
 }
 
-function tokenOf(options: Options, fromEnvironment: string | undefined): string {
-  const text =
-    options.token ?? (options.tokenFile === undefined ? fromEnvironment : readToken(options.tokenFile))
-  const token = text?.trim() ?? ''
-  if (token !== '') return token
-  throw new HostletError(
-    'E_BAD_REQUEST',
-    'no host joins without a token. Make one with "hostlet host token" and give --token-file, --token or HOSTLET_TOKEN.'
-  )
-}
-
-function readToken(path: string): string {
-  try {
-    return readFileSync(path === '-' ? 0 : path, 'utf8')
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    throw new HostletError('E_BAD_REQUEST', `${path}: the token cannot be read (${code}).`, { cause })
-  }
+/** One after another, while nothing answers there. */
+async function firstThatAnswers(
+  urls: readonly string[],
+  ask: (url: string) => Promise<Identity>
+): Promise<Identity> {
+  for (const [index, url] of urls.entries())
+    try {
+      return await ask(url)
+    } catch (error) {
+      if (asHostletError(error).code !== 'E_UNAVAILABLE' || index === urls.length - 1) throw error
+    }
+  throw new HostletError('E_BAD_REQUEST', 'the join token names no scheduler')
 }

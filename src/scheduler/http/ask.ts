@@ -84,5 +84,7 @@ export async function askAboutVm(
 
 export async function viewOf(store: Services['store'], record: CommandRecord) {
   const host = await store.hosts.find(record.host)
-  return operationView(record, { hostConnected: host?.report?.state === 'connected' })
+  const { state, waits = [] } = host?.report ?? {}
+  const wait = waits.find(({ command }) => command === record.id)?.wait
+  return operationView(record, { hostConnected: state === 'connected', wait })
 }

@@ -35,7 +35,7 @@ export function apiCall(
     ...(actor ? keyFields(actor) : key !== undefined && { key }),
     from: request.ip.slice(0, addressCharactersMax),
     method: request.method,
-    route: (request.routeOptions.url ?? '').replaceAll(/:(\w+)/g, '{$1}'),
+    route: declaredPath(request.routeOptions.url ?? ''),
     ...(named !== undefined && { object: named }),
     status,
     ...(code !== undefined && { code }),
@@ -53,6 +53,11 @@ function keyFields({ id, note, tier, owner, session, factors }: Actor) {
     ...(session !== undefined && { session }),
     factors
   }
+}
+
+/** With `{name}` for parameters, as routes are declared. */
+export function declaredPath(url: string): string {
+  return url.replaceAll(/:(\w+)/g, '{$1}')
 }
 
 /** What the path names. */

@@ -9,7 +9,10 @@ import type { ApiTier } from '../../protocol/api.ts'
 import type { Audit } from '../audit.ts'
 import type { Commands } from '../commands.ts'
 import type { SchedulerConfig } from '../config.ts'
+import type { ConsoleSessions } from '../console/sessions.ts'
 import type { Authority } from '../identity/authority.ts'
+import type { FleetMetrics } from '../metrics/fleet-metrics.ts'
+import type { SchedulerTallies } from '../metrics/scheduler-tallies.ts'
 import type { Repeatable, Store } from '../store/store.ts'
 import type { FleetTrust } from '../trust/fleet-trust.ts'
 import type { Actor, ApiKeys } from './api-keys.ts'
@@ -29,7 +32,10 @@ export interface Services {
   readonly keys: ApiKeys
   readonly sessions: Sessions
   readonly factors: SecondFactors
+  readonly consoles: ConsoleSessions
   readonly audit: Audit
+  readonly metrics: FleetMetrics
+  readonly tallies: SchedulerTallies
   readonly clock: Clock
   readonly log: Logger
   readonly version: string
@@ -97,6 +103,17 @@ export class HeadedAnswer<Body> {
   }
 }
 
+/** An answer that is no JSON and too long for one piece: sent as it comes, compressed where the asker takes that. */
+export class StreamAnswer {
+  readonly type: string
+  readonly pieces: AsyncIterable<string>
+
+  constructor(type: string, pieces: AsyncIterable<string>) {
+    this.type = type
+    this.pieces = pieces
+  }
+}
+
 type StaticOf<Schema> = Schema extends TSchema ? Static<Schema> : undefined
 
 interface RouteOptions<Params, Query, Body, Reply> {
@@ -110,7 +127,7 @@ interface RouteOptions<Params, Query, Body, Reply> {
   handle(
     call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
     services: Services
-  ): Promise<StaticOf<Reply> | TextAnswer | HeadedAnswer<StaticOf<Reply>>>
+  ): Promise<StaticOf<Reply> | TextAnswer | StreamAnswer | HeadedAnswer<StaticOf<Reply>>>
 }
 
 /** Declares a route as `GET /v1/hosts/{id}`, with the types of its handler inferred from its schemas. */

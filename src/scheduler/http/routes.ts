@@ -3,10 +3,12 @@
 import type { Route } from './route.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { backupRoutes } from './routes/backups.ts'
+import { consoleRoutes } from './routes/consoles.ts'
 import { diskKeyRoutes } from './routes/disk-keys.ts'
 import { enrollmentRoutes } from './routes/enrollment.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { keyRoutes } from './routes/keys.ts'
+import { metricsRoutes } from './routes/metrics.ts'
 import { observationRoutes } from './routes/observations.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { placementRoutes } from './routes/placements.ts'
@@ -24,12 +26,14 @@ export const routes: readonly Route[] = [
   ...hostRoutes,
   ...vmRoutes,
   ...vmLifecycleRoutes,
+  ...consoleRoutes,
   ...backupRoutes,
   ...restoreRoutes,
   ...diskKeyRoutes,
   ...operationRoutes,
   ...placementRoutes,
   ...observationRoutes,
+  ...metricsRoutes,
   ...tokenRoutes,
   ...rotationRoutes,
   ...keyRoutes,

@@ -7,11 +7,12 @@ import { HostletError } from '../../errors.ts'
 import { idempotencyHeader, keyExpiresHeader, requestBytesMax } from '../../protocol/api.ts'
 import type { Repeatable } from '../store/store.ts'
 import { type Actor, assertTier } from './api-keys.ts'
-import { apiCall, type RequestContext } from './audited.ts'
+import { apiCall, declaredPath, type RequestContext } from './audited.ts'
 import { type Asking, assertNotFromOtherSite, authenticate, shownKey } from './authenticate.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
-import { HeadedAnswer, type Route, type Services, TextAnswer } from './route.ts'
+import { HeadedAnswer, type Route, type Services, StreamAnswer, TextAnswer } from './route.ts'
+import { sendPieces } from './stream-answer.ts'
 import { sendMissingPage, serveWeb } from './web.ts'
 import type { WebAssets } from './web-assets.ts'
 
@@ -65,6 +66,10 @@ export function createServer(options: ServerOptions): FastifyInstance {
     await auditFailure(error, request, contexts.get(request), options)
     sendError({ error, request, reply, failures, options })
     return reply
+  })
+  server.addHook('onResponse', async ({ method, routeOptions }, { statusCode: status, elapsedTime }) => {
+    const route = routeOptions.url === undefined ? 'other' : declaredPath(routeOptions.url)
+    options.services.tallies.request(method, route, { status, seconds: elapsedTime / 1_000 })
   })
   for (const route of options.routes) addRoute(server, route, contexts, options)
   return server
@@ -167,6 +172,7 @@ function addRoute(
       )
       const { body, headers } = answer instanceof HeadedAnswer ? answer : { body: answer, headers: {} }
       await auditAnswer(body, request, { context, status: route.status, services })
+      if (body instanceof StreamAnswer) return sendPieces(body, request, reply)
       if (body instanceof TextAnswer) return reply.type(body.type).send(body.text)
       return reply.status(route.status).headers(headers).send(body)
     },
@@ -301,6 +307,7 @@ interface Failure {
 function sendError({ error: thrown, request, reply, failures, options }: Failure): void {
   const { log } = options.services
   const { status, error } = answerTo(thrown)
+  if (status === 401 || status === 403) options.services.tallies.failedLogin(error.details.reason)
   if (status === 401 && failures.exceeds(request.ip)) {
     const wait = new HostletError('E_BUSY', 'too many failed attempts from this address. Wait a minute.')
     void reply

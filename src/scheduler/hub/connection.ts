@@ -33,6 +33,14 @@ export const clockIntervalMs = 60_000
 /** Messages in a row that could not be understood before the connection is closed. */
 export const badMessagesMax = 5
 
+/** Who takes binary messages of agents. */
+export interface AgentFrames {
+  /** Throws E_BAD_REQUEST or E_AUTH. */
+  take(host: string, bytes: Buffer): void
+  /** The host's connection is gone, or another took its place. */
+  gone(host: string): void
+}
+
 export interface ConnectionOptions {
   readonly socket: WebSocket
   readonly host: string
@@ -47,6 +55,7 @@ export interface ConnectionOptions {
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
+  readonly frames?: AgentFrames
   /** The agent has said hello: from now on this is the host's connection. */
   onReady(connection: AgentConnection): void
   onClosed(connection: AgentConnection): void
@@ -143,6 +152,11 @@ export class AgentConnection {
     if (this.isReady) await this.#trust.tell()
   }
 
+  /** Sends a binary message. False when the connection takes none. */
+  sendBytes(bytes: Buffer): boolean {
+    return this.isReady && this.#outgoing.sendBytes(bytes)
+  }
+
   /** Ends the connection without a goodbye. */
   cut(reason: string): void {
     this.#end(reason)
@@ -172,7 +186,18 @@ export class AgentConnection {
 
   #onMessage(data: Buffer, isBinary: boolean): void {
     if (this.#state === 'ready') this.#watchForSilence()
-    this.#inbox.push({ data, isBinary }, data.length)
+    if (this.#state === 'ready' && isBinary && this.#options.frames !== undefined) this.#takeFrame(data)
+    else this.#inbox.push({ data, isBinary }, data.length)
+  }
+
+  /** Past the inbox: it is handed on at once, and is bounded by credit. */
+  #takeFrame(data: Buffer): void {
+    try {
+      this.#options.frames?.take(this.host, data)
+      this.#badInARow = 0
+    } catch (thrown) {
+      void this.#answerProblem(asHostletError(thrown))
+    }
   }
 
   /** What came before the socket closed is handled even after it: it may be a result. */

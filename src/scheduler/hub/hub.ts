@@ -14,7 +14,7 @@ import type { Witness } from '../audit.ts'
 import { clonedReason } from '../identity/cloned.ts'
 import { answerAndEnd } from '../raw-answer.ts'
 import type { HostStanding, Store } from '../store/store.ts'
-import { AgentConnection } from './connection.ts'
+import { AgentConnection, type AgentFrames } from './connection.ts'
 import { identifyPeer } from './peer.ts'
 import type { TrustSource } from './trust-link.ts'
 
@@ -38,6 +38,13 @@ export interface HubOptions {
   readonly schedulerVersion: string
   readonly heartbeatIntervalMs: number
   readonly metricsIntervalMs: number
+  readonly frames?: AgentFrames
+}
+
+/** Takes what else than an agent's socket is asked for. */
+export interface OtherSockets {
+  owns(path: string): boolean
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>
 }
 
 export class Hub {
@@ -72,12 +79,22 @@ export class Hub {
     })
   }
 
-  /** Takes the upgrade requests of an HTTPS server. */
-  attach(server: Pick<Server, 'on'>): void {
+  /** Takes the upgrade requests of an HTTPS server; those to other sockets are handed on. */
+  attach(server: Pick<Server, 'on'>, others?: OtherSockets): void {
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy())
-      void this.#upgrade(request, socket, head)
+      const isOther = others?.owns(request.url?.split('?')[0] ?? '') === true
+      void (isOther ? others.upgrade(request, socket, head) : this.#upgrade(request, socket, head))
     })
+  }
+
+  isConnected(host: string): boolean {
+    return this.#ready.get(host)?.isReady === true
+  }
+
+  /** Sends a binary message. False when the host is not connected to this process. */
+  sendBytes(host: string, bytes: Buffer): boolean {
+    return this.#ready.get(host)?.sendBytes(bytes) ?? false
   }
 
   /** Has the host's connection look for commands, if it is connected to this process. */
@@ -180,7 +197,9 @@ export class Hub {
   }
 
   #onReady(connection: AgentConnection): void {
-    this.#ready.get(connection.host)?.replace()
+    const before = this.#ready.get(connection.host)
+    before?.replace()
+    if (before !== undefined) this.#options.frames?.gone(connection.host)
     this.#ready.set(connection.host, connection)
   }
 
@@ -195,7 +214,10 @@ export class Hub {
 
   #onClosed(connection: AgentConnection): void {
     this.#all.delete(connection)
-    if (this.#ready.get(connection.host) === connection) this.#ready.delete(connection.host)
+    if (this.#ready.get(connection.host) === connection) {
+      this.#ready.delete(connection.host)
+      this.#options.frames?.gone(connection.host)
+    }
     this.#onAllClosed?.()
   }
 

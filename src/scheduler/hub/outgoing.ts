@@ -26,4 +26,15 @@ export class Outgoing {
     }
     return new Promise((resolve) => this.#socket.send(text, (error) => resolve(!error)))
   }
+
+  /** False when the socket is closed, or too much waits in it. */
+  sendBytes(bytes: Buffer): boolean {
+    if (this.#socket.readyState !== this.#socket.OPEN) return false
+    if (this.#socket.bufferedAmount + bytes.length > sendBytesMax) {
+      this.#onFull()
+      return false
+    }
+    this.#socket.send(bytes)
+    return true
+  }
 }

@@ -46,7 +46,8 @@ export class AuditTable implements AuditStore {
   ): Promise<Page<ChainEntry>> {
     const rows = this.#sqlite.all<AuditRow>(
       `SELECT sequence, at, line FROM api_audit WHERE sequence > :after
-         AND (:kind IS NULL OR kind = :kind) AND (:key IS NULL OR key = :key)
+         AND (:kind IS NULL OR kind = :kind OR substr(kind, 1, length(:kind) + 1) = :kind || '.')
+         AND (:key IS NULL OR key = :key)
          AND (:object IS NULL OR object = :object) AND (:operation IS NULL OR operation = :operation)
          AND (:refused IS NULL OR refused = :refused) AND (:since IS NULL OR at >= :since)
          AND (:until IS NULL OR at < :until)

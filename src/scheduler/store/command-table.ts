@@ -7,6 +7,7 @@ import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
 import { applyConsequence, applyIntent, applyReimaged, applyRestored, applySizes } from './command-vm.ts'
+import type { CommandEnd } from './fleet-store.ts'
 import { reportResult } from './inventory.ts'
 import { page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -47,7 +48,7 @@ const undelivered = `${commandSelect} WHERE host = :host AND ${isOpen} AND expir
 
 export class CommandTable implements CommandStore {
   readonly #sqlite: Sqlite
-  readonly #changes = new EventEmitter<{ change: [id: string] }>().setMaxListeners(0)
+  readonly #changes = new EventEmitter<{ change: [id: string]; end: [end: CommandEnd] }>().setMaxListeners(0)
 
   constructor(sqlite: Sqlite) {
     this.#sqlite = sqlite
@@ -235,20 +236,28 @@ export class CommandTable implements CommandStore {
     return { [Symbol.dispose]: () => void this.#changes.off('change', listener) }
   }
 
+  onEnd(listener: (end: CommandEnd) => void): Disposable {
+    this.#changes.on('end', listener)
+    return { [Symbol.dispose]: () => void this.#changes.off('end', listener) }
+  }
+
   #end(end: Ending): boolean {
     const ended = this.#sqlite.transaction(() => {
       const record = this.#find(end.id)
-      if (record?.host !== end.host || !end.from.includes(record.state)) return false
+      if (record?.host !== end.host || !end.from.includes(record.state)) return undefined
       this.#writeEnd(end)
       applyConsequence(this.#sqlite, end.id, end.consequence)
       if (end.told !== undefined) reportResult(this.#sqlite, end.told)
       if (end.told?.vm !== undefined) applyRestored(this.#sqlite, end.id, end.told.vm)
       if (end.told?.sizes !== undefined) applySizes(this.#sqlite, end.id, end.told.sizes)
       if (end.told?.image !== undefined) applyReimaged(this.#sqlite, end.id, end.told.image)
-      return true
+      return record
     })
-    if (ended) this.#changed(end.id)
-    return ended
+    if (ended === undefined) return false
+    this.#changed(end.id)
+    const { verb, createdAt } = ended
+    this.#changes.emit('end', { verb, outcome: end.state, createdAt, endedAt: end.at })
+    return true
   }
 
   #writeEnd({ id, state, value, error, startedAt, at }: Ending): void {

@@ -34,6 +34,7 @@ interface HostRow {
   readonly operations_running: number
   readonly operations_waiting: number
   readonly draining_since: number | null
+  readonly waits: string
   readonly conditions: string
   readonly facts: string | null
   readonly foreign_count: number
@@ -186,7 +187,8 @@ export class HostTable implements HostStore {
     this.#noteInstance(id, instance)
     this.#sqlite.run(
       `UPDATE host_reports SET last_seen_at = :at, hypervisor = :hypervisor, operations_running = :running,
-         operations_waiting = :waiting, draining_since = :drainingSince, conditions = :conditions, clock_skew_ms = :skew
+         operations_waiting = :waiting, draining_since = :drainingSince, conditions = :conditions, clock_skew_ms = :skew,
+         waits = :waits
        WHERE host = :id`,
       {
         id,
@@ -196,7 +198,8 @@ export class HostTable implements HostStore {
         running: heartbeat.operationsRunning,
         waiting: heartbeat.operationsWaiting,
         drainingSince: heartbeat.drainingSince ?? null,
-        conditions: JSON.stringify(heartbeat.conditions)
+        conditions: JSON.stringify(heartbeat.conditions),
+        waits: JSON.stringify(heartbeat.waits ?? [])
       }
     )
   }
@@ -262,6 +265,7 @@ function toReport(row: HostRow, state: HostReport['state']): HostReport {
     operationsRunning: row.operations_running,
     operationsWaiting: row.operations_waiting,
     drainingSince: given(row.draining_since),
+    waits: fromJson(row.waits),
     conditions: fromJson(row.conditions),
     facts: fromJsonOrNull(row.facts),
     foreignCount: row.foreign_count,

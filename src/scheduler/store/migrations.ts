@@ -377,5 +377,7 @@ export const observedMigrations: readonly string[] = [
   `
   ALTER TABLE observed.key_uses ADD COLUMN address TEXT;
   CREATE TABLE observed.session_uses (session TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
-  `
+  `,
+  // What its operations wait for, as of its last heartbeat.
+  "ALTER TABLE observed.host_reports ADD COLUMN waits TEXT NOT NULL DEFAULT '[]'"
 ]

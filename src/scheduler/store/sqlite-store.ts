@@ -7,6 +7,7 @@ import { CommandTable } from './command-table.ts'
 import { DiskKeyTable } from './disk-key-table.ts'
 import { EraseTable } from './erase-table.ts'
 import { EventTable } from './event-table.ts'
+import { FleetTable } from './fleet-table.ts'
 import { HostTable } from './host-table.ts'
 import { KeyTable } from './key-table.ts'
 import { MetricsTable } from './metrics-table.ts'
@@ -31,6 +32,7 @@ export class SqliteStore implements Store {
   readonly approvals: ApprovalTable
   readonly metrics: MetricsTable
   readonly events: EventTable
+  readonly fleet: FleetTable
   readonly backups: BackupTable
   readonly erasures: EraseTable
   readonly diskKeys: DiskKeyTable
@@ -56,6 +58,7 @@ export class SqliteStore implements Store {
     this.approvals = new ApprovalTable(sqlite)
     this.metrics = new MetricsTable(sqlite)
     this.events = new EventTable(sqlite)
+    this.fleet = new FleetTable(sqlite)
     this.backups = new BackupTable(sqlite)
     this.erasures = new EraseTable(sqlite)
     this.diskKeys = new DiskKeyTable(sqlite)

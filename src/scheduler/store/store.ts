@@ -14,12 +14,14 @@ import type {
   VmSpecification,
   VmSummary
 } from '../../protocol/vm.ts'
+import type { WaitingOperation } from '../../protocol/waiting.ts'
 import type { CertificateMark, KnownCertificates } from '../identity/standing.ts'
 import type { ApprovalStore } from './approval-store.ts'
 import type { AuditStore, TrailFaultRecord, TrailStore } from './audit-store.ts'
 import type { BackupStore } from './backup-store.ts'
 import type { DiskKeyStore } from './disk-key-store.ts'
 import type { EraseStore } from './erase-store.ts'
+import type { CommandEnd, FleetStore } from './fleet-store.ts'
 import type { KeyStore } from './key-store.ts'
 import type { EventStore, MetricsStore } from './observation-store.ts'
 import type { PlacementStore } from './placement-store.ts'
@@ -83,6 +85,8 @@ export interface HostReport {
   readonly operationsWaiting: number
   /** Since when it takes no new work. */
   readonly drainingSince?: number | undefined
+  /** What its operations wait for that have not begun, as of its last heartbeat. */
+  readonly waits?: readonly WaitingOperation[]
   readonly conditions: readonly Condition[]
   readonly facts: HostFacts | undefined
   readonly foreignCount: number
@@ -339,6 +343,8 @@ export interface CommandStore {
   overdue(now: number, abandonAfterMs: number): Promise<readonly CommandRecord[]>
   /** False when it has ended, or was taken or sent, since it was looked at. */
   expired(seen: CommandRecord, error: ErrorReport, at: number, consequence: VmConsequence): Promise<boolean>
+  /** Calls back when a command has ended; one that expired and then ended after all does so twice. */
+  onEnd(listener: (end: CommandEnd) => void): Disposable
   /** Calls back after each change of a command, with its id. */
   onChange(listener: (id: string) => void): Disposable
 }
@@ -364,6 +370,7 @@ export interface Store {
   readonly approvals: ApprovalStore
   readonly metrics: MetricsStore
   readonly events: EventStore
+  readonly fleet: FleetStore
   readonly backups: BackupStore
   readonly erasures: EraseStore
   readonly diskKeys: DiskKeyStore

@@ -2,6 +2,7 @@
 
 import { type Advice, errorCodes } from '../../errors.ts'
 import type { OperationView } from '../../protocol/api.ts'
+import type { OperationWait } from '../../protocol/waiting.ts'
 import { refusalCharactersMax } from '../consequences.ts'
 import { needsApproval } from '../refusals.ts'
 import type { CommandRecord } from '../store/store.ts'
@@ -9,6 +10,8 @@ import type { CommandRecord } from '../store/store.ts'
 /** Whether the operation's host is connected now, for the hint. */
 export interface OperationContext {
   readonly hostConnected: boolean
+  /** What its host last said that it waits for. */
+  readonly wait?: OperationWait | undefined
 }
 
 export function operationView(record: CommandRecord, context: OperationContext): OperationView {
@@ -27,6 +30,7 @@ export function operationView(record: CommandRecord, context: OperationContext):
       note: record.note,
       transfer: record.transfer
     }),
+    ...present({ wait: state === 'running' && context.hostConnected ? context.wait : undefined }),
     createdAt,
     expiresAt,
     ...present({ awaits: awaitsApproval(record) ? ('approval' as const) : undefined }),
@@ -53,9 +57,9 @@ const hints: {
     hostConnected
       ? `Sent to host ${host}, not acknowledged yet. Follow it with "hostlet op wait ${id}".`
       : `Sent to host ${host}, which went away before it acknowledged. It is sent again when the host comes back, until ${moment(expiresAt)}.`,
-  running: ({ host, id }, { hostConnected }) =>
+  running: ({ host, id }, { hostConnected, wait }) =>
     hostConnected
-      ? `Follow it with "hostlet op wait ${id}".`
+      ? `${wait === undefined ? '' : `Waits for ${wait.what} on its host. `}Follow it with "hostlet op wait ${id}".`
       : `Host ${host} is away, and may be working on it: what it did is told when it comes back.`,
   done: (record) => `Nothing to do. See "${whereToLook(record)}".`,
   failed: failureHint,

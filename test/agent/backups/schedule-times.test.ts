@@ -4,16 +4,14 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, it } from 'node:test'
 import {
-  graceMsMin,
   type History,
   lateMsMax,
   makeUpSpreadMs,
   nextDue,
-  overdueTimes,
   retryBaseMs,
-  retryCapMs,
-  slotsOf
+  retryCapMs
 } from '../../../src/agent/backups/schedule-times.ts'
+import { graceMsMin, overdueTimes, slotsOf } from '../../../src/lib/timetable.ts'
 import type { BackupSchedule } from '../../../src/protocol/backup.ts'
 import { vmUuid } from './record-samples.ts'
 
@@ -176,7 +174,11 @@ describe('a schedule that no clock can follow', () => {
 describe('a last good backup that is too old', () => {
   const since = at('2030-01-01T00:00:00Z')
   async function overdue(history: History, now: number) {
-    const found = overdueTimes(await slotsOf(history.schedule, history.since), history, now)
+    const found = overdueTimes(
+      await slotsOf(history.schedule, history.since),
+      { ...history, goodAt: history.run?.goodAt },
+      now
+    )
     assert.ok(found)
     return found
   }

@@ -20,14 +20,21 @@ export const inMemory: Place = { ...onDisk, fileSystem: 'tmpfs', inMemory: true,
 export function goodFacts(): DoctorFacts {
   const value = <Value>(known: Value) => ({ value: known })
   return {
-    config: { ...config, profiles: { ...config.profiles, big: { ...profile(), hugepages: true } } },
+    config: {
+      ...config,
+      reserve: { ...config.reserve, memoryBytes: 1024 ** 3 },
+      profiles: { ...config.profiles, big: { ...profile(), hugepages: true } }
+    },
     libvirt: value({
       libvirtVersion: '9.0.0',
       hypervisorVersion: '7.2.22',
       kvmOffered: true,
       securityModels: ['apparmor', 'dac'],
-      vms: [{ name: 'web-1', autostart: false }]
+      vms: [{ name: 'web-1', autostart: false }],
+      pools: [{ name: 'hostlet', state: 'running' }]
     }),
+    distribution: value('debian 12'),
+    missingPrograms: value([]),
     qemuPackage: value('1:7.2+dfsg-7+deb12u18+b3'),
     qemuConf: value({ max_processes: '1024', seccomp_sandbox: '1' }),
     daemonConf: value({ 'libvirtd.conf': { log_outputs: '"3:file:/var/log/libvirt/libvirtd.log"' } }),
@@ -42,6 +49,59 @@ export function goodFacts(): DoctorFacts {
       pool: value({ ...onDisk, uid: 0, mode: 0o40711 })
     },
     poolAnswers: value([{ path: '/somewhere', answer: 'written' }]),
+    poolSpace: value([
+      {
+        path: '/somewhere',
+        sizeBytes: 100 * 1024 ** 3,
+        freeBytes: 50 * 1024 ** 3,
+        reservedBytes: 0,
+        inodes: 1_000_000,
+        inodesFree: 900_000,
+        isRoot: false
+      }
+    ]),
+    luks: value({ tookMs: 300 }),
+    now: 100_000,
+    identity: value({ hostId: 'kvm-1', from: 0, to: 1_000_000, fault: undefined, foreign: false }),
+    scheduler: value([
+      { url: 'https://sched-1:7443', fault: undefined, clockAheadMs: 300, proxyVariables: [] }
+    ]),
+    limits: value({
+      agentFiles: 16_384,
+      pidMax: 4_194_304,
+      aioInUse: 10,
+      aioMax: 65_536,
+      inotifyInstancesMax: 128,
+      filesInUse: 1_000,
+      filesMax: 100_000
+    }),
+    links: value([
+      { name: 'hl-starter', isBridge: true, hardwarePorts: [] },
+      { name: 'vmbr0', isBridge: true, hardwarePorts: ['eth0'] }
+    ]),
+    routes: value([{ device: 'vmbr0', network: '192.0.2.0/24', hasGateway: false }]),
+    listening: value([22, 8006]),
+    localPorts: value({ first: 32_768, last: 60_999 }),
+    memoryBytes: value(16 * 1024 ** 3),
+    cgroupVersion: value('2'),
+    tpmSupport: value({ answer: 'yes', missing: [] }),
+    proxmox: value({
+      version: '8.4.1',
+      packages: { 'proxmox-ve': '8.4.0', 'pve-manager': '8.4.1', 'pve-qemu-kvm': '9.2.0-5' },
+      storages: [{ type: 'dir', id: 'local', path: '/var/lib/vz', content: ['iso', 'backup'] }],
+      guests: [],
+      interfaces: [{ name: 'vmbr0', address: '192.0.2.10/24', isBridge: true }],
+      firewall: {
+        enabled: true,
+        hostEnabled: true,
+        policyIn: 'DROP',
+        policyForward: 'ACCEPT',
+        nftables: false,
+        letsDhcpIn: true
+      },
+      haResources: [],
+      arcBytesMax: 0
+    }),
     logSpace: value({ sizeBytes: 100, freeBytes: 90 }),
     agentUser: value({ uid: 995, gid: 994 }),
     memoryImages: value([]),

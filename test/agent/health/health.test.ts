@@ -122,6 +122,16 @@ describe('the conditions', () => {
       'backup-failed critical'
     ]
   ]
+  it('say what to do, or pass on what the fault itself says of that', () => {
+    const passedOn = ['journal', 'audit-trail', 'certificate']
+    for (const [what, change] of [...cases, ['rules', { firewall: { message: 'x.', since: 1 } }] as const])
+      for (const { id, holds } of conditionRules) {
+        const message = holds({ ...well, ...change })?.message
+        if (message !== undefined && !passedOn.includes(id))
+          assert.match(message, /"[a-z]+( [^"]+)?"|\b(remove|mend|Put|Name) /, `${what}: ${message}`)
+      }
+  })
+
   it('are silent about a clock within its limit, and say the limit and which way it is off beyond', () => {
     assert.deepEqual(severities({ clockSkewMs: 30_000 }), [])
     assert.deepEqual(severities({ clockSkewMs: -30_000 }), [])

@@ -58,7 +58,11 @@ describe('counters', () => {
       'block.2.name': 'sda',
       'block.2.rd.bytes': 1_000_000,
       'net.count': 1,
-      'net.0.rx.bytes': 7
+      'net.0.rx.bytes': 7,
+      'net.0.rx.pkts': 3,
+      'net.0.tx.pkts': 4,
+      'net.0.rx.drop': 1,
+      'net.0.tx.drop': 0
     }
     const parameters = Object.entries(values).map(([field, value]) => ({ field, value }))
     const counters = countersOf({ domain: { name: 'web-1', uuid: uuidBytes(uuid), id: 1 }, parameters })
@@ -71,7 +75,11 @@ describe('counters', () => {
       memoryResidentBytes: 512 * 1024,
       diskCapacityBytes: 1500,
       diskReadBytes: 15,
-      receiveBytes: 7
+      receiveBytes: 7,
+      receivePackets: 3,
+      transmitPackets: 4,
+      receiveDrops: 1,
+      transmitDrops: 0
     })
   })
 

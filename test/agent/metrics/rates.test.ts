@@ -56,6 +56,18 @@ describe('host sample', () => {
     assert.equal(sample.cpuStealRatio, 0.1)
   })
 
+  it('tells totals since boot: busy time of all CPUs, bytes of all disks', () => {
+    const disks = new Map([
+      ['vda', { readBytes: 100, writtenBytes: 10 }],
+      ['vdb', { readBytes: 1, writtenBytes: 2 }]
+    ])
+    const reading = { atMs: 0, counters: host({ cpu: { idle: 1_000, steal: 200, total: 3_700 }, disks }) }
+    const sample = hostSample(reading, reading, pool)
+    assert.equal(sample.cpuSecondsTotal, 25)
+    assert.equal(sample.diskReadBytesTotal, 101)
+    assert.equal(sample.diskWriteBytesTotal, 12)
+  })
+
   it('leaves out devices that came or were reset in between, and sums the others', () => {
     const sample = hostSample(
       {

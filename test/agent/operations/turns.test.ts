@@ -1,167 +1,152 @@
-// What may happen to a VM beside its backups: most things, but not what makes, replaces or removes it.
+// Where operations stand, for whoever looks: what each waits for, who has it, and how many come before it.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { HostletError } from '../../../src/errors.ts'
-import { settle } from '../../support/fake-clock.ts'
-import { vmUuid } from '../../support/signed-commands.ts'
-import { Fixture, gate } from './fixture.ts'
+import { localOperation, waitingOperations, waitOf } from '../../../src/agent/local/operations.ts'
+import type { JournalEntry } from '../../../src/agent/operations/journal.ts'
+import { Lanes } from '../../../src/agent/operations/lanes.ts'
+import { Turns } from '../../../src/agent/operations/turns.ts'
+import { LocalOperation } from '../../../src/protocol/local.ts'
+import { compile } from '../../../src/protocol/validate.ts'
+import { WaitingOperation } from '../../../src/protocol/waiting.ts'
 
-const subject = { vm: 'web-1', uuid: vmUuid }
+const at = 1_700_000_000_000
+const ids = ['a', 'b', 'c', 'd'].map((digit) => `${digit.repeat(8)}-0000-4000-8000-000000000000`)
+const [first = '', second = '', third = '', fourth = ''] = ids
+const { signal } = new AbortController()
+const connected = { state: 'connected' } as const
 
-/** Every operation notes its beginning and its end, which come when the test says so or it is aborted. */
-function watched(fixture: Fixture) {
-  const open = gate()
-  fixture.host.steps = [
-    {
-      name: 'one',
-      apply: async ({ verb, signal }) => {
-        fixture.host.note(`${verb} begins`)
-        const aborted = Promise.withResolvers<void>()
-        signal.addEventListener('abort', () => aborted.reject(signal.reason), { once: true })
-        await Promise.race([open.promise, aborted.promise])
-        fixture.host.note(`${verb} ends`)
-      },
-      undo: async ({ verb }) => fixture.host.note(`${verb} undone`)
-    }
-  ]
-  return open
-}
-
-function backup(fixture: Fixture, changes: { arguments?: Record<string, unknown> } = {}) {
-  const { subject: _none, ...claims } = fixture.claims({ verb: 'test.backup', ...changes })
-  return claims
-}
-
-describe('beside a backup of a VM', () => {
-  it('the VM may be changed', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    await fixture.receive(backup(fixture))
-    await fixture.receive(fixture.claims())
-    assert.deepEqual(fixture.host.done, ['test.backup begins', 'test.change begins'])
-    open.open()
-    await settle()
-  })
-
-  it('its disks are not replaced: that waits, and what is asked later waits for that', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    await fixture.receive(backup(fixture))
-    await fixture.receive(fixture.claims({ verb: 'test.replace' }))
-    const late = backup(fixture)
-    await fixture.receive(late)
-    assert.deepEqual(fixture.host.done, ['test.backup begins'])
-    open.open()
-    await settle()
-    const begun = ['test.backup', 'test.replace', 'test.backup']
-    assert.deepEqual(
-      fixture.host.done,
-      begun.flatMap((verb) => [`${verb} begins`, `${verb} ends`])
-    )
-  })
-
-  it('another VM is replaced', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    await fixture.receive(backup(fixture, { arguments: { vm: 'web-2' } }))
-    await fixture.receive(fixture.claims({ verb: 'test.replace' }))
-    assert.deepEqual(fixture.host.done, ['test.backup begins', 'test.replace begins'])
-    open.open()
-    await settle()
-  })
-
-  it('it may be removed: backups that run and wait are cancelled first, and say why', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    const [running, waiting, elsewhere] = [
-      backup(fixture),
-      backup(fixture),
-      backup(fixture, { arguments: { vm: 'web-2' } })
-    ]
-    for (const claims of [running, waiting, elsewhere]) await fixture.receive(claims)
-    const removal = fixture.claims({ verb: 'test.remove' })
-    await fixture.receive(removal)
-    const error = fixture.resultOf(running.id)?.error
-    assert.equal(error?.code, 'E_CANCELLED')
-    assert.match(error?.message ?? '', /test\.remove of VM web-1 ended the operation/)
-    assert.equal(fixture.resultOf(waiting.id)?.error?.code, 'E_CANCELLED')
-    assert.equal(fixture.journal.find(running.id)?.cancelled, true)
-    open.open()
-    await settle()
-    assert.deepEqual(fixture.host.done, [
-      'test.backup begins',
-      'test.backup begins',
-      'test.backup undone',
-      'test.remove begins',
-      'test.backup ends',
-      'test.remove ends'
-    ])
-    assert.equal(fixture.resultOf(removal.id)?.outcome, 'done')
-    assert.equal(fixture.resultOf(elsewhere.id)?.outcome, 'done')
-  })
-
-  it('its removal ends none that was asked for after something else that it waits for', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    await fixture.receive(fixture.claims({ subject: { ...subject, generation: 1 } }))
-    await fixture.receive(fixture.claims({ verb: 'test.remove', subject: { ...subject, generation: 2 } }))
-    const replaced = fixture.claims({ verb: 'test.replace', subject: { ...subject, generation: 3 } })
-    await fixture.receive(replaced)
-    open.open()
-    await settle()
-    assert.equal(fixture.resultOf(replaced.id)?.outcome, 'done')
-  })
-})
-
-describe('behind an operation that makes its VM', () => {
-  const missing = async () => {
-    throw new HostletError('E_NOT_FOUND', 'VM web-1 is not defined on this host.')
+function setUp() {
+  let now = at
+  const turns = new Turns({ now: () => now })
+  const lanes = new Lanes({ concurrencyMax: 2, waitingMax: 8 })
+  const waits = { queue: turns, hypervisor: () => connected }
+  const enter = (id: string, vm: string, name = 'vm.start', lock: 'vm' | 'none' = 'vm') => {
+    const verb = { name, lock }
+    const subject = { vm, uuid: ids[0] ?? '', generation: 1 }
+    const turn = turns.enter({ id, verb, claims: { id, subject }, params: {} })
+    const ticket = lanes.enter({ lock }, { local: false })
+    return { turn, ticket, taken: turns.take(turn, ticket, { signal }) }
   }
+  const standing = (id: string) => {
+    const found = turns.standings().find((each) => each.id === id)
+    assert.ok(found)
+    return found
+  }
+  return { turns, waits, enter, standing, pass: (ms: number) => (now += ms) }
+}
 
-  it('a command is to come again, also where that ends while it is looked at, and is taken then', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    const first = fixture.claims()
-    await fixture.receive(first)
-    const [looking, looked] = [gate(), gate()]
-    fixture.host.check = async () => {
-      looking.open()
-      await looked.promise
-      await missing()
-    }
-    const stop = fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } })
-    const refused = fixture.receive(stop)
-    await looking.promise
-    open.open()
-    await settle()
-    looked.open()
-    await refused
-    const error = fixture.sentOf('refusal').at(-1)?.error
-    assert.equal(error?.code, 'E_BUSY')
-    assert.match(error?.message ?? '', new RegExp(`not ended: VM web-1 is not .*hostlet op show ${first.id}`))
-    fixture.host.check = async () => undefined
-    await fixture.receive(stop)
-    assert.equal(fixture.resultOf(stop.id)?.outcome, 'done')
+describe('where an operation stands', () => {
+  it('names the one that has its VM, and those that come before it', async () => {
+    const { waits, enter, standing, pass } = setUp()
+    const holder = enter(first, 'web-1', 'vm.stop')
+    const held = await holder.taken
+    pass(1_000)
+    const next = enter(second, 'web-1')
+    const last = enter(third, 'web-1')
+    assert.equal(waitOf(standing(first), waits), undefined)
+    const wait = { kind: 'lock', since: at + 1_000, what: 'VM web-1', holder: first, holderVerb: 'vm.stop' }
+    assert.deepEqual(waitOf(standing(second), waits), { ...wait, ahead: 0 })
+    assert.deepEqual(waitOf(standing(third), waits), { ...wait, ahead: 1 })
+    for (const each of waitingOperations(waits)) compile(WaitingOperation, 'wait')(each)
+    await held[Symbol.asyncDispose]()
+    holder.ticket[Symbol.dispose]()
+    holder.turn[Symbol.dispose]()
+    await next.taken
+    assert.equal(waitOf(standing(second), waits), undefined)
+    const now = { holder: second, holderVerb: 'vm.start', ahead: 0 }
+    assert.deepEqual(waitOf(standing(third), waits), { ...wait, ...now })
+    last.taken.catch(() => undefined)
   })
 
-  it('nothing else changes: another VM is not there, and neither is it once nothing works on it', async () => {
-    await using fixture = await Fixture.create()
-    const open = watched(fixture)
-    await fixture.receive(fixture.claims())
-    fixture.host.check = missing
-    const other = { vm: 'web-2', uuid: '22222222-6b53-4a3e-9d1c-0123456789ab', generation: 1 }
-    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: other, arguments: { vm: 'web-2' } }))
-    assert.equal(fixture.refusalCode(), 'E_NOT_FOUND')
-    fixture.host.check = async () => {
-      throw new HostletError('E_CONFLICT', 'the name is taken.')
+  it('says that the agent itself has the VM, where no operation does', async () => {
+    const { turns, waits, enter, standing } = setUp()
+    await using _held = await turns.hold('web-1', signal)
+    enter(first, 'web-1').taken.catch(() => undefined)
+    const wait = waitOf(standing(first), waits)
+    assert.equal(wait?.what, 'VM web-1')
+    assert.equal(wait?.holder, undefined)
+  })
+
+  it('counts those before it where it waits for a place', async () => {
+    const { waits, enter, standing } = setUp()
+    await enter(first, 'web-1').taken
+    await enter(second, 'web-2').taken
+    enter(third, 'web-3').taken.catch(() => undefined)
+    enter(fourth, 'web-4').taken.catch(() => undefined)
+    // Their locks are theirs at once, a turn later.
+    await Promise.resolve().then(() => new Promise(setImmediate))
+    assert.deepEqual(waitOf(standing(fourth), waits), {
+      kind: 'place',
+      since: at,
+      what: 'a place for operations ("operations.concurrencyMax")',
+      ahead: 1
+    })
+  })
+
+  it('waits for libvirt while that is away, unless it touches no VM', async () => {
+    const { turns, enter, standing } = setUp()
+    const waits = {
+      queue: turns,
+      hypervisor: () => ({ state: 'away', since: at + 5, reason: 'gone' }) as const
     }
-    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } }))
-    assert.equal(fixture.refusalCode(), 'E_CONFLICT')
-    open.open()
-    await settle()
-    fixture.host.check = missing
-    await fixture.receive(fixture.claims({ verb: 'test.stop', subject: { ...subject, generation: 2 } }))
-    assert.equal(fixture.refusalCode(), 'E_NOT_FOUND')
+    await enter(first, 'web-1').taken
+    await enter(second, 'web-2', 'operation.cancel', 'none').taken
+    assert.deepEqual(waitOf(standing(first), waits), {
+      kind: 'libvirt',
+      since: at + 5,
+      what: 'libvirt to answer',
+      ahead: 0
+    })
+    assert.equal(waitOf(standing(second), waits), undefined)
+  })
+
+  it('keeps its step, and what interrupted it until the next one', async () => {
+    const { turns, waits, enter, standing } = setUp()
+    await enter(first, 'web-1').taken
+    turns.noteReport(first, { step: 'fetch', stepIndex: 0, steps: 2, ratio: 0.5 })
+    turns.noteReport(first, { step: 'fetch', stepIndex: 0, steps: 2, note: 'slow' })
+    turns.noteTrouble(first, { error: { code: 'E_INTERRUPTED', message: 'libvirt went' }, tries: 2 })
+    const entry = { ...blank, id: first }
+    const told = localOperation(entry, standing(first), waits)
+    compile(LocalOperation, 'operation')(told)
+    assert.deepEqual(
+      { step: told.step, ratio: told.ratio, note: told.note, trouble: told.trouble },
+      {
+        step: 'fetch',
+        ratio: 0.5,
+        note: 'slow',
+        trouble: { at, error: { code: 'E_INTERRUPTED', message: 'libvirt went' }, tries: 2 }
+      }
+    )
+    assert.equal(told.state, 'running')
+    turns.noteReport(first, { step: 'start', stepIndex: 1, steps: 2 })
+    const next = localOperation(entry, standing(first), waits)
+    assert.deepEqual([next.step, next.ratio, next.trouble], ['start', undefined, undefined])
   })
 })
+
+const blank: JournalEntry = {
+  id: '',
+  digest: '',
+  claims: {
+    id: first,
+    verb: 'vm.start',
+    audience: 'host-1',
+    issuedAt: at,
+    expiresAt: at + 1,
+    arguments: {},
+    subject: { vm: 'web-1', uuid: first, generation: 1 }
+  },
+  state: 'running',
+  attempts: 1,
+  step: 0,
+  notes: {},
+  failure: undefined,
+  result: undefined,
+  acceptedAt: at,
+  startedAt: at,
+  finishedAt: undefined,
+  origin: 'command',
+  cancelled: false
+}

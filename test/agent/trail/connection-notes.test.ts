@@ -14,6 +14,7 @@ describe('notes of refused connections', () => {
     const { closed } = notes.watched('wss://sched-1:7443/v1/agent', {
       opened: () => undefined,
       message: () => undefined,
+      bytes: () => undefined,
       pong: () => undefined,
       closed: ({ code }) => ends.push(code)
     })

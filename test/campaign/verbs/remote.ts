@@ -1,6 +1,6 @@
 // The ports of an agent whose world lies in another process: every change passes the agent's gate once it is made.
 
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { Nft } from '../../../src/agent/firewall/nft.ts'
 import type { BackupJob, BackupRequest } from '../../../src/agent/host/backup-port.ts'
@@ -76,6 +76,11 @@ export class RemoteWorld {
         return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
       },
       addStartGate: (gate: StartGate) => this.#gates.add(gate),
+      // Its stream is the agent's own, and ends with it.
+      openConsole: async (name, _options, wait) => {
+        await this.#ask('hypervisor', 'findVm', [name], wait)
+        return { stream: new PassThrough(), released: Promise.resolve() }
+      },
       beginBackup: (vm, request, wait) => this.#beginBackup(vm, request, wait),
       domainUses: async (wait, only) =>
         (await this.#ask('hypervisor', 'domainUses', [only], wait)) as readonly DomainUse[],

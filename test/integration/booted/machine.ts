@@ -3,6 +3,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -45,17 +46,19 @@ export class BootedMachine implements AsyncDisposable {
   readonly #scratch: string
   readonly #group: string
   readonly #hierarchies: readonly string[]
+  readonly #bare: boolean
   #init = 0
 
-  private constructor() {
+  private constructor({ bare }: { bare: boolean }) {
+    this.#bare = bare
     this.#scratch = mkdtempSync(join(tmpdir(), 'hostlet-booted-'))
     this.#group = this.#scratch.split('/').at(-1) ?? ''
     this.#hierarchies = hierarchies()
   }
 
-  /** Resolves once systemd is up. */
-  static async boot(): Promise<BootedMachine> {
-    const machine = new BootedMachine()
+  /** Resolves once systemd is up. It has this checkout installed; a bare one has nothing of hostlet's. */
+  static async boot({ bare = false } = {}): Promise<BootedMachine> {
+    const machine = new BootedMachine({ bare })
     try {
       await machine.#boot()
       return machine
@@ -73,6 +76,12 @@ export class BootedMachine implements AsyncDisposable {
   write(inside: string, text: string): void {
     mkdirSync(join(this.path(inside), '..'), { recursive: true })
     writeFileSync(this.path(inside), text)
+  }
+
+  /** Puts a copy of a file of this machine there. */
+  copy(from: string, inside: string): void {
+    mkdirSync(join(this.path(inside), '..'), { recursive: true })
+    copyFileSync(from, this.path(inside))
   }
 
   /** A script as root of the machine; whatever its status. */
@@ -140,7 +149,7 @@ export class BootedMachine implements AsyncDisposable {
     const boot = join(import.meta.dirname, 'boot.sh')
     const enter = this.#hierarchies.map((each) => `echo $BASHPID > ${this.#groupOf(each)}/cgroup.procs`)
     const names = this.#hierarchies.join(' ')
-    const script = `${enter.join(' && ')} && exec unshare --fork --kill-child --pid --mount --ipc --uts --net --cgroup --mount-proc bash ${boot} ${this.#scratch} ${root} "${names}"`
+    const script = `${enter.join(' && ')} && exec unshare --fork --kill-child --pid --mount --ipc --uts --net --cgroup --mount-proc bash ${boot} ${this.#scratch} ${root} "${names}" ${this.#bare ? 'bare' : ''}`
     const child = spawn('bash', ['-c', script], { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     let said = ''
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (said += text))

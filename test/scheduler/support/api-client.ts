@@ -62,7 +62,9 @@ export class ApiClient {
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
         response.on('error', reject)
         response.on('end', () => {
-          const body: unknown = JSON.parse(Buffer.concat(chunks).toString())
+          const answer = Buffer.concat(chunks).toString()
+          const isJson = response.headers['content-type']?.startsWith('application/json')
+          const body: unknown = isJson ? JSON.parse(answer) : answer
           resolve({ status: response.statusCode ?? 0, headers: response.headers, body })
         })
       })

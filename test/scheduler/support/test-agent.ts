@@ -10,6 +10,7 @@ import { compactVerify, importJWK } from 'jose'
 import { WebSocket } from 'ws'
 import type { ErrorReport } from '../../../src/errors.ts'
 import { type CommandClaims, CommandClaims as CommandClaimsSchema } from '../../../src/protocol/command.ts'
+import { type ConsoleFrame, decodeConsoleFrame, encodeConsoleFrame } from '../../../src/protocol/console.ts'
 import type { EnrollmentReply } from '../../../src/protocol/enrollment.ts'
 import type {
   AgentMessage,
@@ -36,6 +37,7 @@ export const agentVerbs = [
   'vm.rekey',
   'vm.state',
   'vm.audit',
+  'vm.console',
   'vm.list',
   'vm.backup',
   'vm.restore',
@@ -102,6 +104,8 @@ export class TestAgent {
   readonly reply: EnrollmentReply
   readonly keyPem: string
   instance = randomUUID()
+  /** Frames of consoles that have come. */
+  readonly frames: ConsoleFrame[] = []
   readonly #address: () => string
   readonly #received: SchedulerMessage[] = []
   readonly #arrivals = new EventEmitter<{ message: [] }>()
@@ -133,8 +137,9 @@ export class TestAgent {
       perMessageDeflate: false
     })
     this.#socket = socket
-    socket.on('message', (data) => {
-      this.#received.push(parseSchedulerMessage(data.toString()))
+    socket.on('message', (data, isBinary) => {
+      if (isBinary) this.frames.push(decodeConsoleFrame(data as Buffer))
+      else this.#received.push(parseSchedulerMessage(data.toString()))
       this.#arrivals.emit('message')
     })
     await once(socket, 'open')
@@ -175,6 +180,21 @@ export class TestAgent {
       foreign: [],
       ...inventory
     })
+  }
+
+  sendFrame(frame: ConsoleFrame): void {
+    this.socket.send(encodeConsoleFrame(frame))
+  }
+
+  /** The next frame of a console of that type; others that came before it are passed over. */
+  async nextFrame<Type extends ConsoleFrame['type']>(
+    type: Type
+  ): Promise<Extract<ConsoleFrame, { type: Type }>> {
+    for (;;) {
+      const frame = this.frames.shift()
+      if (frame?.type === type) return frame as Extract<ConsoleFrame, { type: Type }>
+      if (frame === undefined) await once(this.#arrivals, 'message')
+    }
   }
 
   /** The next message of that type; others that came before it are passed over. */
@@ -230,7 +250,9 @@ export class TestAgent {
     this.send({ type: 'refusal', ...(command && { command }), error })
   }
 
-  heartbeat(changes: { operationsRunning?: number; drainingSince?: number } = {}): void {
+  heartbeat(
+    changes: Partial<Pick<AgentMessageOf<'heartbeat'>, 'operationsRunning' | 'drainingSince' | 'waits'>> = {}
+  ): void {
     const operations = { operationsRunning: 0, operationsWaiting: 0, ...changes }
     this.send({ type: 'heartbeat', sentAt: 1, ...operations, hypervisor: 'connected', conditions: [] })
   }

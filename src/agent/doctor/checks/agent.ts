@@ -17,10 +17,12 @@ export const agentChecks: readonly Check[] = [
     judge: ({ places: { state }, agentUser }) =>
       over(state, ({ path, mode, uid }) => {
         if ((mode & 0o077) !== 0)
-          return fail(`${path} is open to others (${octal(mode)})`, `chmod 700 ${path}`)
+          return fail(`${path} is open to others (${octal(mode)})`, { run: `chmod 700 ${path}` })
         const owner = 'value' in agentUser ? agentUser.value?.uid : undefined
         return owner !== undefined && owner !== uid
-          ? fail(`${path} belongs to user ${uid}, not to hostlet`, `chown -R hostlet: ${path}`)
+          ? fail(`${path} belongs to user ${uid}, not to hostlet`, {
+              run: `chown -R hostlet: ${path}`
+            })
           : pass(`${path}, ${octal(mode)}`)
       })
   },
@@ -32,10 +34,9 @@ export const agentChecks: readonly Check[] = [
         const open = files.filter(({ mode }) => (mode & 0o077) !== 0)
         return open.length === 0
           ? pass(files.length === 0 ? 'none yet' : `${files.length}, for their owner alone`)
-          : fail(
-              `${open[0]?.path} can be read by others`,
-              `chmod 600 ${open.map(({ path }) => path).join(' ')}`
-            )
+          : fail(`${open[0]?.path} can be read by others`, {
+              run: `chmod 600 ${open.map(({ path }) => path).join(' ')}`
+            })
       })
   },
   { id: 'host-keys', title: "where the host's keys lie", judge: hostKeyPlaces },
@@ -72,10 +73,9 @@ export const agentChecks: readonly Check[] = [
             'Write one from config/policy.yaml; hostlet policy check tells its faults.'
           )
         if ('fault' in found)
-          return fail(
-            `${found.fault} Commands that change anything are refused`,
-            `hostlet policy check ${backup.policy}, as root.`
-          )
+          return fail(`${found.fault} Commands that change anything are refused`, {
+            run: `hostlet policy check ${backup.policy}`
+          })
         return found.repositories === 0
           ? warn(
               `${backup.policy} names no repository: this host takes no backups`,
@@ -149,13 +149,14 @@ function hostKeyPlaces({ credentials, keyFiles, tpm }: DoctorFacts): Verdict {
 }
 
 function poolDirectory({ path, mode, uid }: Place): Verdict {
-  if (uid !== 0) return fail(`${path} belongs to user ${uid}`, `chown root: ${path}`)
-  if ((mode & 0o022) !== 0) return fail(`others may write to ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+  if (uid !== 0) return fail(`${path} belongs to user ${uid}`, { run: `chown root: ${path}` })
+  if ((mode & 0o022) !== 0)
+    return fail(`others may write to ${path} (${octal(mode)})`, { run: `chmod 711 ${path}` })
   if ((mode & 0o001) === 0)
-    return fail(`users of VMs cannot pass through ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+    return fail(`users of VMs cannot pass through ${path} (${octal(mode)})`, { run: `chmod 711 ${path}` })
   return (mode & 0o044) === 0
     ? pass(`${path}, ${octal(mode)}`)
-    : warn(`everybody may list ${path} (${octal(mode)})`, `chmod 711 ${path}`)
+    : warn(`everybody may list ${path} (${octal(mode)})`, { run: `chmod 711 ${path}` })
 }
 
 function octal(mode: number): string {

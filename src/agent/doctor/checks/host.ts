@@ -9,10 +9,9 @@ export const hostChecks: readonly Check[] = [
     judge: ({ ksm }) =>
       over(ksm, (on) =>
         on
-          ? warn(
-              'on: VMs of hostlet keep out of it, others tell one another what their memory holds',
-              'systemctl disable --now ksmtuned ksm; echo 2 > /sys/kernel/mm/ksm/run'
-            )
+          ? warn('on: VMs of hostlet keep out of it, others tell one another what their memory holds', {
+              run: 'systemctl disable --now ksmtuned ksm; echo 2 > /sys/kernel/mm/ksm/run'
+            })
           : pass('off')
       )
   },
@@ -67,10 +66,10 @@ export const hostChecks: readonly Check[] = [
       over(clockSynchronised, (synchronised) =>
         synchronised
           ? pass('synchronised')
-          : fail(
-              'not synchronised: commands expire early or late, certificates too',
-              'systemctl enable --now systemd-timesyncd (or chrony); look at timedatectl.'
-            )
+          : fail('not synchronised: commands expire early or late, certificates too', {
+              run: 'systemctl enable --now systemd-timesyncd',
+              note: 'or chrony; timedatectl shows it.'
+            })
       )
   },
   {

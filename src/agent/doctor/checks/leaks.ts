@@ -4,8 +4,10 @@ import { both, type Check, fail, over, pass, skip, type Verdict, warn } from '..
 import type { DoctorFacts, Place, Settings, SwapArea } from '../facts.ts'
 import { keepsOldBlocks } from '../file-systems.ts'
 
-const mountFix =
-  'Put the logs into memory: systemctl enable var-log-libvirt-qemu.mount (from systemd/ of hostlet), then reboot, or start it while no VM runs. Logs from before stay below it: remove them first.'
+const mountFix = {
+  run: 'systemctl enable var-log-libvirt-qemu.mount',
+  note: 'then reboot, or start it while no VM runs. Logs from before stay below it: remove them first.'
+}
 const logFreeRatioMin = 0.1
 
 export const leakChecks: readonly Check[] = [
@@ -47,10 +49,10 @@ export const leakChecks: readonly Check[] = [
         const safe = 'value' in swap && swap.value.every((area) => area.safe)
         return safe
           ? pass('only to encrypted swap')
-          : fail(
-              "it would write every guest's memory to disk",
-              'systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target, and remove resume= from the kernel command line.'
-            )
+          : fail("it would write every guest's memory to disk", {
+              run: 'systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target',
+              note: 'and remove resume= from the kernel command line.'
+            })
       })
   },
   { id: 'core-dumps', title: 'core dumps of QEMU', judge: coreDumps },
@@ -61,10 +63,10 @@ export const leakChecks: readonly Check[] = [
       over(guestsService, ({ enabled, onShutdown }) => {
         // Upstream's default.
         if (enabled && (onShutdown ?? 'suspend') === 'suspend')
-          return fail(
-            "libvirt-guests writes every guest's memory to disk when the host shuts down",
-            'Set ON_SHUTDOWN=shutdown in /etc/default/libvirt-guests (/etc/sysconfig on Red Hat).'
-          )
+          return fail("libvirt-guests writes every guest's memory to disk when the host shuts down", {
+            run: 'echo ON_SHUTDOWN=shutdown >> /etc/default/libvirt-guests',
+            note: '/etc/sysconfig/libvirt-guests on Red Hat.'
+          })
         const save = 'value' in qemuConf ? qemuConf.value.auto_shutdown_try_save : undefined
         return save === undefined || save === '"none"'
           ? pass('no')
@@ -134,7 +136,10 @@ function passphrases(logs: Place, keys: Place): Verdict {
 function logRemoval({ mode, uid, gid, path }: Place, agent: { uid: number; gid: number } | null): Verdict {
   if (agent === null) return skip('there is no user "hostlet" on this machine')
   if ((mode & 0o002) !== 0)
-    return fail(`everybody may write to ${path}`, `chmod o-w ${path}: a link there has root write elsewhere.`)
+    return fail(`everybody may write to ${path}`, {
+      run: `chmod o-w ${path}`,
+      note: 'a link there has root write elsewhere.'
+    })
   const may = (uid === agent.uid && (mode & 0o200) !== 0) || (gid === agent.gid && (mode & 0o020) !== 0)
   return may
     ? pass('the agent may remove it')
@@ -180,10 +185,10 @@ function coreDumps({ qemuConf, corePattern }: DoctorFacts): Verdict {
     return over(corePattern, (pattern) => {
       // A program that is given core dumps is run whatever the limit; systemd's heeds it, others do as they like.
       if (pattern.startsWith('|') && !pattern.includes('systemd-coredump'))
-        return warn(
-          `limit 0, but ${pattern.split(' ')[0]} gets every core dump and may not heed it`,
-          'sysctl kernel.core_pattern=core, and disable apport or what else set it.'
-        )
+        return warn(`limit 0, but ${pattern.split(' ')[0]} gets every core dump and may not heed it`, {
+          run: 'sysctl kernel.core_pattern=core',
+          note: 'and disable apport or what else set it.'
+        })
       return pass('limit 0')
     })
   })

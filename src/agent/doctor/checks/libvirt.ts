@@ -3,9 +3,6 @@
 import { type Check, fail, over, pass, skip, type Verdict, warn } from '../check.ts'
 import type { DoctorFacts, Settings } from '../facts.ts'
 
-/** Upstream; distributions fix older ones, of which only Debian's is known here. */
-const nbdFixedUpstream = [9, 1, 0] as const
-const nbdFixedDebian12 = 8
 const cgroupsNeeded = ['cpu', 'cpuset', 'memory', 'io', 'pids'] as const
 
 export const libvirtChecks: readonly Check[] = [
@@ -15,12 +12,11 @@ export const libvirtChecks: readonly Check[] = [
     judge: ({ libvirt }) =>
       'value' in libvirt
         ? pass(`libvirt ${libvirt.value.libvirtVersion}, QEMU ${libvirt.value.hypervisorVersion}`)
-        : fail(
-            libvirt.unreadable,
-            'systemctl status libvirtd (or virtqemud); is this user in the group libvirt? VMs run on.'
-          )
+        : fail(libvirt.unreadable, {
+            run: 'systemctl start libvirtd',
+            note: 'or virtqemud; apt-get install libvirt-daemon-system where there is neither. The agent needs the group libvirt. VMs run on.'
+          })
   },
-  { id: 'qemu-nbd', title: 'QEMU without CVE-2024-7409', judge: nbdFault },
   { id: 'kvm', title: 'KVM', judge: kvm },
   {
     id: 'kvm-mode',
@@ -31,10 +27,10 @@ export const libvirtChecks: readonly Check[] = [
         if (found === null) return skip('there is no /dev/kvm')
         return (found.mode & 0o006) === 0o006
           ? pass('open to all')
-          : fail(
-              `mode ${octal(found.mode)}: a VM's user, which is in no group, cannot open it`,
-              'Install systemd/udev/60-hostlet-kvm.rules; at once: udevadm trigger --name-match=kvm, or chmod 666 /dev/kvm.'
-            )
+          : fail(`mode ${octal(found.mode)}: a VM's user, which is in no group, cannot open it`, {
+              run: 'udevadm control --reload && udevadm trigger --name-match=kvm',
+              note: 'with systemd/udev/60-hostlet-kvm.rules in /usr/lib/udev/rules.d.'
+            })
       })
   },
   {
@@ -43,10 +39,10 @@ export const libvirtChecks: readonly Check[] = [
     judge: ({ nested }) =>
       over(nested, (on) =>
         on
-          ? warn(
-              'guests can run guests, which is a large part of KVM to attack',
-              'options kvm_intel nested=0 (kvm_amd nested=0) in /etc/modprobe.d, where no guest needs it.'
-            )
+          ? warn('guests can run guests, which is a large part of KVM to attack', {
+              run: "printf 'options kvm_intel nested=0\\noptions kvm_amd nested=0\\n' > /etc/modprobe.d/hostlet-kvm.conf",
+              note: 'from the next boot on, and only where no guest needs it.'
+            })
           : pass('off')
       )
   },
@@ -58,10 +54,9 @@ export const libvirtChecks: readonly Check[] = [
         const set = vms.filter(({ autostart }) => autostart).map(({ name }) => name)
         return set.length === 0
           ? pass(`${vms.length} VMs`)
-          : fail(
-              `${named(set)}: libvirt would start them before their rules and keys are there`,
-              `virsh autostart --disable ${set[0]}`
-            )
+          : fail(`${named(set)}: libvirt would start them before their rules and keys are there`, {
+              run: set.map((name) => `virsh autostart --disable ${name}`).join(' && ')
+            })
       })
   },
   { id: 'confinement', title: 'AppArmor or SELinux around QEMU', judge: confinement },
@@ -95,10 +90,10 @@ export const libvirtChecks: readonly Check[] = [
       over(qemuConf, ({ max_processes: limit }) =>
         limit !== undefined && limit !== '0'
           ? pass(`max_processes = ${limit}`)
-          : warn(
-              'none: a QEMU that was broken into can fill the process table',
-              'Set max_processes = 1024 in /etc/libvirt/qemu.conf and restart libvirtd (VMs run on; it counts from their next start).'
-            )
+          : warn('none: a QEMU that was broken into can fill the process table', {
+              run: "sed -i '/^max_processes/d' /etc/libvirt/qemu.conf && echo 'max_processes = 1024' >> /etc/libvirt/qemu.conf && systemctl restart libvirtd",
+              note: 'VMs run on; it counts from their next start.'
+            })
       )
   },
   {
@@ -114,6 +109,19 @@ export const libvirtChecks: readonly Check[] = [
               'Boot with systemd and cgroup v2 (systemd.unified_cgroup_hierarchy=1, cgroup_enable=memory).'
             )
       })
+  },
+  {
+    id: 'cgroup-version',
+    title: 'version of control groups',
+    judge: ({ cgroupVersion }) =>
+      over(cgroupVersion, (version) =>
+        version === '2'
+          ? pass('2')
+          : warn(
+              version === '1' ? '1' : '1, with 2 beside it: limits of VMs are those of version 1',
+              'Boot without systemd.unified_cgroup_hierarchy=0, or with =1: systemd is giving version 1 up.'
+            )
+      )
   }
 ]
 
@@ -129,32 +137,15 @@ function setting(
     const value = settings[key]
     if (value === undefined) return pass('as libvirt has it by default')
     if (isGood(value)) return pass(`${key} = ${value}`)
+    const words = `${wanted.includes('=') ? `Set ${wanted} in` : `Take ${wanted} out of`} /etc/libvirt/qemu.conf, restart libvirtd (VMs run on), restart each VM.`
+    const run = `sed -i '/^ *${key} *=/d' /etc/libvirt/qemu.conf && systemctl restart libvirtd`
+    // A list may go over several lines.
     return fail(
       `qemu.conf: ${key} = ${value}`,
-      `${wanted.includes('=') ? `Set ${wanted} in` : `Take ${wanted} out of`} /etc/libvirt/qemu.conf, restart libvirtd (VMs run on), restart each VM.`
+      value.startsWith('[') ? words : { run, note: 'its default is right. VMs run on; then restart each.' }
     )
   }
   return { id, title, judge: ({ qemuConf }) => over(qemuConf, judge) }
-}
-
-function nbdFault({ libvirt, qemuPackage }: DoctorFacts): Verdict {
-  const packaged = 'value' in qemuPackage ? qemuPackage.value : null
-  const fix = 'apt-get update && apt-get install qemu-system-x86, then restart each VM.'
-  const debian12 = /^1:7\.2\+dfsg-7(?:\+deb12u(\d+))?/.exec(packaged ?? '')
-  if (debian12 !== null)
-    return Number(debian12[1] ?? 0) >= nbdFixedDebian12
-      ? pass(`package ${packaged}`)
-      : fail(`package ${packaged}: a client of a backup can crash the VM`, fix)
-  return over(libvirt, ({ hypervisorVersion }) => {
-    const version = versionIn(hypervisorVersion)
-    if (version === undefined) return skip(`no version in "${hypervisorVersion}"`)
-    return isAtLeast(version, nbdFixedUpstream)
-      ? pass(hypervisorVersion)
-      : warn(
-          `${packaged ?? hypervisorVersion} is older than ${nbdFixedUpstream.join('.')}; your distribution may have fixed it`,
-          'Look for CVE-2024-7409 in the changelog of the package of QEMU.'
-        )
-  })
 }
 
 function kvm({ libvirt, kvm: device, config }: DoctorFacts): Verdict {
@@ -186,19 +177,6 @@ function confinement({ libvirt, lsm }: DoctorFacts): Verdict {
           'Boot with apparmor=1 security=apparmor, or SELinux enforcing.'
         )
   })
-}
-
-function versionIn(text: string): readonly number[] | undefined {
-  const found = /(\d+)\.(\d+)\.(\d+)/.exec(text)
-  return found === null ? undefined : found.slice(1).map(Number)
-}
-
-function isAtLeast(version: readonly number[], least: readonly number[]): boolean {
-  for (const [index, part] of least.entries()) {
-    const own = version[index] ?? 0
-    if (own !== part) return own > part
-  }
-  return true
 }
 
 function named(names: readonly string[]): string {

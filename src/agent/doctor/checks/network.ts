@@ -24,8 +24,10 @@ export const networkChecks: readonly Check[] = [
         if (missing.length === 0) return pass(`tables inet and bridge ${table}`)
         const vms = 'value' in libvirt ? libvirt.value.vms.length : 0
         const text = `no table ${missing.map((family) => `${family} ${table}`).join(', ')}`
-        const fix =
-          'The agent puts them back by itself: systemctl status hostlet, journalctl -u hostlet -p warning.'
+        const fix = {
+          run: 'systemctl restart hostlet',
+          note: 'it puts them back by itself, VMs run on; journalctl -u hostlet -p warning says why it could not.'
+        }
         return vms > 0 ? fail(text, fix) : warn(`${text}: the agent has not run yet`, fix)
       })
   },
@@ -57,7 +59,9 @@ export const networkChecks: readonly Check[] = [
       over(ipForward, (on) =>
         on
           ? pass('on')
-          : fail('off: no VM reaches anything', 'net.ipv4.ip_forward = 1 in /etc/sysctl.d/, sysctl --system')
+          : fail('off: no VM reaches anything', {
+              run: "echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/60-hostlet.conf && sysctl --system"
+            })
       )
   },
   {
@@ -68,7 +72,10 @@ export const networkChecks: readonly Check[] = [
         on
           ? warn(
               "on: iptables rules of others (Docker's, kube-proxy's) see and may drop what passes within a bridge",
-              'Where nothing else needs it: net.bridge.bridge-nf-call-iptables = 0, -ip6tables = 0, -arptables = 0.'
+              {
+                run: 'sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0',
+                note: "where nothing else needs it: Docker and Proxmox's firewall do, and then it stays."
+              }
             )
           : pass('off')
       )
@@ -84,10 +91,10 @@ export const networkChecks: readonly Check[] = [
         )
         return open.length === 0
           ? pass(all.map(({ name }) => name).join(', '))
-          : fail(
-              `${open.map(({ name }) => name).join(', ')} has IPv6: the host can be reached by it`,
-              `sysctl net.ipv6.conf.${open[0]?.name}.disable_ipv6=1; libvirt sets it when it starts the network.`
-            )
+          : fail(`${open.map(({ name }) => name).join(', ')} has IPv6: the host can be reached by it`, {
+              run: open.map(({ name }) => `sysctl net.ipv6.conf.${name}.disable_ipv6=1`).join(' && '),
+              note: 'libvirt sets it when it starts the network.'
+            })
       })
   }
 ]

@@ -60,6 +60,18 @@ export async function cgroupControllers(sys = '/sys'): Promise<string[]> {
   return [...unified.split(' '), ...first].map((name) => (name === 'blkio' ? 'io' : name))
 }
 
+/** Version 2 has its list of controllers at the root; beside version 1 it lies in `unified`. */
+export async function cgroupVersion(sys = '/sys'): Promise<'1' | '2' | 'both'> {
+  const names = await namesIn(join(sys, 'fs', 'cgroup'))
+  if (names.includes('cgroup.controllers')) return '2'
+  return names.includes('unified') ? 'both' : '1'
+}
+
+export async function memoryBytes(proc = '/proc'): Promise<number> {
+  const text = await readFile(join(proc, 'meminfo'), 'utf8')
+  return Number(/^MemTotal:\s+(\d+)/m.exec(text)?.[1] ?? 0) * 1024
+}
+
 export async function openVulnerabilities(sys = '/sys'): Promise<string[]> {
   const directory = join(sys, 'devices', 'system', 'cpu', 'vulnerabilities')
   const names = await namesIn(directory)

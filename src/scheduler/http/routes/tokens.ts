@@ -4,6 +4,7 @@ import { randomBytes, randomUUIDv7 } from 'node:crypto'
 import { HostletError } from '../../../errors.ts'
 import { Type } from '../../../lib/schema.ts'
 import { CreatedToken, CreateTokenRequest, listItemsMax, Removed, TokenList } from '../../../protocol/api.ts'
+import { encodeJoinToken } from '../../../protocol/join-token.ts'
 import { strict, Uuid } from '../../../protocol/names.ts'
 import { secretHash } from '../api-keys.ts'
 import { defineRoute } from '../route.ts'
@@ -25,12 +26,12 @@ export const tokenRoutes = [
       const expiresAt = createdAt + (body.ttlSeconds ?? ttlSecondsDefault) * 1000
       await store.tokens.add({ id, hash: secretHash(token), note: body.note ?? '', createdAt, expiresAt })
       log.info({ token: id, expiresAt }, 'join token made')
-      const url = addresses()[0] ?? ''
+      const urls = [...addresses()]
       const { caHash } = authority
+      const join = encodeJoinToken({ version: 1, urls, caHash, token, expiresAt })
       // On standard input: arguments can be seen by every user of the host.
-      const enroll = `hostlet enroll --scheduler ${url} --ca-hash ${caHash} --token-file -`
-      const command = `runuser -u hostlet -- ${enroll} <<< ${token}`
-      return { id, token, expiresAt, caHash, url, command }
+      const command = `hostlet init --token-file - <<< ${join}`
+      return { id, token, join, expiresAt, caHash, url: urls[0] ?? '', command }
     }
   }),
 

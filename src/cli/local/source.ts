@@ -1,0 +1,56 @@
+// Whom a command asks that the agent of this host and the scheduler can both answer.
+
+import { HostletError } from '../../errors.ts'
+import { ApiClient } from '../api-client.ts'
+import type { Cli } from '../cli.ts'
+import { type Connection, type ConnectionOptions, findConnection } from '../connection.ts'
+import { AgentSocket, type LocalOptions, mayAsk, socketOf } from './agent-socket.ts'
+
+export type SourceOptions = LocalOptions & ConnectionOptions
+
+/** Where the scheduler is, if anything says it. Throws for what is said wrongly. */
+async function connectionOf(cli: Cli, options: SourceOptions): Promise<Connection | HostletError> {
+  const isNamed = [options.scheduler, options.apiKeyFile, options.caFile].some((given) => given !== undefined)
+  try {
+    return await findConnection(cli, options)
+  } catch (error) {
+    // Half of a connection in the environment is a mistake to be told only to who wants the scheduler.
+    if (isNamed || !(error instanceof HostletError)) throw error
+    return error
+  }
+}
+
+/** The agent, where this host has one that may be asked and nobody named a scheduler. */
+export async function nearest(cli: Cli, options: SourceOptions): Promise<AgentSocket | ApiClient> {
+  const agent = new AgentSocket(socketOf(options, cli.environment))
+  refuseBoth(options)
+  if (isLocal(options)) return agent
+  const isNamed = options.scheduler !== undefined || options.apiKeyFile !== undefined
+  if (!isNamed && mayAsk(agent.path)) return agent
+  const connection = await connectionOf(cli, options)
+  return connection instanceof HostletError ? agent : new ApiClient(connection)
+}
+
+/** The scheduler where one is known, and the agent of this host for when it is not there. */
+export async function farthest(
+  cli: Cli,
+  options: SourceOptions
+): Promise<{ readonly scheduler: ApiClient | undefined; readonly agent: AgentSocket }> {
+  const agent = new AgentSocket(socketOf(options, cli.environment))
+  refuseBoth(options)
+  if (isLocal(options)) return { scheduler: undefined, agent }
+  const connection = await connectionOf(cli, options)
+  return { scheduler: connection instanceof HostletError ? undefined : new ApiClient(connection), agent }
+}
+
+function isLocal({ local, socket }: LocalOptions): boolean {
+  return local === true || socket !== undefined
+}
+
+function refuseBoth(options: SourceOptions): void {
+  if (!isLocal(options) || options.scheduler === undefined) return
+  throw new HostletError(
+    'E_BAD_REQUEST',
+    'the agent of this host (--local, --socket) or the scheduler (--scheduler): give one of them.'
+  )
+}
