@@ -110,6 +110,11 @@ describe('structure of the source tree', () => {
       /^import (?!type\b)[^'"]*from '(?:\.\.\/)+protocol\//m.test(readFileSync(join(root, path), 'utf8'))
     )
     assert.deepEqual(values, [], 'only types come from the protocol: the rest of it is not sent to browsers')
+    // The protocol's types bring Node's with them, so that the compiler does not mind.
+    const nodes = web.filter((path) =>
+      /\b(?:Buffer|process|setImmediate|require)\b[.(]/.test(readFileSync(join(root, path), 'utf8'))
+    )
+    assert.deepEqual(nodes, [])
     const users = sources.filter(
       (path) =>
         !path.startsWith('src/scheduler/web/') &&
