@@ -14,6 +14,8 @@ import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
 import { planning, queryOf, splitQuery } from './planning.ts'
 import { HeadedAnswer, type Route, type Services, StreamAnswer, TextAnswer } from './route.ts'
 import { sendPieces } from './stream-answer.ts'
+import { sendMissingPage, serveWeb } from './web.ts'
+import type { WebAssets } from './web-assets.ts'
 
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000
@@ -43,6 +45,8 @@ export interface ServerOptions {
   readonly tls: { readonly key: string; readonly cert: string; readonly ca: string }
   /** Aborted when the scheduler stops: long waits end. */
   readonly stopping: AbortSignal
+  /** The dashboard; read when somebody asks for it. */
+  web(): WebAssets
 }
 
 export function createServer(options: ServerOptions): FastifyInstance {
@@ -51,7 +55,9 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const failures = new FailureLimiter(options.services.clock)
   acceptJson(server)
   validateWith(server)
-  server.setNotFoundHandler((request) => {
+  serveWeb(server, options.web)
+  server.setNotFoundHandler((request, reply) => {
+    if (sendMissingPage(request, reply, options.web)) return
     throw new HostletError(
       'E_NOT_FOUND',
       `there is no ${request.method} ${pathOf(request)}. See /openapi.json.`

@@ -101,7 +101,7 @@ export const hostRoutes = [
     reply: HostMetrics,
     handle: async ({ params: { id }, query }, { store }) => {
       await findHost(store, id)
-      const range = { since: query.sinceMs ?? 0, limit: query.limit ?? listItemsDefault }
+      const range = { since: query.sinceMs ?? 0, step: query.stepMs, limit: query.limit ?? listItemsDefault }
       return { host: id, points: [...(await store.metrics.ofHost(id, range))] }
     }
   }),
