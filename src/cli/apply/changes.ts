@@ -1,8 +1,10 @@
 // What differs between a VM and its file, key by key, and why some of it cannot be: a table of comparisons.
 
 import { isDeepStrictEqual } from 'node:util'
+import type { PlacementWish } from '../../protocol/placement.ts'
 import type { VmSpecificationResult } from '../../protocol/plan.ts'
 import type { VmSpecification } from '../../protocol/vm.ts'
+import { describeWish } from '../placement-options.ts'
 import { backupOf, bytesText, diskLimitsOf, egressText, portTexts, probeText, readyOf } from './texts.ts'
 import type { WantedVm } from './wanted.ts'
 
@@ -17,6 +19,8 @@ export interface Change {
 
 export interface ExistingVm extends VmSpecificationResult {
   readonly host: string
+  /** What it wished of its host when it was made. */
+  readonly placement?: PlacementWish
 }
 
 export interface DifferenceOptions {
@@ -39,7 +43,7 @@ export function isOff({ vm }: Pick<ExistingVm, 'vm'>): boolean {
   return vm.state === 'stopped' || vm.state === 'crashed'
 }
 
-function placeChanges({ host, profile }: WantedVm, existing: ExistingVm): Change[] {
+function placeChanges({ host, placement, profile }: WantedVm, existing: ExistingVm): Change[] {
   const { specification } = existing
   return [
     ...compared(
@@ -48,6 +52,13 @@ function placeChanges({ host, profile }: WantedVm, existing: ExistingVm): Change
       host,
       () =>
         `VMs are not moved. Back it up, and have it made there with "hostlet vm restore ${specification.name} --host ${host}".`
+    ),
+    ...compared(
+      'placement',
+      existing.placement === undefined ? 'none' : describeWish(existing.placement),
+      text(placement, describeWish),
+      () =>
+        '"placement" is for the choice of a host, which is made once. Make the VM anew, or take the line out.'
     ),
     ...compared(
       'profile',

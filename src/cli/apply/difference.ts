@@ -74,7 +74,8 @@ function newVm(wanted: WantedVm): Difference {
   const to = `${profile} on ${place}, ${sizes}, of ${image.url}`
   const body: CreateVmRequest = {
     specification: specificationOf(wanted, image),
-    ...(host !== undefined && { host })
+    ...(host !== undefined && { host }),
+    ...(wanted.placement !== undefined && { placement: wanted.placement })
   }
   return {
     ...common,

@@ -1,19 +1,22 @@
 // A VM that there is as a file that would change nothing of it.
 
+import type { PlacementWish } from '../../protocol/placement.ts'
 import type { VmSpecificationResult } from '../../protocol/plan.ts'
 import type { Manifest } from './schema.ts'
 import { backupOf, bytesText, diskLimitsOf, egressText, portTexts, probeText, readyOf } from './texts.ts'
 
 /** Keys in the order in which a person reads them. User data is not known to anybody but the guest. */
 export function manifestOf(
-  { specification, backupSchedule, vm }: VmSpecificationResult,
+  { specification, backupSchedule, vm, placement }: VmSpecificationResult & { placement?: PlacementWish },
   host: string
 ): Manifest {
   const { name, profile, image, cpus, cpuLimitPercent, memoryBytes, rootDiskBytes } = specification
   const { dataDiskBytes, diskLimits, ready, network, health, consoleLog } = specification
   const { receiveBytesPerSecondMax: receive, transmitBytesPerSecondMax: transmit } = network ?? {}
   return {
-    ...{ vm: name, host, profile },
+    ...{ vm: name, host },
+    ...(placement !== undefined && { placement }),
+    profile,
     ...{ image: image.url, sha256: image.sha256, format: image.format, cpus },
     ...(cpuLimitPercent !== undefined && { cpuLimit: cpuLimitPercent }),
     memory: bytesText(memoryBytes),

@@ -36,12 +36,12 @@ async function viewOf({ client, signal }: Session, name: string): Promise<VmView
   }
 }
 
-async function specificationOf(session: Session, { name, host }: VmView): Promise<ExistingVm> {
+async function specificationOf(session: Session, { name, host, placement }: VmView): Promise<ExistingVm> {
   const { client, signal } = session
   const path = apiPath('vms', name, 'specification')
   const { operation } = await client.ask({ method: 'POST', path, body: {}, signal }, 'OperationReply')
   const { value } = await untilDone(session, operation, { quiet: true })
-  return { ...(check(value) as VmSpecificationResult), host }
+  return { ...(check(value) as VmSpecificationResult), host, ...(placement && { placement }) }
 }
 
 function mustBeThere({ name, host, state, reason, operation, fresh }: VmView): void {

@@ -3,6 +3,7 @@
 import { type Static, Type } from '../../lib/schema.ts'
 import { RepositoryName, Retention } from '../../protocol/backup.ts'
 import { HostId, ProfileName, strict, VmName } from '../../protocol/names.ts'
+import { PlacementWish } from '../../protocol/placement.ts'
 import { ImageReference, imageFormats, VmSpecification } from '../../protocol/vm.ts'
 
 const Size = Type.Union([Type.String({ maxLength: 64 }), Type.Integer({ minimum: 0 })], {
@@ -17,6 +18,8 @@ export const Manifest = Type.Object(
   {
     vm: VmName,
     host: Type.Optional(HostId),
+    /** What it wishes of its host. */
+    placement: Type.Optional(PlacementWish),
     profile: Type.Optional(ProfileName),
     image: Type.Optional(ImageReference.properties.url),
     sha256: Type.Optional(Word),

@@ -5,6 +5,7 @@ import { asHostletError, HostletError } from '../../errors.ts'
 import type { ConfigRules } from '../../lib/config-file.ts'
 import type { SeedRequest } from '../../protocol/api.ts'
 import type { BackupSchedule } from '../../protocol/backup.ts'
+import type { PlacementWish } from '../../protocol/placement.ts'
 import type { VmNetwork, VmSpecification } from '../../protocol/vm.ts'
 import { digestOf } from '../digest.ts'
 import { parseHealthProbe } from '../health-probe.ts'
@@ -23,6 +24,7 @@ export interface WantedVm extends Asked {
   /** Where it is written: `file:line`. */
   readonly where: string
   readonly host?: string | undefined
+  readonly placement?: PlacementWish
   /** Null takes the limit away. */
   readonly cpuLimitPercent?: number | null
   /** Null: no seed. */
@@ -66,9 +68,9 @@ export function wantedOf(
     }
   }
   const bytes = (key: 'dataDisk' | 'disk' | 'memory') => part(key, () => bytesOf(manifest[key]))
-  const { vm, host, profile, cpus, cpuLimit, consoleLog, wanted, backup } = manifest
+  const { vm, host, placement, profile, cpus, cpuLimit, consoleLog, wanted, backup } = manifest
   return defined({
-    ...{ name: vm, where: `${file}:${line}`, host, profile, cpus, consoleLog, wanted },
+    ...{ name: vm, where: `${file}:${line}`, host, placement, profile, cpus, consoleLog, wanted },
     image: imageOf(manifest, part, onFault),
     memoryBytes: bytes('memory'),
     rootDiskBytes: bytes('disk'),

@@ -97,7 +97,8 @@ describe('a file of VMs', () => {
         state: 'stopped',
         wanted: 'stopped'
       }),
-      { ...existing(), backupSchedule: null }
+      { ...existing(), backupSchedule: null },
+      { ...existing(), placement: { require: { region: 'eu' }, group: 'web' } }
     ]) {
       const text = stringify(manifestOf(found, found.host))
       assert.deepEqual(difference(text, found).changes, [], text)
@@ -214,5 +215,22 @@ describe('a file of VMs', () => {
       }
     })
     assert.match(difference('vm: web-9\n', undefined).changes[0]?.refused ?? '', /Give "image" and "sha256"/)
+  })
+
+  it('takes wishes for the choice of a host along, which is made once', () => {
+    const wish = 'placement: {require: {region: eu}, group: web, apart: true}\n'
+    const made = difference(`vm: web-9\nimage: https://x/y\nsha256: ${digest}\n${wish}`, undefined)
+    assert.deepEqual((made.actions[0]?.body as { placement: unknown }).placement, {
+      require: { region: 'eu' },
+      group: 'web',
+      apart: true
+    })
+    const [change] = difference(`vm: web-1\n${wish}`, existing()).changes
+    assert.deepEqual([change?.from, change?.to], ['none', 'requires region=eu; group web, apart by host'])
+    assert.match(change?.refused ?? '', /made once/)
+    assert.match(
+      faults('vm: web-1\nplacement: {requires: {region: eu}}\n'),
+      /"requires" \(did you mean "require"\?\)/
+    )
   })
 })
