@@ -220,7 +220,7 @@ describe('a file of VMs', () => {
   it('takes wishes for the choice of a host along, which is made once', () => {
     const wish = 'placement: {require: {region: eu}, group: web, apart: true}\n'
     const made = difference(`vm: web-9\nimage: https://x/y\nsha256: ${digest}\n${wish}`, undefined)
-    assert.deepEqual((made.actions[0]?.body as { placement: unknown }).placement, {
+    assert.deepEqual(Object(made.actions[0]?.body).placement, {
       require: { region: 'eu' },
       group: 'web',
       apart: true
