@@ -62,7 +62,8 @@ async function runChecks(): Promise<FileResult[]> {
   const results: FileResult[] = []
   for (const [name, command] of [
     ['lint', ['biome', 'check', '.']],
-    ['type check', ['tsc', '--noEmit']]
+    ['type check', ['tsc', '--noEmit']],
+    ['type check of the dashboard', ['tsc', '--noEmit', '--project', 'src/scheduler/web']]
   ] as const) {
     const result = await runTool(name, command, { timeoutMs: UNIT_TIMEOUT_MS, signal: cancel.signal })
     printFile(result)

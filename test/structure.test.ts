@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { describe, it } from 'node:test'
+import { vendorModules } from '../src/scheduler/http/web-assets.ts'
 
 const root = join(import.meta.dirname, '..')
 const sources = globSync('src/**/*.ts', { cwd: root })
@@ -21,6 +22,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'src/backup/': ['src/lib/', 'src/errors.ts'],
   'src/agent/': ['src/backup/', 'src/lib/', 'src/protocol/', 'src/errors.ts'],
   'src/scheduler/': ['src/lib/', 'src/protocol/', 'src/errors.ts'],
+  'src/scheduler/web/': ['src/protocol/'],
   'src/cli/': ['src/agent/', 'src/backup/', 'src/scheduler/', 'src/lib/', 'src/protocol/', 'src/errors.ts'],
   'src/main.ts': ['src/cli/', 'src/lib/', 'src/errors.ts']
 }
@@ -93,6 +95,32 @@ describe('structure of the source tree', () => {
       .flatMap((path) => importsOf(path).map(({ specifier }) => ({ path, specifier })))
       .filter(({ specifier }) => !specifier.startsWith('.') && !specifier.startsWith('node:'))
     assert.deepEqual(foreign, [])
+  })
+
+  it('runs the code of the dashboard in browsers alone, with what browsers are given', () => {
+    const web = sources.filter((path) => path.startsWith('src/scheduler/web/'))
+    assert.ok(web.length > 20, `found ${web.length} files`)
+    const foreign = web.flatMap((path) =>
+      importsOf(path)
+        .filter(({ target, specifier }) => target === undefined && vendorModules[specifier] === undefined)
+        .map(({ specifier }) => `${path} imports ${specifier}`)
+    )
+    assert.deepEqual(foreign, [])
+    const values = web.filter((path) =>
+      /^import (?!type\b)[^'"]*from '(?:\.\.\/)+protocol\//m.test(readFileSync(join(root, path), 'utf8'))
+    )
+    assert.deepEqual(values, [], 'only types come from the protocol: the rest of it is not sent to browsers')
+    // The protocol's types bring Node's with them, so that the compiler does not mind.
+    const nodes = web.filter((path) =>
+      /\b(?:Buffer|process|setImmediate|require)\b[.(]/.test(readFileSync(join(root, path), 'utf8'))
+    )
+    assert.deepEqual(nodes, [])
+    const users = sources.filter(
+      (path) =>
+        !path.startsWith('src/scheduler/web/') &&
+        importsOf(path).some(({ target }) => target?.startsWith('src/scheduler/web/'))
+    )
+    assert.deepEqual(users, [])
   })
 
   it('says in the first line of each file what it owns', () => {

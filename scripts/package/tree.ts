@@ -77,8 +77,8 @@ function documentation(root: string, tree: Tree): void {
   tree.write(`${documents}/README.md`, linked.replaceAll('](config/', '](/etc/hostlet/'))
   tree.write(`${documents}/CHANGELOG.md.gz`, packed(readFileSync(join(root, 'CHANGELOG.md'), 'utf8')))
   tree.copy(join(root, 'SECURITY.md'), `${documents}/SECURITY.md`)
-  const pages = globSync('docs/**/*', { cwd: root, withFileTypes: true }).filter((entry) => entry.isFile())
-  for (const page of pages) {
+  const pages = globSync(['docs/**/*', 'monitoring/**/*'], { cwd: root, withFileTypes: true })
+  for (const page of pages.filter((entry) => entry.isFile())) {
     const path = join(page.parentPath, page.name)
     tree.copy(path, join(documents, path.slice(root.length + 1)))
   }

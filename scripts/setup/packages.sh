@@ -1,13 +1,14 @@
 # The Debian packages and node_modules: installs what is missing, and only that.
 
 # libvirt and QEMU; the guest image's tools; what the tests inspect with; an S3 service for the tests; what bench compares
-# backups with.
+# backups with; the browser that the dashboard is tested in.
 packages='
 libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ovmf
 dnsmasq-base nftables iproute2 genisoimage libnbd-bin tini
 busybox-static mtools syslinux dosfstools cpio zstd xz-utils kmod binutils libatomic1
 systemd openssl procps ca-certificates util-linux socat
 radosgw ceph-mon ceph-osd ceph-common
+chromium
 restic virtnbdbackup'
 
 packages_install() {

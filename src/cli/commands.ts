@@ -41,8 +41,23 @@ export const commands: readonly CommandEntry[] = [
     summary: 'check a configuration file of agent or scheduler',
     load: () => import('./commands/config-check.ts')
   },
+  {
+    words: ['apply'],
+    summary: 'have VMs be as files want them',
+    load: () => import('./commands/apply.ts')
+  },
+  {
+    words: ['diff'],
+    summary: 'what apply would change',
+    load: () => import('./commands/diff.ts')
+  },
   { words: ['host', 'ls'], summary: 'list hosts', load: () => import('./commands/host-ls.ts') },
   { words: ['host', 'show'], summary: 'show one host', load: () => import('./commands/host-show.ts') },
+  {
+    words: ['host', 'vms'],
+    summary: 'have a host list the VMs that it has now',
+    load: () => import('./commands/host-vms.ts')
+  },
   {
     words: ['host', 'token'],
     summary: 'make, list or revoke the tokens with which hosts join',
@@ -104,6 +119,11 @@ export const commands: readonly CommandEntry[] = [
     words: ['vm', 'create'],
     summary: 'provision a VM from an image',
     load: () => import('./commands/vm-create.ts')
+  },
+  {
+    words: ['vm', 'export'],
+    summary: 'print a VM as a file for "hostlet apply"',
+    load: () => import('./commands/vm-export.ts')
   },
   { words: ['vm', 'start'], summary: 'start a VM', load: () => import('./commands/vm-start.ts') },
   {

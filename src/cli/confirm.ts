@@ -1,6 +1,7 @@
 // A question before what cannot be taken back; asked on a terminal only, where somebody can answer.
 
 import { createInterface } from 'node:readline/promises'
+import type { Command } from 'commander'
 import { HostletError } from '../errors.ts'
 import type { Session } from './client-command.ts'
 import { plain } from './table.ts'
@@ -12,9 +13,18 @@ export interface Question {
   readonly leftAlone: string
 }
 
+export interface ConfirmOptions {
+  readonly yes?: boolean
+  readonly dryRun?: boolean
+}
+
+export function yesOption(command: Command): Command {
+  return command.option('-y, --yes', 'do not ask (it asks only on a terminal)')
+}
+
 /** True where `confirm` would ask. */
-export function asks({ cli }: Pick<Session, 'cli'>, options: { readonly yes?: boolean }): boolean {
-  return options.yes !== true && process.stdin.isTTY === true && cli.noteTerminal
+export function asks({ cli }: Pick<Session, 'cli'>, options: ConfirmOptions): boolean {
+  return options.yes !== true && options.dryRun !== true && process.stdin.isTTY === true && cli.noteTerminal
 }
 
 /** Resolves when the answer is yes. Throws E_CANCELLED, and the signal's reason. */

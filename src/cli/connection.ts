@@ -148,6 +148,10 @@ function readSmall(path: string, what: string): string {
     return readFileSync(resolve(path), 'utf8').slice(0, fileBytesMax)
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
-    throw new HostletError('E_BAD_REQUEST', `${path}: the ${what} cannot be read (${code}).`, { cause })
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `${path}: the ${what} cannot be read (${code}). Give another file, or run it as a user who may read this one.`,
+      { cause }
+    )
   }
 }

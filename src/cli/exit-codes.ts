@@ -9,6 +9,9 @@ export const configExitCode = 78
 /** "hostlet doctor", "hostlet vm audit" and "hostlet audit verify" found what should not be; they themselves did their work. */
 export const doctorExitCode = 3
 
+/** Of "--dry-run" and "hostlet diff": whatever went wrong is 1 there, so that 2 means one thing only. */
+export const planExitCodes = { nothing: 0, refused: 1, changes: 2 } as const
+
 const meanings: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'failed on the host, or a bug',
@@ -23,6 +26,9 @@ const meanings: Readonly<Record<number, string>> = {
   [interruptedExitCode]: 'Ctrl-C: detached, what was begun goes on'
 }
 
+const dryRunHelp =
+  '  With --dry-run, and of diff: 0 nothing to change, 2 something would change, 1 it failed or would be refused.'
+
 export function exitCodeHelp(): string {
   const lines = Object.entries(meanings).map(([status, meaning]) => {
     const codes = Object.entries(errorCodes)
@@ -30,5 +36,5 @@ export function exitCodeHelp(): string {
       .map(([code]) => code as ErrorCode)
     return `  ${status.padStart(3)}  ${meaning}${codes.length === 0 ? '' : ` (${codes.join(' ')})`}`
   })
-  return ['Exit status:', ...lines].join('\n')
+  return ['Exit status:', ...lines, dryRunHelp].join('\n')
 }

@@ -45,9 +45,16 @@ export async function follow(
   return operation
 }
 
+/** How progress is told: by lines also on a terminal, where several are followed at once; or not at all. */
+export type Telling = { readonly lines?: true; readonly quiet?: true }
+
 /** Follows without printing the operation itself. Throws as `follow` does. */
-export async function untilDone(session: Session, begun: OperationView): Promise<OperationView> {
-  const operation = await untilEnded(session, begun)
+export async function untilDone(
+  session: Session,
+  begun: OperationView,
+  telling: Telling = {}
+): Promise<OperationView> {
+  const operation = await untilEnded(session, begun, telling)
   const failure = failureOf(operation)
   if (failure !== undefined) throw failure
   return operation
@@ -75,9 +82,13 @@ export function title(operation: OperationView): string {
   return operation.vm === undefined ? operation.verb : `${operation.verb} ${operation.vm}`
 }
 
-async function untilEnded(session: Session, begun: OperationView): Promise<OperationView> {
+async function untilEnded(
+  session: Session,
+  begun: OperationView,
+  telling: Telling = {}
+): Promise<OperationView> {
   const { cli, signal } = session
-  const teller = cli.noteTerminal ? new LineTeller(session) : new StepTeller(session)
+  const teller = tellerOf(session, telling)
   let operation = begun
   try {
     while (!ended.includes(operation.state)) {
@@ -93,6 +104,11 @@ async function untilEnded(session: Session, begun: OperationView): Promise<Opera
   } finally {
     teller.end()
   }
+}
+
+function tellerOf(session: Session, { lines, quiet }: Telling) {
+  if (quiet) return { tell: () => undefined, end: () => undefined }
+  return session.cli.noteTerminal && !lines ? new LineTeller(session) : new StepTeller(session)
 }
 
 /** One look. A scheduler that is away for less than `awayMs` is waited for: the operation goes on without it. */

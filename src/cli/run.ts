@@ -3,7 +3,8 @@
 import { CommanderError } from 'commander'
 import { asHostletError, errorCodes, type HostletError } from '../errors.ts'
 import { Cli, Interrupted } from './cli.ts'
-import { interruptedExitCode } from './exit-codes.ts'
+import { commands, groups } from './commands.ts'
+import { interruptedExitCode, planExitCodes } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 import { nextStep } from './next-step.ts'
 import { buildProgram, isNamedBy } from './program.ts'
@@ -20,7 +21,10 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
     await program.parseAsync([...words], { from: 'user' })
     return cli.exitStatus
   } catch (thrown) {
-    return tell(thrown, cli)
+    const status = tell(thrown, words, cli)
+    return isPlanning(words) && status !== interruptedExitCode
+      ? Math.min(status, planExitCodes.refused)
+      : status
   }
 }
 
@@ -31,9 +35,15 @@ async function printCandidates(words: readonly string[], cli: Cli): Promise<numb
   return 0
 }
 
-function tell(thrown: unknown, cli: Cli): number {
+/** What only looks for what would change has statuses of its own, in which no error may look like a change. */
+function isPlanning(words: readonly string[]): boolean {
+  const options = words.includes('--') ? words.slice(0, words.indexOf('--')) : words
+  return words[0] === 'diff' || options.includes('--dry-run')
+}
+
+function tell(thrown: unknown, words: readonly string[], cli: Cli): number {
   if (thrown instanceof Interrupted) return interruptedExitCode
-  if (thrown instanceof CommanderError) return tellUsage(thrown, cli)
+  if (thrown instanceof CommanderError) return tellUsage(thrown, words, cli)
   if (thrown instanceof ExitStatus) {
     tellError(thrown.error, cli)
     return thrown.status
@@ -43,7 +53,7 @@ function tell(thrown: unknown, cli: Cli): number {
   return errorCodes[error.code].exitCode
 }
 
-function tellUsage(error: CommanderError, cli: Cli): number {
+function tellUsage(error: CommanderError, words: readonly string[], cli: Cli): number {
   if (error.exitCode === 0) return 0
   // commander asks for help where a group was named without a command.
   if (error.code === 'commander.help') {
@@ -55,10 +65,18 @@ function tellUsage(error: CommanderError, cli: Cli): number {
       .join(' ')
     cli.note(
       plain(`error E_BAD_REQUEST: ${first}${hint === '' ? '' : ` ${hint}`}`),
-      'next: hostlet --help, or --help after the command'
+      `next: ${helpFor(words)}`
     )
   }
   return errorCodes.E_BAD_REQUEST.exitCode
+}
+
+/** Help of the command that was meant, of its group, or of all. */
+function helpFor(words: readonly string[]): string {
+  const [group = ''] = words
+  const meant = commands.find((entry) => entry.words.every((word, index) => words[index] === word))
+  if (meant !== undefined) return `hostlet ${meant.words.join(' ')} --help`
+  return Object.hasOwn(groups, group) ? `hostlet ${group} --help` : 'hostlet --help'
 }
 
 function tellError(error: HostletError, cli: Cli): void {

@@ -5,7 +5,7 @@ import type { OperationView } from '../protocol/api.ts'
 import { apiPath } from './api-client.ts'
 import type { Cli } from './cli.ts'
 import { clientCommand } from './client-command.ts'
-import { follow } from './follow.ts'
+import { type OperationOptions, operate, operationOptions } from './operate.ts'
 
 export interface VmAction<Options> {
   /** Last segment of the path. */
@@ -15,8 +15,8 @@ export interface VmAction<Options> {
 }
 
 export function vmAction<Options>(command: Command, cli: Cli, action: VmAction<Options>): void {
-  command.argument('<vm>', 'name of the VM').option('--no-wait', 'do not follow the operation')
-  clientCommand<Options & { wait: boolean }, readonly [string]>(command, cli, async (session, given) => {
+  operationOptions(command.argument('<vm>', 'name of the VM'))
+  clientCommand<Options & OperationOptions, readonly [string]>(command, cli, async (session, given) => {
     const path = apiPath('vms', given.arguments[0], action.action)
     const request = {
       method: 'POST',
@@ -24,8 +24,7 @@ export function vmAction<Options>(command: Command, cli: Cli, action: VmAction<O
       body: action.body(given.options),
       signal: session.signal
     } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, { wait: given.options.wait, done: action.done })
+    await operate(session, request, { options: given.options, done: action.done })
   })
 }
 

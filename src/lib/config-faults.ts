@@ -62,7 +62,9 @@ const descriptions: Readonly<Record<string, (error: ErrorObject) => string>> = {
 /** A schema's own description is the best account of what it wants. */
 function wanted(error: ErrorObject, otherwise: string): string {
   const schema = error.parentSchema as Schema | undefined
-  return typeof schema?.description === 'string' ? schema.description : otherwise
+  const { description, title } = schema ?? {}
+  if (typeof description === 'string') return description
+  return typeof title === 'string' ? title : otherwise
 }
 
 function didYouMean(given: string, known: readonly string[]): string {

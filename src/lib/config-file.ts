@@ -2,7 +2,7 @@
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
-import { type Document, LineCounter, parseDocument } from 'yaml'
+import { type Document, LineCounter, parseAllDocuments, parseDocument } from 'yaml'
 import { HostletError } from '../errors.ts'
 import { type Fault, faultsOf, offsetAt } from './config-faults.ts'
 import type { Static, TSchema } from './schema.ts'
@@ -40,6 +40,61 @@ export function parseConfigText<Schema extends TSchema>(
 ): Static<Schema> {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  return checked(document, { path, lines, schema, rules })
+}
+
+/** Documents that one text may hold. */
+export const configDocumentsMax = 1_000
+
+export interface ConfigDocument<Value> {
+  readonly value: Value
+  /** Where it begins. */
+  readonly line: number
+}
+
+/** The documents of a text that holds several, `---` between them; empty ones are left out. Throws as `parseConfigText`. */
+export function parseConfigDocuments<Schema extends TSchema>(
+  text: string,
+  path: string,
+  schema: Schema,
+  rules: ConfigRules<Static<Schema>> = () => []
+): ConfigDocument<Static<Schema>>[] {
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  if (documents.length > configDocumentsMax)
+    throw new HostletError('E_BAD_REQUEST', `${path}: holds more than ${configDocumentsMax} documents`)
+  const full = documents.filter(({ contents, errors }) => contents !== null || errors.length > 0)
+  const faults: string[] = []
+  const read = full.flatMap((document) => {
+    try {
+      const value = checked(document as Document.Parsed, { path, lines, schema, rules })
+      return [{ value, line: lines.linePos(document.contents?.range?.[0] ?? 0).line }]
+    } catch (error) {
+      if (!(error instanceof HostletError) || error.code !== 'E_BAD_REQUEST') throw error
+      faults.push(error.message)
+      return []
+    }
+  })
+  if (faults.length === 0) return read
+  throw new HostletError('E_BAD_REQUEST', faults.join('\n'), { details: { file: path } })
+}
+
+/** Reads a file that is no longer than a configuration may be. Throws as `loadConfigFile`. */
+export function readConfigText(path: string): string {
+  return readBounded(path)
+}
+
+interface Checking<Schema extends TSchema> {
+  readonly path: string
+  readonly lines: LineCounter
+  readonly schema: Schema
+  readonly rules: ConfigRules<Static<Schema>>
+}
+
+function checked<Schema extends TSchema>(
+  document: Document.Parsed,
+  { path, lines, schema, rules }: Checking<Schema>
+): Static<Schema> {
   const faults = syntaxFaults(document)
   if (faults.length > 0) throw refusal(path, lines, faults)
   const value = plainValue(document, path)

@@ -312,6 +312,8 @@ export const OperationQuery = Type.Object(
     vm: Type.Optional(VmName),
     host: Type.Optional(HostId),
     state: Type.Optional(Type.Enum([...operationStates])),
+    /** Only those that have not ended, or only those that have. */
+    open: Type.Optional(Type.Boolean()),
     limit: Limit
   },
   strict
@@ -376,7 +378,20 @@ export type VmList = Static<typeof VmList>
 export const VmReply = Type.Object({ vm: VmView }, strict)
 export type VmReply = Static<typeof VmReply>
 
-export const VmQuery = Type.Object({ host: Type.Optional(HostId), limit: Limit }, strict)
+/** In the order of names, from the one after `after` on. */
+export const VmQuery = Type.Object(
+  {
+    host: Type.Optional(HostId),
+    state: Type.Optional(Type.Enum([...vmViewStates])),
+    /** Part of the name, the host's id, the profile or the address. */
+    search: Type.Optional(ShortText),
+    /** Only those with something amiss: not as wanted, missing, drifted, or with a service that is unhealthy. */
+    amiss: Type.Optional(Type.Boolean()),
+    after: Type.Optional(VmName),
+    limit: Limit
+  },
+  strict
+)
 export type VmQuery = Static<typeof VmQuery>
 
 const { userData: _sealed, ...seedFields } = Seed.properties
@@ -680,7 +695,15 @@ export type AdoptKeysRequest = Static<typeof AdoptKeysRequest>
 
 // Metrics and events
 
-export const MetricsQuery = Type.Object({ sinceMs: Type.Optional(Timestamp), limit: Limit }, strict)
+/** `stepMs`: of each span of so long the newest sample alone, for a picture of a long time. */
+export const MetricsQuery = Type.Object(
+  {
+    sinceMs: Type.Optional(Timestamp),
+    stepMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400_000 })),
+    limit: Limit
+  },
+  strict
+)
 export type MetricsQuery = Static<typeof MetricsQuery>
 
 /** Oldest first. */
@@ -697,6 +720,17 @@ export const VmMetrics = Type.Object(
 )
 export type VmMetrics = Static<typeof VmMetrics>
 
+/** Which VMs are told of, as in the list of VMs; `of`: hosts alone, or VMs alone. */
+export const LatestMetricsQuery = Type.Object(
+  {
+    of: Type.Optional(Type.Enum(['hosts', 'vms'])),
+    ...VmQuery.properties,
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: listItemsMax, default: listItemsMax }))
+  },
+  strict
+)
+export type LatestMetricsQuery = Static<typeof LatestMetricsQuery>
+
 /** The newest figures of everything. `at` and `sample` are absent until the first sample has come. */
 export const LatestMetrics = Type.Object(
   {
@@ -706,7 +740,9 @@ export const LatestMetrics = Type.Object(
     ),
     vms: Type.Array(
       Type.Object({ vm: VmView, at: Type.Optional(Timestamp), sample: Type.Optional(VmSample) }, strict)
-    )
+    ),
+    /** There are VMs beyond the last one. */
+    more: Type.Optional(Type.Boolean())
   },
   strict
 )

@@ -72,5 +72,20 @@ export function describeFault(fault: ErrorObject | undefined): string {
   if (fault.keyword === 'discriminator') return `${where}unknown or missing "${String(fault.params.tag)}"`
   const title: unknown = fault.parentSchema?.title
   if (fault.keyword === 'pattern' && typeof title === 'string') return `${where}must be ${title}`
-  return `${where}${fault.message ?? 'does not fit its schema'}`
+  return `${where}${fault.message ?? 'does not fit its schema'}${unitsOf(fault)}`
+}
+
+const units = [
+  ['TiB', 1024 ** 4],
+  ['GiB', 1024 ** 3],
+  ['MiB', 1024 ** 2],
+  ['KiB', 1024]
+] as const
+
+/** A bound of bytes as a person writes it: ` (64 MiB)`. */
+function unitsOf({ instancePath, params }: ErrorObject): string {
+  const bound: unknown = params.limit ?? params.multipleOf
+  if (typeof bound !== 'number' || !/Bytes\w*$/.test(instancePath)) return ''
+  const unit = units.find(([, size]) => bound >= size && bound % size === 0)
+  return unit === undefined ? '' : ` (${bound / unit[1]} ${unit[0]})`
 }

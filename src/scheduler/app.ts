@@ -23,6 +23,7 @@ import { routes } from './http/routes.ts'
 import { SecondFactors } from './http/second-factors.ts'
 import { createServer, tlsRules } from './http/server.ts'
 import { Sessions } from './http/sessions.ts'
+import { loadWebAssets } from './http/web-assets.ts'
 import { Hub } from './hub/hub.ts'
 import { FleetMetrics } from './metrics/fleet-metrics.ts'
 import { SchedulerTallies } from './metrics/scheduler-tallies.ts'
@@ -133,7 +134,8 @@ export async function startScheduler(
     services,
     routes,
     tls,
-    stopping: stopping.signal
+    stopping: stopping.signal,
+    web: once(() => loadWebAssets())
   })
   started.defer(async () => server.close())
   const useTls = async () => {

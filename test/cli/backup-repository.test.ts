@@ -167,6 +167,19 @@ describe('a repository without a scheduler', { timeout: 120_000 }, () => {
     assert.equal(readFileSync(path).equals(held.get(first()) ?? Buffer.alloc(0)), true)
   })
 
+  it('takes no --dry-run, which only a host could answer, and then writes nothing', async () => {
+    const path = join(base, 'dry.qcow2')
+    for (const words of [
+      ['export', first(), '--to', path],
+      ['verify', first()]
+    ]) {
+      const { status, stderr } = await hostlet(at(...words, '--dry-run'))
+      assert.equal(status, 1, stderr)
+      assert.match(stderr, /E_UNSUPPORTED: --dry-run asks a host/)
+    }
+    assert.equal(existsSync(path), false)
+  })
+
   it('leaves nothing of an export that Ctrl-C ended', async () => {
     const path = join(base, 'half.qcow2')
     const child = spawn(process.execPath, [mainPath, ...at('export', first(), '--to', path)], {
@@ -283,7 +296,7 @@ describe('a repository without a scheduler', { timeout: 120_000 }, () => {
   it('prunes, after saying what it would remove', async () => {
     const rules = ['--vm', 'web-1', '--keep-last', '1']
     const dry = await hostlet(at('prune', ...rules, '--dry-run', '-o', 'json'))
-    assert.equal(dry.status, 0, dry.stderr)
+    assert.equal(dry.status, 2, dry.stderr)
     assert.deepEqual(JSON.parse(dry.stdout).removed, [first()])
     assert.match((await hostlet(at('ls'))).stdout, new RegExp(first()))
     const real = await hostlet(at('prune', ...rules))

@@ -54,6 +54,13 @@ describe('usage errors', () => {
     )
   })
 
+  it('name the very help to read', async () => {
+    const nextOf = async (...words: string[]) => /^next: (.*)$/m.exec((await hostlet(words)).stderr)?.[1]
+    assert.equal(await nextOf('vm', 'start'), 'hostlet vm start --help')
+    assert.equal(await nextOf('vm', 'creat'), 'hostlet vm --help')
+    assert.equal(await nextOf('vmm'), 'hostlet --help')
+  })
+
   it('are told for unknown options, missing arguments and none at all', async () => {
     for (const words of [
       ['vm', 'ls', '--hots', 'x'],
@@ -94,7 +101,7 @@ describe('usage errors', () => {
     }
   })
 
-  it('prints the request of a dry run and sends nothing', async () => {
+  it('prints the request where it is asked to, and sends nothing', async () => {
     const keys = file('id.pub', '# mine\nssh-ed25519 AAAA me\n\nssh-rsa BBBB you\n')
     const words = [
       'vm',
@@ -117,7 +124,7 @@ describe('usage errors', () => {
       '--ssh-key-file',
       keys
     ]
-    const { status, stdout } = await hostlet([...words, ...more, '--dry-run'])
+    const { status, stdout } = await hostlet([...words, ...more, '--print-request'])
     assert.equal(status, 0)
     assert.deepEqual(JSON.parse(stdout), {
       specification: {

@@ -33,6 +33,14 @@ describe('hostlet why, asked of the scheduler', { timeout: 120_000 }, () => {
     assert.match(await why('web-1'), /^VM web-1 is pending: host kvm-1 has not reported it yet/)
   })
 
+  it('says how the host was chosen, of the operation and of its VM', async () => {
+    for (const subject of [id, 'web-1']) {
+      const text = await why(subject)
+      assert.match(text, /^ {2}- host kvm-1 was chosen: there was no other$/m)
+      assert.match(text, new RegExp(`^ {2}hostlet op placement ${id} `, 'm'))
+    }
+  })
+
   it('says what it waits for on its host, and who has that', async () => {
     fleet.agent.acknowledge(id)
     const holder = '6f1c0b1e-5f0e-4b5c-9d6e-0a4c1f0f7a11'

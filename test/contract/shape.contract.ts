@@ -137,10 +137,62 @@ function tests(ask: () => HypervisorSubject): void {
     }
   })
 
+  it('foresees what a change would leave, to the letter, and changes nothing by it', async () => {
+    const { hypervisor } = ask()
+    const definition = shaped(ask(), 'foreseen', {
+      specification: { cpuLimitPercent: 50 },
+      dataDiskBytes: 1024 ** 2
+    })
+    const { name, memoryBytes } = definition.specification
+    const now = async () => (await hypervisor.draft({ kind: 'removal', name }, wait())).before
+    await makeDisks(hypervisor, definition)
+    try {
+      await hypervisor.define(definition, wait())
+      const made = await now()
+      const shape = {
+        sizes: { cpus: 2, memoryBytes: 2 * memoryBytes, cpuLimitPercent: 150 },
+        resources: { shared: [0], diskLimits: { operationsPerSecondMax: 50 } }
+      }
+      const change = { kind: 'change', name, shape, change: { generation: 7, wanted: 'running' } } as const
+      const { before, after } = await hypervisor.draft(change, wait())
+      assert.equal(before, made)
+      assert.equal(await now(), made)
+      await hypervisor.reshape(name, shape, wait())
+      await hypervisor.annotate(name, { generation: 7, wanted: 'running' }, wait())
+      assert.equal(await now(), after)
+      const same = await hypervisor.draft({ kind: 'change', name }, wait())
+      assert.equal(same.after, same.before)
+    } finally {
+      await removeVm(hypervisor, definition)
+    }
+  })
+
+  it('foresees other disks: their files, and nothing else of the machine', async () => {
+    const { hypervisor } = ask()
+    const definition = shaped(ask(), 'swapped')
+    const { name } = definition.specification
+    const { specification, placement } = definition
+    await makeDisks(hypervisor, definition)
+    try {
+      await hypervisor.define(definition, wait())
+      const rootVolume = placement.rootVolume.replace('.root.', '.root.0123456789abcdef.')
+      const disks = { specification, placement: { ...placement, rootVolume } }
+      const { before = '', after = '' } = await hypervisor.draft({ kind: 'change', name, disks }, wait())
+      const lines = (text: string) => text.split('\n')
+      const changed = lines(after).filter((line) => !lines(before).includes(line))
+      assert.equal(lines(after).length, lines(before).length)
+      assert.equal(changed.length, 2, changed.join('\n'))
+      for (const line of changed) assert.match(line, /\.root\.0123456789abcdef\./)
+    } finally {
+      await removeVm(hypervisor, definition)
+    }
+  })
+
   it('says of what is not there that it is not found', async () => {
     const { hypervisor, prefix } = ask()
     await rejectsWith('E_NOT_FOUND', hypervisor.reshape(`${prefix}-none`, {}, wait()))
     await rejectsWith('E_NOT_FOUND', hypervisor.growDisk(`${prefix}-none`, 'root', 1024 ** 3, wait()))
+    await rejectsWith('E_NOT_FOUND', hypervisor.draft({ kind: 'change', name: `${prefix}-none` }, wait()))
     const definition = shaped(ask(), 'diskless')
     await hypervisor.define(definition, wait())
     const { name } = definition.specification

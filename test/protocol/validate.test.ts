@@ -143,6 +143,15 @@ describe('names', () => {
 describe('VM specification', () => {
   const check = compile(VmSpecification, 'specification')
 
+  it('says bounds of sizes in units that people use', () => {
+    const check = compile(VmSpecification, 'x')
+    assert.throws(
+      () => check({ ...specification, memoryBytes: 10 }),
+      /memoryBytes: must be >= 67108864 \(64 MiB\)/
+    )
+    assert.throws(() => check({ ...specification, cpus: 0 }), /cpus: must be >= 1$/)
+  })
+
   it('takes the smallest and a full one', () => {
     assert.equal(check(specification), specification)
     const full = {

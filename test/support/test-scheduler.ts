@@ -47,6 +47,8 @@ export class TestScheduler implements AsyncDisposable {
         text += chunk
       })
       request.on('end', async () => {
+        // The doctor asks whether anybody is there.
+        if (request.method === 'GET') return response.end('{}')
         const body: unknown = JSON.parse(text)
         this.posts.push(body)
         const answer = (await options.reply?.(request.url ?? '', body)) ?? { status: 404, body: {} }

@@ -52,6 +52,7 @@ export interface Backups {
   readonly restorer: Restorer
   readonly maintenance: Maintenance
   readonly erasure: BackupErasure
+  readonly good: Pick<GoodBackups, 'lastGood'>
 }
 
 export function createBackups(options: BackupsOptions): Backups {
@@ -61,6 +62,7 @@ export function createBackups(options: BackupsOptions): Backups {
   return {
     repositories,
     catalog,
+    good: options.good,
     runner: new BackupRunner({ ...options, ...config, repositories, tool: `hostlet ${agentVersion}` }),
     restorer: new Restorer({ ...options, catalog, repositories }),
     maintenance: new Maintenance({ ...options, repositories, catalog }),

@@ -56,7 +56,7 @@ async function requireSizes({ before, specification: to }: Swap, host: Host, wai
   requireGrowthWithinLimits(path, { from, to }, await host.hypervisor.listVms(wait))
 }
 
-function swapOf(
+export function swapOf(
   record: VmRecord,
   disks: RestorePlan['disks'],
   { id, keys }: { id: string; keys: Pick<Placement, 'rootKey' | 'dataKey'> }

@@ -9,6 +9,7 @@ import type { PortMapping, VmNetwork, VmSpecification } from '../../protocol/vm.
 import type { DomainEvent, Hypervisor, Wait } from '../host/hypervisor.ts'
 import { portName } from '../host/names.ts'
 import type { Profile } from '../profiles.ts'
+import { type RulesForeseen, rulesForeseen } from './foresee.ts'
 import { bridgesOf, type FirewallSubject, type Inventory, inventoryOf, withCard } from './inventory.ts'
 import { type Links, systemLinks } from './links.ts'
 import { countsIn, digestOf, sizeOf } from './listing.ts'
@@ -146,6 +147,21 @@ export class Firewall implements AsyncDisposable {
     for (const mapping of network.ports ?? []) if (await allows({ ports: [mapping] })) ports.push(mapping)
     const { network: _asked, ...rest } = specification
     return { ...rest, network: { ...fitting, ...(ports.length > 0 && { ports }) } }
+  }
+
+  /**
+   * What the rules would say besides, and no more, if the VM of that UUID were as given, or gone. Applies nothing. Throws
+   * E_UNAVAILABLE.
+   */
+  async foresee(uuid: string, vm: FirewallSubject | undefined, wait: Wait): Promise<RulesForeseen> {
+    const before = await this.#options.hypervisor.listVms(wait)
+    const others = before.filter(({ specification }) => specification.uuid !== uuid)
+    const after = vm === undefined ? others : [...others, vm]
+    return rulesForeseen(
+      await this.#inventoryOf(before, wait),
+      await this.#inventoryOf(after, wait),
+      portName(uuid)
+    )
   }
 
   /** Renders the rules anew and applies them. Throws E_UNAVAILABLE. */

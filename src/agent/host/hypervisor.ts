@@ -8,6 +8,7 @@ import type { ConsoleHypervisor } from './console-port.ts'
 import type { MachineInspection } from './inspection.ts'
 import type { InventoryHypervisor } from './inventory-port.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import type { PlanHypervisor } from './plan-port.ts'
 import type { SealedHypervisor } from './sealed-port.ts'
 import type { ShapeHypervisor, VmResources } from './shape-port.ts'
 
@@ -188,6 +189,7 @@ export interface Hypervisor
   extends BackupHypervisor,
     ConsoleHypervisor,
     InventoryHypervisor,
+    PlanHypervisor,
     SealedHypervisor,
     ShapeHypervisor {
   /** Begins to connect, and reconnects until disposed. Resolves at once; `status` and listeners tell. */

@@ -20,6 +20,7 @@ import { runOf } from './domain-looks.ts'
 import { lifecycleOf } from './domain-state.ts'
 import type { DomainEnvironment } from './domain-xml.ts'
 import { Domains } from './domains.ts'
+import { Drafts } from './drafts.ts'
 import type {
   DomainEvent,
   Hypervisor,
@@ -87,6 +88,7 @@ export class LibvirtHypervisor implements Hypervisor {
   readonly #networks: Networks
   readonly #secrets: Secrets
   readonly #tuning: Tuning
+  readonly draft: Hypervisor['draft']
   readonly #backups: Backups
   readonly #accelerator: AcceleratorChoice
   readonly #gates = new StartGates()
@@ -109,28 +111,29 @@ export class LibvirtHypervisor implements Hypervisor {
       onConnect: async (signal) => void (await this.#domains.list({ signal }))
     })
     const connection = this.#connections.get.bind(this.#connections)
+    const environment = (wait: Wait) => this.#environment(wait)
     const streamConnection = this.#openForStream
     this.#domains = new Domains({
       connection,
       pool: options.pool.name,
       ...(options.known && { known: options.known }),
-      environment: (wait) => this.#environment(wait),
+      environment,
       gate: this.#gates.pass,
       contain: (domain, metadata, wait) => this.#tuning.contain(domain, metadata, wait)
     })
-    const volumesOf = (pool: PoolDefinition) => {
-      const inFlight = () => this.#connections.inFlight
-      return new Volumes({ connection, streamConnection, inFlight, pool, clock: options.clock })
-    }
+    const inFlight = () => this.#connections.inFlight
+    const volumesOf = (pool: PoolDefinition) =>
+      new Volumes({ connection, streamConnection, inFlight, pool, clock: options.clock })
     this.#volumes = volumesOf(options.pool)
     this.#scratch = options.scratch?.pool ? volumesOf(options.scratch.pool) : this.#volumes
     this.#tuning = new Tuning({
       connection,
       domains: this.#domains,
       volumes: this.#volumes,
-      environment: (wait) => this.#environment(wait),
+      environment,
       log: options.log
     })
+    this.draft = new Drafts({ connection, domains: this.#domains, environment }).draft
     this.#networks = new Networks({ connection })
     this.#secrets = new Secrets({ connection })
     this.#backups = createBackups({

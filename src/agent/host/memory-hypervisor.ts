@@ -47,6 +47,7 @@ import { MemoryWatchers } from './memory-watchers.ts'
 import { changed } from './metadata.ts'
 import { diskSecretUsage } from './names.ts'
 import type { NetworkDefinition } from './network-xml.ts'
+import type { DraftChange } from './plan-port.ts'
 import type { StoredDisk, VolumeRange } from './sealed-port.ts'
 import { reshaped } from './shape.ts'
 import type { VmShape } from './shape-port.ts'
@@ -168,6 +169,8 @@ export class MemoryHypervisor implements Hypervisor {
     this.#asked.run('domainUses', '', wait, () => this.inventory.uses(only))
   examine = (name: string, wait: Wait) =>
     this.#asked.run('examine', name, wait, () => this.inventory.examine(this.#require(name)))
+  draft = (change: DraftChange, wait: Wait) =>
+    this.#asked.run('draft', '', wait, () => this.inventory.draft(change))
   surveyVolumes = (wait: Wait) => this.#asked.run('surveyVolumes', '', wait, () => this.#volumes.survey())
   listSecrets = (wait: Wait) =>
     this.#asked.run('listSecrets', '', wait, () =>
@@ -279,13 +282,8 @@ export class MemoryHypervisor implements Hypervisor {
     this.#asked.run('readRange', name, wait, () => this.#volumes.readRange(name, range))
   writeRange = (name: string, offsetBytes: number, bytes: Buffer, wait: Wait) =>
     this.#asked.run('writeRange', name, wait, () => this.#volumes.writeRange(name, offsetBytes, bytes))
-  defineSecret = (secret: { id: string; passphrase: string }, wait: Wait) =>
-    this.#asked.run(
-      'defineSecret',
-      secret.id,
-      wait,
-      () => void this.secrets.set(secret.id, secret.passphrase)
-    )
+  defineSecret = ({ id, passphrase }: { id: string; passphrase: string }, wait: Wait) =>
+    this.#asked.run('defineSecret', id, wait, () => void this.secrets.set(id, passphrase))
   removeSecret = (id: string, wait: Wait) =>
     this.#asked.run('removeSecret', id, wait, () => void this.secrets.delete(id))
 

@@ -1,13 +1,16 @@
 // What the hypervisor in memory tells of everything that is there: domains that a test planted, what domains use, machines that were tampered with.
 
+import { HostletError } from '../../errors.ts'
 import type { ForeignDomain } from '../../protocol/vm.ts'
 import { noUses, usesIn } from './domain-uses.ts'
 import { domainXml } from './domain-xml.ts'
+import { changedDraft, newDraft, removalDraft } from './draft.ts'
 import { inspectionIn } from './inspection.ts'
 import type { DomainUse, MachineExamination } from './inventory-port.ts'
 import { isOff } from './making.ts'
 import type { MemoryVm } from './memory-vm.ts'
 import { metadataElement, metadataOf, type VmMetadata } from './metadata.ts'
+import type { Draft, DraftChange } from './plan-port.ts'
 import { judge, type SeenDomain } from './quarantine.ts'
 import { renderXml } from './xml.ts'
 
@@ -86,6 +89,17 @@ export class MemoryInventory {
 
   examine(vm: MemoryVm): MachineExamination {
     return examinationOf(vm, this.#poolPath)
+  }
+
+  draft(change: DraftChange): Draft {
+    const environment = environmentOf(this.#poolPath)
+    if (change.kind === 'new') return newDraft(change, environment)
+    const { name } = change
+    const vm = this.#vms.get(name)
+    if (vm === undefined) throw new HostletError('E_NOT_FOUND', `VM ${name} is not defined on this host`)
+    const xml = domainXml(vm.definition, environment)
+    if (change.kind === 'removal') return removalDraft(xml)
+    return changedDraft(xml, metadataOf(vm.definition, memoryPool), change, environment)
   }
 
   mend(vm: MemoryVm, ...parts: (keyof Tampering)[]): void {

@@ -143,7 +143,21 @@ export class Placements {
     return placement
   }
 
-  async #place({ specification, macAddress, trial }: Claim, wait: Wait): Promise<Placement> {
+  /** What a claim would get now. Gives nothing out and makes nothing. Throws as `claim` does. */
+  async foresee(specification: VmSpecification, wait: Wait): Promise<Placement> {
+    const { hypervisor, admit } = this.#options
+    await admit?.(specification, await hypervisor.listVms(wait))
+    const placement = await this.#place({ specification, generation: 0, seedPath: null }, wait, {
+      only: 'look'
+    })
+    return { ...placement, ...unknownKeys(placement) }
+  }
+
+  async #place(
+    { specification, macAddress, trial }: Claim,
+    wait: Wait,
+    { only }: { only?: 'look' } = {}
+  ): Promise<Placement> {
     const { hypervisor, resources } = this.#options
     const vms = await hypervisor.listVms(wait)
     // What domains have that are not ours, those above all that were once: it stays theirs.
@@ -151,13 +165,15 @@ export class Placements {
     const { network, ownNetwork } = await this.#network(specification, vms, wait)
     // A machine without a network card needs no network of its own either.
     const isMade = !(trial && ownNetwork !== undefined)
-    if (isMade) await hypervisor.ensureNetwork(network, wait)
-    const [reservations, leases] = isMade
-      ? await Promise.all([
-          hypervisor.listReservations(network.name, wait),
-          hypervisor.listLeases(network.name, wait)
-        ])
-      : [[], []]
+    if (isMade && only === undefined) await hypervisor.ensureNetwork(network, wait)
+    const isThere = only === undefined || (await this.#isThere(network.name, wait))
+    const [reservations, leases] =
+      isMade && isThere
+        ? await Promise.all([
+            hypervisor.listReservations(network.name, wait),
+            hypervisor.listLeases(network.name, wait)
+          ])
+        : [[], []]
     const vm = { specification, placement: { ...(trial && { trial }) } }
     const macs = [
       ...[...vms.map((vm) => vm.placement), ...reservations].map((each) => each.macAddress),
@@ -214,6 +230,10 @@ export class Placements {
     return { network, ownNetwork: { bridge, subnet } }
   }
 
+  async #isThere(network: string, wait: Wait): Promise<boolean> {
+    return (await this.#options.hypervisor.listNetworks(wait)).some(({ name }) => name === network)
+  }
+
   #shared(profile: Profile): NetworkDefinition {
     const { network: name, bridge, subnet } = profile
     return { name, bridge, subnet, ...this.#resolversOf(profile) }
@@ -233,6 +253,16 @@ export class Placements {
       'E_CAPACITY',
       `all ${count} users for VMs are taken. Raise vmUids.count in the agent's configuration, or use another host.`
     )
+  }
+}
+
+/** Ids of keys are drawn when a disk is made. */
+export const unknownKey = '00000000-0000-0000-0000-000000000000'
+
+export function unknownKeys({ rootKey, dataKey }: Pick<Placement, 'rootKey' | 'dataKey'>) {
+  return {
+    ...(rootKey !== undefined && { rootKey: unknownKey }),
+    ...(dataKey !== undefined && { dataKey: unknownKey })
   }
 }
 

@@ -65,7 +65,7 @@ export function reimageSteps(params: VmReimageParams, host: Host): readonly Step
   ]
 }
 
-function swapOf(
+export function swapOf(
   record: VmRecord,
   { image, seed }: VmReimageParams,
   { host, operation }: { host: Host; operation: Operation }

@@ -1,66 +1,33 @@
 // Commands in, answers out: verifies, refuses or records, acknowledges, and sees every operation to its end.
 
 import { asHostletError, HostletError } from '../../errors.ts'
-import type { Clock } from '../../lib/clock.ts'
 import { KeyedLock } from '../../lib/keyed-lock.ts'
 import { Limiter, type Ticket } from '../../lib/limiter.ts'
 import type { Logger } from '../../lib/log.ts'
-import type { CommandClaims, CommandResult, CommandSubject } from '../../protocol/command.ts'
-import type { AgentMessage } from '../../protocol/messages.ts'
+import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
 import { Admission, passing } from './admission.ts'
 import { Arrivals, receivingMax } from './arrivals.ts'
-import type { CommandVerifier } from './command-verifier.ts'
+import type { DispatcherOptions } from './dispatcher-options.ts'
 import { Drain } from './drain.ts'
 import { Endings } from './endings.ts'
-import { agentStops, cancelled, Engine, type HostReadiness, neverBegun } from './engine.ts'
+import { agentStops, cancelled, Engine, neverBegun } from './engine.ts'
 import { type CommandGate, type CommandTrail, noTrail, openGate, type SignedCommand } from './gate.ts'
-import type { Journal, JournalEntry } from './journal.ts'
+import type { JournalEntry } from './journal.ts'
 import { Lanes } from './lanes.ts'
 import { type LocalOperation, LocalOperations, type LocalRequest, localClaims, localDigest } from './local.ts'
+import { Planner } from './planner.ts'
 import { notedProgress, progressMessage } from './progress.ts'
 import { Reads } from './reads.ts'
 import { notCancellable, nothingHappened, otherCommand, type Refuse, unknownOperation } from './refusals.ts'
 import { RefusedCommands } from './refused-commands.ts'
 import { boundedReport } from './result.ts'
 import { type Turn, Turns } from './turns.ts'
-import type { CancellationState, Verb } from './verb.ts'
+import type { CancellationState } from './verb.ts'
 import { checkSubject, type PreparedCommand, VerbTable } from './verb-table.ts'
 
 /** Looking does not wait behind changes. */
 export const readsAtOnceMax = 4
 export const readsWaitingMax = 64
-
-export interface DispatcherOptions<Host> {
-  readonly host: Host
-  readonly verbs: readonly Verb<Host>[]
-  readonly journal: Journal
-  readonly verifier: CommandVerifier
-  readonly readiness: HostReadiness
-  readonly gate?: CommandGate
-  readonly trail?: CommandTrail
-  /** The generation that the VM's own metadata tell, 0 when there is no such VM. */
-  generationOf(subject: CommandSubject, signal: AbortSignal): Promise<number>
-  /** Sends to the scheduler, or drops when it is away: results are taken up again from `unacknowledged`. */
-  emit(message: AgentMessage): void
-  /** An operation that changes VMs has ended, well or not. */
-  onChanged?(): void
-  /** The host takes no new work from now on, or takes it again. */
-  onDrain?(): void
-  readonly clock: Clock
-  readonly log: Logger
-  /**
-   * An operation has ended: called within the transaction that records it, so that what is written here is recorded with
-   * it or not at all. The arguments are still in the entry.
-   */
-  onEnd?(entry: JournalEntry, result: CommandResult): void
-  /** Places of the lane `work`, and of `transfer`; as many may wait for each. */
-  readonly concurrencyMax: number
-  readonly transfersMax?: number
-  readonly waitingMax: number
-  readonly random?: () => number
-  /** Where something besides operations needs VMs to itself. */
-  readonly turns?: Turns
-}
 
 interface Work<Host> extends PreparedCommand<Host> {
   readonly entry: JournalEntry
@@ -104,16 +71,16 @@ export class Dispatcher<Host> {
     const cancel = (id: string, signal: AbortSignal) => this.cancel(id, signal)
     const ends = { trail: this.#trail, local: this.#local, stop: this.#stopping.signal }
     this.#endings = new Endings({ ...options, ...ends })
-    const others = { cancel, drain: this.#drain }
+    const planner = new Planner({ ...options, verbs: this.#verbs, drain: this.#drain, gate: this.#gate })
+    const others = { cancel, drain: this.#drain, plan: planner.plan }
     this.#engine = new Engine({ ...options, others })
     const operationOn = (vm: string) => this.#turns.operationOn(vm)
     this.#admission = new Admission({ ...options, operationOn, stop: this.#stopping.signal })
     this.#reads = new Reads({
       ...options,
+      ...ends,
       others,
-      trail: this.#trail,
-      limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax }),
-      stop: this.#stopping.signal
+      limiter: new Limiter({ concurrencyMax: readsAtOnceMax, waitingMax: readsWaitingMax })
     })
   }
 

@@ -3,6 +3,7 @@
 
 import type { ErrorReport } from '../../errors.ts'
 import type { CommandClaims, CommandResult } from '../../protocol/command.ts'
+import type { PolicyForecast } from '../../protocol/plan.ts'
 
 /** A command whose signature is good, before it is recorded. */
 export interface SignedCommand {
@@ -27,6 +28,8 @@ export interface GatePass {
 export interface CommandGate {
   /** Throws why the command may not be carried out on this host. Asked once, before the command is recorded. */
   check(command: SignedCommand, params: unknown): Promise<GatePass | undefined>
+  /** What `check` would say now of a command that nobody has approved. Counts nothing. Absent: allows everything. */
+  foresee?(claims: CommandClaims, params: unknown): Promise<PolicyForecast>
 }
 
 /** One line of the audit trail that is about a command. Arguments are not told: they may hold what nobody needs to keep. */

@@ -5,6 +5,7 @@ import type { Logger } from '../../lib/log.ts'
 import type { Static, TSchema } from '../../lib/schema.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandSubject } from '../../protocol/command.ts'
+import type { Foreseen, Plan, PlanParams } from '../../protocol/plan.ts'
 
 /** JSON values that a step leaves behind for later steps, and for the same step after a crash. */
 export type StepNotes = Record<string, unknown>
@@ -29,6 +30,8 @@ export interface OtherOperations {
   cancel(id: string, signal: AbortSignal): Promise<CancellationState>
   /** Absent in tests that know of no draining. */
   readonly drain?: DrainPort
+  /** What another command would do. Changes nothing. Throws E_UNSUPPORTED and E_BAD_REQUEST as that command would. */
+  plan?(asked: PlanParams, operation: Operation): Promise<Plan>
 }
 
 /** A host that is being emptied of work: its VMs run on. */
@@ -132,6 +135,8 @@ export interface Verb<Host, Params extends TSchema = TSchema, Result extends TSc
   /** Refuses, before anything is journaled, what can be known to be impossible. Throws HostletError. */
   check?(params: Static<Params>, host: Host, operation: Operation): Promise<void>
   steps(params: Static<Params>, host: Host): readonly Step[]
+  /** What it would change, told without changing anything; asked only where `check` refuses nothing. */
+  plan?(params: Static<Params>, host: Host, operation: Operation): Promise<Foreseen>
   /** The result, from the notes and the state as it is now. */
   outcome(params: Static<Params>, host: Host, operation: Operation): Promise<Static<Result>>
 }

@@ -107,6 +107,11 @@ export class Orphans implements AsyncDisposable {
     this.#looking = this.#looking.then(() => this.#look())
   }
 
+  /** Resolves when the looks that were asked for have ended. */
+  async looked(): Promise<void> {
+    await this.#looking
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener?.[Symbol.dispose]()
     this.#stopping.abort(new HostletError('E_CANCELLED', 'the agent is stopping'))

@@ -2,9 +2,11 @@
 
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { HostletError } from '../../errors.ts'
+import { asHostletError, HostletError } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Logger } from '../../lib/log.ts'
+import type { CommandClaims } from '../../protocol/command.ts'
+import type { PolicyForecast } from '../../protocol/plan.ts'
 import type { Hypervisor, VmRecord } from '../host/hypervisor.ts'
 import type { CommandGate, GatePass, SignedCommand } from '../operations/gate.ts'
 import type { Verb } from '../operations/verb.ts'
@@ -69,6 +71,40 @@ export class HostGate implements CommandGate {
     const approvers = await this.#checkApprovals(commands, { command, asked, host })
     const counted = await this.#countIt(commands, { command, asked, host })
     return { approvers, withdraw: async () => await counted?.withdraw() }
+  }
+
+  async foresee(claims: CommandClaims, params: unknown): Promise<PolicyForecast> {
+    let commands: CommandPolicy | undefined
+    try {
+      commands = this.#policyFor(claims.verb)?.commands
+    } catch (error) {
+      return { verdict: 'refused', text: asHostletError(error).message }
+    }
+    if (commands === undefined) return { verdict: 'allowed' }
+    const asked = askedOf(claims, params)
+    const host = viewOf(this.#options.hypervisor)
+    const refusal =
+      (await refusalOf(commands, asked, host))?.text ?? (await this.#usedUp(commands, asked, host))
+    if (refusal !== undefined) return { verdict: 'refused', text: refusal }
+    const { approvers = {}, require } = commands.approvals ?? {}
+    const wanted = (await approvalRulesFor({ ...(require && { require }) }, asked, host)).map(
+      ({ count, of = Object.keys(approvers) }) => `${count} of ${[...new Set(of)].join(', ')}`
+    )
+    return wanted.length === 0
+      ? { verdict: 'allowed' }
+      : { verdict: 'approval', text: `approvals of ${wanted.join(', and ')}` }
+  }
+
+  /** Which rate lets nothing more through now. */
+  async #usedUp({ rates }: CommandPolicy, asked: Asked, host: HostView): Promise<string | undefined> {
+    if (this.#rates.fault !== undefined) return rates.length === 0 ? undefined : this.#rates.fault
+    const now = this.#options.clock.now()
+    for (const rule of (await rateRulesFor(rates, asked, host)).rules) {
+      const nextAt = this.#rates.nextAt(rule, now)
+      if (nextAt !== undefined)
+        return `it allows ${rule.max} of ${rule.verbs.join(', ')} in ${rule.per}: again at ${new Date(nextAt).toISOString()}`
+    }
+    return undefined
   }
 
   #see(found: PolicyFound): void {

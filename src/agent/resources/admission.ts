@@ -38,6 +38,33 @@ export function admit(wanted: Demand, others: readonly Demand[], supply: Supply)
   if (wanted.terms.cpu === 'shared') requireSharedCpus(wanted, others, supply)
 }
 
+/** Something of the host that a VM takes, and what others leave of it, both at the overcommit of its profile. */
+export interface Taken {
+  readonly what: 'memory' | 'huge pages' | 'shared processors'
+  readonly needed: number
+  readonly free: number
+}
+
+/** What `admit` looks at, in numbers. `others`: the VMs that run or should, without it. */
+export function takenOf(wanted: Demand, others: readonly Demand[], supply: Supply): readonly Taken[] {
+  const { memoryBytes: needed, cpus, terms } = wanted
+  const inPages = others.filter((other) => other.terms.hugepages)
+  const memory = terms.hugepages
+    ? ({
+        what: 'huge pages',
+        needed,
+        free: supply.hugepageBytes - inPages.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0)
+      } as const)
+    : ({
+        what: 'memory',
+        needed,
+        free: Math.floor(memoryLeftBytes(others, supply) * terms.memoryOvercommit)
+      } as const)
+  if (terms.cpu !== 'shared') return [memory]
+  const free = (supply.sharedCpus - cpusNeeded(others)) * terms.cpuOvercommit
+  return [memory, { what: 'shared processors', needed: cpus, free: Math.max(0, free) }]
+}
+
 /** Guest memory that a VM of overcommit 1 could still have. */
 export function memoryLeftBytes(others: readonly Demand[], supply: Supply): number {
   return Math.max(0, memoryForVms(supply) - promisedBytes(others))

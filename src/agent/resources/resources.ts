@@ -9,7 +9,16 @@ import type { Hypervisor, Placement, StartGate, VmRecord, Wait } from '../host/h
 import { resized } from '../host/shape.ts'
 import type { VmResources, VmSizes } from '../host/shape-port.ts'
 import type { Profile } from '../profiles.ts'
-import { admit, type Demand, memoryForVms, plainTerms, requireRoomBeside, type Supply } from './admission.ts'
+import {
+  admit,
+  type Demand,
+  memoryForVms,
+  plainTerms,
+  requireRoomBeside,
+  type Supply,
+  type Taken,
+  takenOf
+} from './admission.ts'
 import {
   allocateCores,
   type CoreSupply,
@@ -39,6 +48,11 @@ export interface ResourcesOptions {
 
 export type Allotted = Pick<VmRecord, 'specification'> & {
   readonly placement: Pick<Placement, 'trial' | 'resources'>
+}
+
+export interface ResourcesForeseen {
+  readonly takes: readonly Taken[]
+  readonly resources: VmResources
 }
 
 /** How a VM was before its sizes changed. */
@@ -78,6 +92,19 @@ export class Resources {
     const others = vms.filter((vm) => isWanted(vm) && !isSame(vm, { specification }))
     admit(this.#demand(specification), this.#demands(others), await this.#supply(vms))
     await this.#target({ specification, placement: {} }, vms)
+  }
+
+  /**
+   * What a VM of this specification would take of the host beside the others, what they leave, and what it would get of cores
+   * and limits. Gives nothing out. Throws E_CAPACITY where it would find no cores.
+   */
+  async foresee(vm: Allotted, wait: Wait): Promise<ResourcesForeseen> {
+    const { specification } = vm
+    const vms = await this.#options.hypervisor.listVms(wait)
+    const known = vms.find((each) => isSame(each, vm))
+    const others = vms.filter((each) => isWanted(each) && !isSame(each, vm))
+    const takes = takenOf(this.#demand(specification), this.#demands(others), await this.#supply(vms))
+    return { takes, resources: await this.#target(vm, vms, known !== undefined && isOn(known)) }
   }
 
   /** What a new VM gets. To be called within `exclusively`, with all VMs as they are then. Throws E_CAPACITY. */

@@ -14,6 +14,7 @@ import { hostResume, document as hostResumeDocument } from './host-resume.ts'
 import { hostRotateKey, document as hostRotateKeyDocument } from './host-rotate-key.ts'
 import { imagePrefetch, document as imagePrefetchDocument } from './image-prefetch.ts'
 import { operationCancel, document as operationCancelDocument } from './operation-cancel.ts'
+import { operationPlan, document as operationPlanDocument } from './operation-plan.ts'
 import { vmAdoptKeys, document as vmAdoptKeysDocument } from './vm-adopt-keys.ts'
 import { vmAudit, document as vmAuditDocument } from './vm-audit.ts'
 import { vmBackup, document as vmBackupDocument } from './vm-backup.ts'
@@ -28,6 +29,7 @@ import { vmRekey, document as vmRekeyDocument } from './vm-rekey.ts'
 import { vmRepair, document as vmRepairDocument } from './vm-repair.ts'
 import { vmResize, document as vmResizeDocument } from './vm-resize.ts'
 import { vmRestore, document as vmRestoreDocument } from './vm-restore.ts'
+import { vmSpecification, document as vmSpecificationDocument } from './vm-specification.ts'
 import { vmStart, document as vmStartDocument } from './vm-start.ts'
 import { vmState, document as vmStateDocument } from './vm-state.ts'
 import { vmStop, document as vmStopDocument } from './vm-stop.ts'
@@ -55,12 +57,14 @@ export const documentedVerbs: readonly { readonly verb: Verb<Host>; readonly doc
   { verb: backupPrune, document: backupPruneDocument },
   { verb: backupExport, document: backupExportDocument },
   { verb: vmState, document: vmStateDocument },
+  { verb: vmSpecification, document: vmSpecificationDocument },
   { verb: vmAudit, document: vmAuditDocument },
   { verb: vmConsole, document: vmConsoleDocument },
   { verb: vmRepair, document: vmRepairDocument },
   { verb: vmList, document: vmListDocument },
   { verb: imagePrefetch, document: imagePrefetchDocument },
   { verb: operationCancel, document: operationCancelDocument },
+  { verb: operationPlan, document: operationPlanDocument },
   { verb: hostFacts, document: hostFactsDocument },
   { verb: hostClean, document: hostCleanDocument },
   { verb: hostRotateKey, document: hostRotateKeyDocument },

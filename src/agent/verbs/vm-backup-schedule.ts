@@ -6,6 +6,7 @@ import { BackupSchedule, VmBackupScheduleParams } from '../../protocol/backup.ts
 import { strict, VmName } from '../../protocol/names.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planSchedule } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -42,6 +43,8 @@ export const vmBackupSchedule = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planSchedule,
 
   async outcome({ vm }, host, operation) {
     const { backupSchedule } = await requireVm(vm, host, operation)

@@ -6,6 +6,7 @@ import { rolesOf } from '../backups/runner.ts'
 import type { Host } from '../host/host.ts'
 import { refuseRetained } from '../host/retained.ts'
 import { defineVerb, type Operation } from '../operations/verb.ts'
+import { planBackupOf } from '../plans/looking.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm } from './subject.ts'
 
@@ -59,6 +60,8 @@ export const vmBackup = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planBackupOf,
 
   outcome: (_params, _host, { notes }) => Promise.resolve(notes.result as VmBackupResult)
 })

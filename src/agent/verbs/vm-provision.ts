@@ -14,6 +14,7 @@ import { isClaimOf, taken } from '../host/placement.ts'
 import { requireRoomFor } from '../lifecycle/reimage.ts'
 import { together } from '../operations/together.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
+import { planProvision } from '../plans/making.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm, subjectOf } from './subject.ts'
 
@@ -52,6 +53,8 @@ export const vmProvision = defineVerb<Host>()({
   },
 
   steps: ({ specification }, host) => stepsOf(specification, host, new Making(host.hypervisor)),
+
+  plan: planProvision,
 
   async outcome({ specification }, host, operation) {
     const record = await requireVm(specification.name, host, operation)

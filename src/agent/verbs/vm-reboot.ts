@@ -6,6 +6,7 @@ import { strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planReboot } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -58,6 +59,8 @@ export const vmReboot = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planReboot,
 
   async outcome({ vm, force }, host, operation) {
     const record = await requireVm(vm, host, operation)

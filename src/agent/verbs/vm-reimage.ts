@@ -4,6 +4,7 @@ import { VmReimageParams, VmReimageResult } from '../../protocol/lifecycle.ts'
 import type { Host } from '../host/host.ts'
 import { reimageSteps } from '../lifecycle/reimage.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planReimage } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm } from './subject.ts'
 
@@ -32,6 +33,8 @@ export const vmReimage = defineVerb<Host>()({
   },
 
   steps: reimageSteps,
+
+  plan: planReimage,
 
   async outcome({ vm }, host, operation) {
     const record = await requireVm(vm, host, operation)

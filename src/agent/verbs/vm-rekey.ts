@@ -7,6 +7,7 @@ import type { Host } from '../host/host.ts'
 import type { VmRecord } from '../host/hypervisor.ts'
 import type { DiskToRekey } from '../keys/rekeying.ts'
 import { defineVerb, type Operation } from '../operations/verb.ts'
+import { planRekey } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -47,6 +48,8 @@ export const vmRekey = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planRekey,
 
   async outcome({ vm }, host, operation) {
     const record = await requireVm(vm, host, operation)

@@ -5,6 +5,7 @@ import { lookAtDrift } from '../drift/look.ts'
 import { isRepairable, repairDrift } from '../drift/repair.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb, type Operation } from '../operations/verb.ts'
+import { planRepairs } from '../plans/looking.ts'
 import type { VerbDocument } from './document.ts'
 import { requireVm } from './subject.ts'
 
@@ -37,6 +38,11 @@ export const vmRepair = defineVerb<Host>()({
       }
     }
   ],
+
+  async plan(params, host, operation) {
+    const found = await look(params, host, operation)
+    return planRepairs(params.vm, params.dryRun ? [] : chosen(params, found), found)
+  },
 
   async outcome(params, host, operation) {
     const { vm, dryRun = false } = params

@@ -9,6 +9,7 @@ import type { Placement, VmRecord } from '../host/hypervisor.ts'
 import { isOff } from '../host/making.ts'
 import type { VmSizes } from '../host/shape-port.ts'
 import { defineVerb, type Operation, type Step } from '../operations/verb.ts'
+import { planResize } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -55,6 +56,8 @@ export const vmResize = defineVerb<Host>()({
     reshapeStep(vm, sizes, host),
     ...growSteps(vm, sizes, host)
   ],
+
+  plan: (params, host, operation) => planResize(params, host, operation, followed),
 
   async outcome({ vm, ...sizes }, host, operation) {
     const record = await requireVm(vm, host, operation)

@@ -8,6 +8,8 @@ import { replaceSteps } from '../backups/restore-replace.ts'
 import type { Host } from '../host/host.ts'
 import { taken } from '../host/placement.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planRestoreReplace } from '../plans/changing.ts'
+import { planRestoreNew } from '../plans/making.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 import { transferMs } from './vm-backup.ts'
@@ -47,6 +49,9 @@ export const vmRestore = defineVerb<Host>()({
   },
 
   steps: (params, host) => (params.replace === true ? replaceSteps(params, host) : newVmSteps(params, host)),
+
+  plan: (params, host, operation) =>
+    (params.replace === true ? planRestoreReplace : planRestoreNew)(params, host, operation),
 
   async outcome({ vm }, host, operation) {
     const record = await requireVm(vm, host, operation)

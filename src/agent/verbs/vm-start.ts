@@ -5,6 +5,7 @@ import { Ipv4, strict, VmName } from '../../protocol/names.ts'
 import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planStart } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm, subjectOf } from './subject.ts'
 
@@ -44,6 +45,8 @@ export const vmStart = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planStart,
 
   async outcome({ vm }, host, operation) {
     const record = await requireVm(vm, host, operation)

@@ -6,6 +6,7 @@ import { VmSummary } from '../../protocol/vm.ts'
 import type { Host } from '../host/host.ts'
 import { offSince, writeEarly, writeLate } from '../lifecycle/stay-off.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planStop } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { checkVm, requireVm } from './subject.ts'
 
@@ -68,6 +69,8 @@ export const vmStop = defineVerb<Host>()({
       }
     }
   ],
+
+  plan: planStop,
 
   async outcome({ vm }, host, operation) {
     const record = await requireVm(vm, host, operation)

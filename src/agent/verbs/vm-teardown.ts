@@ -6,6 +6,7 @@ import type { Host } from '../host/host.ts'
 import { erasedResult, eraseFailure, eraseSteps, recordOf } from '../lifecycle/erase.ts'
 import { retainedResult, retainSteps } from '../lifecycle/retain.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planTeardown } from '../plans/removing.ts'
 import type { VerbDocument } from './document.ts'
 import { refuseStale, subjectOf } from './subject.ts'
 
@@ -50,6 +51,9 @@ export const vmTeardown = defineVerb<Host>()({
     retainDays === undefined
       ? eraseSteps({ vm, host, backups: () => backups === true })
       : retainSteps({ vm, host, retainDays, backups: backups === true }),
+
+  plan: async (params, host, operation) =>
+    planTeardown(params, await recordOf(params.vm, host, operation), host, operation),
 
   outcome: ({ vm, retainDays }, _host, operation) =>
     Promise.resolve(retainDays === undefined ? erasedResult(vm, operation) : retainedResult(vm, operation))

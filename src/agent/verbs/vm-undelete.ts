@@ -4,6 +4,7 @@ import { VmUndeleteParams, VmUndeleteResult } from '../../protocol/lifecycle.ts'
 import type { Host } from '../host/host.ts'
 import { requireRetained, undeleteSteps } from '../lifecycle/retain.ts'
 import { defineVerb } from '../operations/verb.ts'
+import { planUndelete } from '../plans/changing.ts'
 import type { VerbDocument } from './document.ts'
 import { refuseStale, requireVm, subjectOf } from './subject.ts'
 
@@ -25,6 +26,8 @@ export const vmUndelete = defineVerb<Host>()({
   },
 
   steps: ({ vm }, host) => undeleteSteps(vm, host),
+
+  plan: planUndelete,
 
   async outcome({ vm }, host, operation) {
     return { vm: host.vms.summary(await requireVm(vm, host, operation)) }

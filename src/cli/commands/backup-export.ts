@@ -10,7 +10,7 @@ import { backupId } from '../backup/latest.ts'
 import { ProgressLine } from '../backup/progress.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions, refuseDryRunHere } from '../operate.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 
 interface Options {
@@ -20,6 +20,7 @@ interface Options {
   readonly to: string
   readonly host?: string
   readonly wait: boolean
+  readonly dryRun?: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -35,11 +36,11 @@ export const define: Define = (command, cli) => {
       'new file: on the host, where its policy allows it, or with --repository here'
     )
     .option('--host <host>', 'host that writes it (default: the one that made the backup)')
-    .option('--no-wait', 'do not follow the operation')
   command.addHelpText(
     'after',
     '\nThe file holds the disk unencrypted. One that exists is never written to. What a raw file begins with is the guest’s: tell tools its format (qemu-img -f raw), lest they believe a header that the guest has put there.'
   )
+  operationOptions(command)
   examples(
     command,
     'hostlet backup export latest --vm web-1 --to web-1.qcow2 --repository file:///mnt/backups --key recovery.jwk',
@@ -47,7 +48,8 @@ export const define: Define = (command, cli) => {
   )
   backupCommand<Options, readonly [string]>(command, cli, {
     scheduler: (session, { options, arguments: [id] }) => onHost(session, id, options),
-    repository: (direct, { options, arguments: [id] }) => here(direct, id, options)
+    repository: (direct, { options, arguments: [id] }) => here(direct, id, options),
+    check: ({ options }) => refuseDryRunHere(options)
   })
 }
 
@@ -65,9 +67,8 @@ async function onHost(session: Session, given: string, options: Options): Promis
     body: { disk, format, path, ...(host === undefined ? {} : { host }) },
     signal: session.signal
   } as const
-  const { operation } = await session.client.ask(request, 'OperationReply')
-  await follow(session, operation, {
-    wait: options.wait,
+  await operate(session, request, {
+    options,
     done: (ended) => `The ${disk} disk is in ${path} on host ${ended.host}.`
   })
 }

@@ -6,7 +6,7 @@ import { apiPath } from '../api-client.ts'
 import { readResult } from '../backup/result.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { plain } from '../table.ts'
 
 interface Options {
@@ -21,22 +21,25 @@ export const define: Define = (command, cli) => {
     .requiredOption('--host <host>', 'host that looks: one with the repository in its policy')
     .requiredOption('--target <repository>', 'repository by its name in the policy of the host')
     .option('--vm <uuid>', 'only the backups of one VM, by its UUID')
-    .option('--no-wait', 'do not follow the operation')
   command.addHelpText(
     'after',
     '\nFor backups that this scheduler does not know: of another fleet, or from before it was set up anew. The host needs a key that opens them, see unlockKeys of its policy. Afterwards they are in "hostlet backup ls".'
   )
+  operationOptions(command)
   examples(command, 'hostlet backup find --host kvm-1 --target main')
   clientCommand<Options>(command, cli, async (session, { options }) => {
-    const { host, target, vm, wait } = options
+    const { host, target, vm } = options
     const request = {
       method: 'POST',
       path: apiPath('hosts', host, 'backups'),
       body: { target, ...(vm === undefined ? {} : { source: vm }) },
       signal: session.signal
     } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    const ended = await follow(session, operation, { wait, done: (one) => sentence(one, options) })
+    const ended = await operate(session, request, {
+      options,
+      done: (one) => sentence(one, options)
+    })
+    if (ended === undefined) return
     const found = readResult(BackupListResult, ended)
     for (const { snapshot, uuid, fault } of found?.damaged ?? [])
       session.cli.note(plain(`cannot be used: backup ${snapshot} of VM ${uuid}: ${fault}`))

@@ -15,7 +15,8 @@ import {
 import { examples, type Session } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { planExitCodes } from '../exit-codes.ts'
+import { operate, waitOptions } from '../operate.ts'
 import { formatBytes } from '../quantities.ts'
 
 interface Options extends RetentionOptions {
@@ -39,11 +40,11 @@ export const define: Define = (command, cli) => {
     .option('--target <repository>', 'repository by its name, where the VM has backups in several')
     .option('--host <host>', 'host that does it (default: the one that made the backups)')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
   command.addHelpText(
     'after',
     '\nThe newest backup always stays. What another backup needs stays too: each restores on its own.'
   )
+  waitOptions(command)
   examples(
     command,
     'hostlet backup prune --vm web-1 --keep-last 3 --keep-daily 7 --keep-monthly 12',
@@ -58,7 +59,7 @@ export const define: Define = (command, cli) => {
 }
 
 async function onHost(session: Session, options: Options): Promise<void> {
-  const { vm: source, target, host, dryRun, wait } = options
+  const { vm: source, target, host, dryRun } = options
   const keep = requiredRetention(options)
   await confirmed(session, options, keep)
   const body = {
@@ -68,8 +69,13 @@ async function onHost(session: Session, options: Options): Promise<void> {
     ...(dryRun ? { dryRun } : {})
   }
   const request = { method: 'POST', path: '/v1/backups/prune', body, signal: session.signal } as const
-  const { operation } = await session.client.ask(request, 'OperationReply')
-  await follow(session, operation, { wait, done: (ended) => pruned(ended, source) })
+  const ended = await operate(session, request, {
+    options: { wait: options.wait },
+    done: (operation) => pruned(operation, source)
+  })
+  // It has its own dry run, which the host reads the repository for.
+  const removed = ended && dryRun ? readResult(PruneResult, ended)?.removed : undefined
+  if (removed !== undefined && removed.length > 0) session.cli.exitStatus = planExitCodes.changes
 }
 
 async function confirmed(
@@ -111,4 +117,5 @@ async function here({ cli, repository, signal }: Direct, options: Options): Prom
   const { kept, removed, freedBytes } = result
   const answer = { kept: [...kept], removed: [...removed], freedBytes, dryRun }
   cli.show(answer, () => [sentence(answer, options.vm)])
+  if (dryRun && removed.length > 0) cli.exitStatus = planExitCodes.changes
 }

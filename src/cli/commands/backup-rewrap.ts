@@ -14,9 +14,10 @@ import {
 } from '../backup/repository.ts'
 import { type outputFormats, outputOption } from '../cli.ts'
 import { examples } from '../client-command.ts'
+import { asks, type ConfirmOptions, confirm, yesOption } from '../confirm.ts'
 import type { Define } from '../define.ts'
 
-interface Options extends RepositoryOptions {
+interface Options extends RepositoryOptions, ConfirmOptions {
   readonly vm?: string
   readonly recipient: readonly string[]
   readonly output: (typeof outputFormats)[number]
@@ -30,6 +31,7 @@ export const define: Define = (command, cli) => {
       'public keys (JWK) that open the backups from now on; all others open them no more'
     )
     .addOption(outputOption(command))
+  yesOption(command)
   command.addHelpText(
     'after',
     '\nA key that has leaked opened what it could: the data stays under the same keys of its VMs. New backups are wrapped as the policy of their host says: change that too. Name the keys of the hosts as well: a host that opens its earlier backups no more takes no new ones.'
@@ -45,6 +47,14 @@ export const define: Define = (command, cli) => {
     checkRepositoryOptions(options)
     const recipients = await readRecipients(options.recipient)
     await cli.interruptible(async (signal) => {
+      if (asks({ cli }, options))
+        await confirm(
+          { signal },
+          {
+            text: `Have ${recipients.length} ${recipients.length === 1 ? 'key' : 'keys'} open the backups, and no other any more?`,
+            leftAlone: 'Every backup'
+          }
+        )
       await using repository = await Repository.open(cli, options, signal)
       const rewrapped = []
       const before = new Set<string>()

@@ -11,7 +11,7 @@ import { ProgressLine } from '../backup/progress.ts'
 import { readResult } from '../backup/result.ts'
 import { examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions, refuseDryRunHere } from '../operate.ts'
 import { plain } from '../table.ts'
 
 interface Options {
@@ -20,6 +20,7 @@ interface Options {
   readonly host?: string
   readonly expect?: string
   readonly wait: boolean
+  readonly dryRun?: boolean
 }
 
 type Freshness = (typeof freshnesses)[number]
@@ -35,8 +36,8 @@ export const define: Define = (command, cli) => {
       '--expect <backup>',
       'in a repository: the newest backup that you know of, against one that was rolled back'
     )
-    .option('--no-wait', 'do not follow the operation')
   command.addHelpText('after', '\nExits with 1 when the backup is bad, and names what is wrong with it.')
+  operationOptions(command)
   examples(
     command,
     'hostlet backup verify 0199c0de-…',
@@ -47,6 +48,7 @@ export const define: Define = (command, cli) => {
     scheduler: (session, { options, arguments: [id] }) => onHost(session, id, options),
     repository: (direct, { options, arguments: [id] }) => here(direct, id, options),
     check: ({ options }) => {
+      refuseDryRunHere(options)
       if (options.repository !== undefined && options.boot)
         throw new HostletError(
           'E_UNSUPPORTED',
@@ -57,7 +59,7 @@ export const define: Define = (command, cli) => {
 }
 
 async function onHost(session: Session, given: string, options: Options): Promise<void> {
-  const { boot, host, wait } = options
+  const { boot, host } = options
   const id = await backupId(session, given, options.vm)
   const request = {
     method: 'POST',
@@ -65,9 +67,11 @@ async function onHost(session: Session, given: string, options: Options): Promis
     body: { ...(boot ? { boot } : {}), ...(host === undefined ? {} : { host }) },
     signal: session.signal
   } as const
-  const { operation } = await session.client.ask(request, 'OperationReply')
-  const ended = await follow(session, operation, { wait, done: sentence })
-  const bad = faultOf(ended)
+  const ended = await operate(session, request, {
+    options,
+    done: sentence
+  })
+  const bad = ended && faultOf(ended)
   if (bad !== undefined) throw bad
 }
 

@@ -8,11 +8,12 @@ import type { Cli } from '../cli.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
-import { untilDone } from '../follow.ts'
+import { planExitCodes } from '../exit-codes.ts'
+import { follow, title, untilDone } from '../follow.ts'
+import { type OperationOptions, waitOptions } from '../operate.ts'
 import { type Column, renderTable } from '../table.ts'
 
-interface Options {
-  readonly dryRun?: boolean
+interface Options extends OperationOptions {
   readonly yes?: boolean
 }
 
@@ -27,6 +28,7 @@ export const define: Define = (command, cli) => {
     .argument('<host>', 'id of the host')
     .option('--dry-run', 'remove nothing: say what would go and why, and what is left alone')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
+  waitOptions(command)
   examples(command, 'hostlet host clean kvm-1 --dry-run', 'hostlet host clean kvm-1')
   command.addHelpText(
     'after',
@@ -42,8 +44,10 @@ export const define: Define = (command, cli) => {
     const path = apiPath('hosts', id, 'clean')
     const request = { method: 'POST', path, body: { dryRun }, signal: session.signal } as const
     const { operation } = await session.client.ask(request, 'OperationReply')
+    if (!options.wait) return void (await follow(session, operation, { wait: false, done: title }))
     const result = resultOf(await untilDone(session, operation))
     cli.show(result, () => lines(id, result, cli))
+    if (dryRun && result.removed.length > 0) cli.exitStatus = planExitCodes.changes
   })
 }
 

@@ -3,14 +3,14 @@
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { parseDuration } from '../quantities.ts'
 
 export const define: Define = (command, cli) => {
   command
     .argument('<host>', 'id of the host')
     .option('--wait-for <duration>', 'how long to wait for what runs (default: 24h)', parseDuration)
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(command, 'hostlet host drain kvm-1', 'hostlet host drain kvm-1 --wait-for 2h')
   command.addHelpText(
     'after',
@@ -21,13 +21,12 @@ export const define: Define = (command, cli) => {
     cli,
     async (session, given) => {
       const [id] = given.arguments
-      const { wait, waitFor } = given.options
+      const { waitFor } = given.options
       const path = apiPath('hosts', id, 'drain')
       const body = waitFor === undefined ? {} : { waitMs: waitFor }
       const request = { method: 'POST', path, body, signal: session.signal } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, {
-        wait,
+      await operate(session, request, {
+        options: given.options,
         done: ({ value }) =>
           value?.idle === true
             ? `Host ${id} does nothing any more and takes no new work. Have it go on with: hostlet host resume ${id}`

@@ -3,18 +3,18 @@
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 
 export const define: Define = (command, cli) => {
-  command.argument('<host>', 'id of the host').option('--no-wait', 'do not follow the operation')
+  command.argument('<host>', 'id of the host')
+  operationOptions(command)
   examples(command, 'hostlet host resume kvm-1')
   clientCommand<{ wait: boolean }, readonly [string]>(command, cli, async (session, given) => {
     const [id] = given.arguments
     const path = apiPath('hosts', id, 'resume')
     const request = { method: 'POST', path, body: {}, signal: session.signal } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, {
-      wait: given.options.wait,
+    await operate(session, request, {
+      options: given.options,
       done: ({ value }) =>
         value?.resumed === true
           ? `Host ${id} takes work again.`

@@ -4,7 +4,7 @@ import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 
 interface Options {
   readonly host: string
@@ -22,7 +22,7 @@ export const define: Define = (command, cli) => {
     .addOption(
       command.createOption('--format <format>', 'of the image').choices(['qcow2', 'raw']).default('qcow2')
     )
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(
     command,
     'hostlet image prefetch --host kvm-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c…'
@@ -36,7 +36,9 @@ export const define: Define = (command, cli) => {
       body,
       signal: session.signal
     } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, { wait: options.wait, done: () => `Host ${host} has the image.` })
+    await operate(session, request, {
+      options,
+      done: () => `Host ${host} has the image.`
+    })
   })
 }

@@ -14,7 +14,9 @@ export const define: Define = (command, cli) => {
       'address of the scheduler, where the token does not say it or another is better'
     )
     .option('--ca-hash <hash>', 'what the scheduler’s CA must hash to, where the token does not say it')
+    .option('--pool <name>', 'libvirt pool of the disks, made where it is not there (default: hostlet)')
     .option('--pool-path <directory>', 'where disks lie (default: /var/lib/libvirt/images/hostlet)')
+    .option('--bridge <device>', 'bridge of the VMs, made as hostlet’s own (default: hl-starter)')
     .option(
       '--subnet <network>',
       'a /16 for the networks of VMs (default: 10.83.0.0/16, or another if that is taken)'
@@ -74,8 +76,19 @@ async function setUp(options: InitOptions, cli: Cli, signal: AbortSignal): Promi
 }
 
 function refuseMixture(options: InitOptions): void {
-  const { schedulerHere, name, tokenFile, scheduler, caHash, rejoin, poolPath, subnet, ports } = options
-  const ofHost = Object.entries({ tokenFile, scheduler, caHash, rejoin, poolPath, subnet, ports })
+  const { schedulerHere, name, tokenFile, scheduler, caHash, rejoin, pool, poolPath } = options
+  const { bridge, subnet, ports } = options
+  const ofHost = Object.entries({
+    tokenFile,
+    scheduler,
+    caHash,
+    rejoin,
+    pool,
+    poolPath,
+    bridge,
+    subnet,
+    ports
+  })
     .filter(([, value]) => value !== undefined)
     .map(([key]) => `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
   if (schedulerHere === true && ofHost.length > 0)

@@ -2,12 +2,20 @@
 
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
+import { asks, type ConfirmOptions, confirm, yesOption } from '../confirm.ts'
 import type { Define } from '../define.ts'
 
 export const define: Define = (command, cli) => {
-  examples(command.argument('<key>', 'id of the key, as "hostlet key ls" shows it'), 'hostlet key rm ID')
-  clientCommand<object, readonly [string]>(command, cli, async ({ client, signal }, given) => {
+  yesOption(command.argument('<key>', 'id of the key, as "hostlet key ls" shows it'))
+  examples(command, 'hostlet key rm ID', 'hostlet key rm ID --yes')
+  clientCommand<ConfirmOptions, readonly [string]>(command, cli, async (session, given) => {
+    const { client, signal } = session
     const [id] = given.arguments
+    if (asks(session, given.options))
+      await confirm(session, {
+        text: `Revoke key ${id}? Whoever uses it is refused from now on.`,
+        leftAlone: `Key ${id}`
+      })
     const answer = await client.ask({ method: 'DELETE', path: apiPath('keys', id), signal }, 'Removed')
     cli.show(answer, () => [`Key ${id} is revoked.`])
   })

@@ -4,6 +4,7 @@ import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { follow, title } from '../follow.ts'
+import { waitOptions } from '../operate.ts'
 
 const states: Readonly<Record<string, string>> = {
   cancelling: 'is being undone; follow it with "hostlet op wait',
@@ -12,7 +13,8 @@ const states: Readonly<Record<string, string>> = {
 }
 
 export const define: Define = (command, cli) => {
-  command.argument('<operation>', 'id of the operation').option('--no-wait', 'do not follow the cancelling')
+  command.argument('<operation>', 'id of the operation')
+  waitOptions(command)
   examples(command, 'hostlet op cancel ID')
   clientCommand<{ wait: boolean }, readonly [string]>(command, cli, async (session, given) => {
     const [id] = given.arguments

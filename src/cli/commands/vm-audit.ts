@@ -8,7 +8,8 @@ import type { Cli } from '../cli.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { doctorExitCode } from '../exit-codes.ts'
-import { untilDone } from '../follow.ts'
+import { follow, title, untilDone } from '../follow.ts'
+import { type OperationOptions, waitOptions } from '../operate.ts'
 import { type Column, renderTable, type Style } from '../table.ts'
 
 const styles: Readonly<Record<AuditItem['answer'], Style>> = { yes: 'green', no: 'red', unknown: 'yellow' }
@@ -21,12 +22,14 @@ const columns: readonly Column<AuditItem>[] = [
 
 export const define: Define = (command, cli) => {
   command.argument('<vm>', 'name of the VM')
+  waitOptions(command)
   examples(command, 'hostlet vm audit web-1', 'hostlet vm audit web-1 -o json')
   command.addHelpText('after', `\nEnds with ${doctorExitCode} when an answer is no.`)
-  clientCommand<object, readonly [string]>(command, cli, async (session, given) => {
+  clientCommand<OperationOptions, readonly [string]>(command, cli, async (session, given) => {
     const path = apiPath('vms', given.arguments[0], 'audit')
     const { client, signal } = session
     const { operation } = await client.ask({ method: 'POST', path, body: {}, signal }, 'OperationReply')
+    if (!given.options.wait) return void (await follow(session, operation, { wait: false, done: title }))
     const audit = auditOf(await untilDone(session, operation))
     cli.show(audit, () => lines(audit, cli))
     if (audit.items.some(({ answer }) => answer === 'no')) cli.exitStatus = doctorExitCode

@@ -6,13 +6,15 @@ import type { CreateVmRequest, OperationView, VmSpecificationRequest } from '../
 import { clientCommand, examples, type Given } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
-import { follow } from '../follow.ts'
 import { parseHealthProbe } from '../health-probe.ts'
 import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
 import { readText } from '../read-text.ts'
+import { httpOf, portOf } from '../readiness.ts'
 import { sealSeed } from '../seal-seed.ts'
+import { sshKeysIn } from '../ssh-keys.ts'
 
 interface Options extends NetworkOptions, PlacementOptions {
   readonly image: string
@@ -37,6 +39,7 @@ interface Options extends NetworkOptions, PlacementOptions {
   readonly readyTimeout?: string
   readonly consoleLog?: boolean
   readonly dryRun?: boolean
+  readonly printRequest?: boolean
   readonly wait: boolean
 }
 
@@ -52,13 +55,16 @@ export const define: Define = (command, cli) => {
         body: await sealSeed(bodyOf(given), session),
         signal: session.signal
       } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, { wait: given.options.wait, done: ready })
+      await operate(session, request, {
+        options: given.options,
+        done: ready,
+        isPlaced: given.options.host === undefined
+      })
     },
     (given) => {
       const body = bodyOf(given)
-      if (given.options.dryRun) cli.print(JSON.stringify(body, null, 2))
-      return given.options.dryRun === true
+      if (given.options.printRequest) cli.print(JSON.stringify(body, null, 2))
+      return given.options.printRequest === true
     }
   )
 }
@@ -102,10 +108,10 @@ function declare(command: Command): void {
       collect
     )
     .option('--console-log', 'keep the last lines of its serial console in the host’s memory')
-    .option('--dry-run', 'print the request and send nothing')
-    .option('--no-wait', 'do not follow the operation')
+    .option('--print-request', 'print the request as JSON and send nothing')
   declarePlacement(command)
   declareNetwork(command)
+  operationOptions(command)
   examples(
     command,
     'hostlet vm create web-1 --image https://images.example.org/debian-12.qcow2 --sha256 4a1c… --memory 1GiB --disk 10GiB',
@@ -148,17 +154,8 @@ function specificationOf(name: string, options: Options): VmSpecificationRequest
 /** Present even when empty: images with cloud-init look long for one in vain, and it tells the guest its name. */
 function seedOf(options: Options): VmSpecificationRequest['seed'] {
   const keys = (options.sshKeyFile ?? []).flatMap((path) =>
-    readText(path, 'SSH key file')
-      .split('\n')
-      .map((line) => line.trim())
-      .filter((line) => line !== '' && !line.startsWith('#'))
+    sshKeysIn(readText(path, 'SSH key file'), '--ssh-key-file')
   )
-  const privateKey = keys.find((line) => line.startsWith('-----'))
-  if (privateKey !== undefined)
-    throw new HostletError(
-      'E_BAD_REQUEST',
-      'an --ssh-key-file holds a private key. Give the public one, which ends in .pub.'
-    )
   const userData = options.userData === undefined ? undefined : readText(options.userData, 'user data')
   const seed = {
     ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
@@ -177,20 +174,10 @@ function seedOf(options: Options): VmSpecificationRequest['seed'] {
 function readinessOf(options: Options): VmSpecificationRequest['ready'] {
   const ready = {
     ...(options.readyPort === undefined ? {} : { tcpPort: portOf(options.readyPort, '--ready-port') }),
-    ...(options.readyHttp === undefined ? {} : { http: httpOf(options.readyHttp) }),
+    ...(options.readyHttp === undefined ? {} : { http: httpOf(options.readyHttp, '--ready-http') }),
     ...(options.readyTimeout === undefined ? {} : { timeoutMs: parseDuration(options.readyTimeout) })
   }
   return Object.keys(ready).length === 0 ? undefined : ready
-}
-
-function httpOf(text: string): { port: number; path: string } {
-  const slash = text.indexOf('/')
-  const [port, path] = slash < 0 ? [text, '/'] : [text.slice(0, slash), text.slice(slash)]
-  return { port: portOf(port, '--ready-http'), path }
-}
-
-function portOf(text: string, what: string): number {
-  return parseInteger(text, { what, minimum: 1, maximum: 65_535 })
 }
 
 function ready(operation: OperationView): string {

@@ -10,7 +10,7 @@ import { badFile, readText } from '../backup/repository.ts'
 import { readResult } from '../backup/result.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 
 interface Options {
   readonly key: readonly string[]
@@ -36,9 +36,8 @@ export const define: Define = (command, cli) => {
       body: { keys },
       signal: session.signal
     } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, {
-      wait: options.wait,
+    await operate(session, request, {
+      options,
       done: (ended) => doneText(name, readResult(VmAdoptKeysResult, ended))
     })
   })
@@ -49,11 +48,11 @@ function declare(command: Command): void {
     .argument('<vm>', 'name of the VM')
     .requiredOption('--key <file...>', 'private recovery key (JWK), the fleet’s or the tenant’s')
     .option('--host-key <thumbprint>', 'refuse to hand the keys to any other key than this one')
-    .option('--no-wait', 'do not follow the operation')
     .addHelpText(
       'after',
       '\nThe recovery key does not leave this machine. The scheduler gives out the wrapped keys of the disks; they are opened here and wrapped for the key of the VM’s host, whose thumbprint is in its log ("host key for secrets"). Where the scheduler is not to be trusted, give that as --host-key.'
     )
+  operationOptions(command)
   examples(
     command,
     'hostlet vm recover-keys web-1 --key recovery.jwk',

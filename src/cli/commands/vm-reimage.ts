@@ -7,19 +7,18 @@ import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
-import { follow } from '../follow.ts'
+import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { parseDuration } from '../quantities.ts'
 import { readText } from '../read-text.ts'
 import { addressText } from '../vm-action.ts'
 
-interface Options {
+interface Options extends OperationOptions {
   readonly image: string
   readonly sha256: string
   readonly format: 'qcow2' | 'raw'
   readonly readyTimeout?: string
   readonly userData?: string
   readonly yes?: boolean
-  readonly wait: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -34,7 +33,7 @@ export const define: Define = (command, cli) => {
     )
     .option('--user-data <file>', 'cloud-init user data, which the host does not keep from before')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(
     command,
     'hostlet vm reimage web-1 --image https://images.example.org/debian-13.qcow2 --sha256 8f43… --ready-timeout 5m'
@@ -48,9 +47,8 @@ export const define: Define = (command, cli) => {
       })
     const path = apiPath('vms', name, 'reimage')
     const request = { method: 'POST', path, body, signal: session.signal } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, {
-      wait: options.wait,
+    await operate(session, request, {
+      options,
       done: (ended) => `VM ${name} runs from its new image${addressText(ended)}.`
     })
   })

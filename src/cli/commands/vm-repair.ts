@@ -8,20 +8,25 @@ import type { Cli } from '../cli.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import type { Define } from '../define.ts'
 import { driftLines } from '../drift-text.ts'
-import { untilDone } from '../follow.ts'
+import { planExitCodes } from '../exit-codes.ts'
+import { follow, title, untilDone } from '../follow.ts'
+import { type OperationOptions, waitOptions } from '../operate.ts'
 
 export const define: Define = (command, cli) => {
   command
     .argument('<vm>', 'name of the VM')
     .option('--dry-run', 'change nothing: say what would be put right')
+  waitOptions(command)
   examples(command, 'hostlet vm repair web-1 --dry-run', 'hostlet vm repair web-1')
-  clientCommand<{ dryRun?: boolean }, readonly [string]>(command, cli, async (session, given) => {
+  clientCommand<OperationOptions, readonly [string]>(command, cli, async (session, given) => {
     const path = apiPath('vms', given.arguments[0], 'repair')
     const body = { dryRun: given.options.dryRun === true }
     const { client, signal } = session
     const { operation } = await client.ask({ method: 'POST', path, body, signal }, 'OperationReply')
+    if (!given.options.wait) return void (await follow(session, operation, { wait: false, done: title }))
     const result = resultOf(await untilDone(session, operation))
     cli.show(result, () => lines(result, cli))
+    if (result.dryRun && result.repaired.length > 0) cli.exitStatus = planExitCodes.changes
   })
 }
 

@@ -7,11 +7,11 @@ import { readResult } from '../backup/result.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
 
-interface Options extends PlacementOptions {
+interface Options extends OperationOptions, PlacementOptions {
   readonly snapshot: string
   readonly target?: string
   readonly as?: string
@@ -21,7 +21,6 @@ interface Options extends PlacementOptions {
   /** False with `--no-start`. */
   readonly start: boolean
   readonly yes?: boolean
-  readonly wait: boolean
 }
 
 export const define: Define = (command, cli) => {
@@ -35,8 +34,8 @@ export const define: Define = (command, cli) => {
     .option('--replace', 'put the disks into the VM that there is; what they hold now is lost')
     .option('--no-start', 'leave it off')
     .option('-y, --yes', 'do not ask before disks are replaced (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
   declarePlacement(command)
+  operationOptions(command)
   examples(
     command,
     'hostlet vm restore web-1 --as web-1-old',
@@ -55,8 +54,11 @@ export const define: Define = (command, cli) => {
         })
       const body = bodyOf(source, options)
       const request = { method: 'POST', path: '/v1/restores', body, signal: session.signal } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, { wait: options.wait, done: restored })
+      await operate(session, request, {
+        options,
+        done: restored,
+        isPlaced: options.host === undefined && options.replace !== true
+      })
     }
   )
 }

@@ -8,13 +8,12 @@ import { clientCommand, examples, type Session } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { eraseLines } from '../erase-text.ts'
-import { follow } from '../follow.ts'
+import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { formatTime, parseDuration } from '../quantities.ts'
 
 const dayMs = 86_400_000
 
-interface Options {
-  readonly wait: boolean
+interface Options extends OperationOptions {
   readonly yes?: boolean
   readonly retain?: string
   readonly now?: boolean
@@ -28,7 +27,7 @@ export const define: Define = (command, cli) => {
     .option('--now', 'erase it at once; without either it is kept for as long as the scheduler is configured')
     .option('--backups', 'erase its backups too (needs an admin key)')
     .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-    .option('--no-wait', 'do not follow the operation')
+  operationOptions(command)
   examples(
     command,
     'hostlet vm rm web-1',
@@ -42,8 +41,10 @@ export const define: Define = (command, cli) => {
       await confirm(session, { text: await questionOf(session, name, options), leftAlone: `VM ${name}` })
     const query = { retainDays: asked, ...(options.backups && { backups: 'true' }) }
     const request = { method: 'DELETE', path: apiPath('vms', name), query, signal: session.signal } as const
-    const { operation } = await session.client.ask(request, 'OperationReply')
-    await follow(session, operation, { wait: options.wait, done: (ended) => outcomeText(name, ended) })
+    await operate(session, request, {
+      options,
+      done: (ended) => outcomeText(name, ended)
+    })
   })
 }
 

@@ -8,7 +8,7 @@ import { apiPath } from '../api-client.ts'
 import { type RetentionOptions, retentionOf, retentionOptions, retentionText } from '../backup/retention.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
 import type { Define } from '../define.ts'
-import { follow } from '../follow.ts'
+import { operate, operationOptions } from '../operate.ts'
 import { formatDuration, formatRate, formatTime, parseBytes, parseDuration } from '../quantities.ts'
 import { renderFields } from '../table.ts'
 
@@ -35,9 +35,8 @@ export const define: Define = (command, cli) => {
       const schedule = scheduleOf(options)
       if (schedule === undefined) return show(session, path)
       const request = { method: 'PUT', path, body: schedule, signal: session.signal } as const
-      const { operation } = await session.client.ask(request, 'OperationReply')
-      await follow(session, operation, {
-        wait: options.wait,
+      await operate(session, request, {
+        options,
         done: () => `VM ${name} is backed up to ${schedule.target} ${rhythmText(schedule)}.`
       })
     },
@@ -60,13 +59,12 @@ function declare(command: Command): void {
       command.createOption('--quiesce <mode>', 'as in "hostlet vm backup"').choices(['none', 'freeze'])
     )
     .option('--limit <size>', 'at most so many bytes a second, such as 50M')
-  retentionOptions(command)
-    .option('--off', 'back it up by itself no more; its backups stay')
-    .option('--no-wait', 'do not follow the operation')
+  retentionOptions(command).option('--off', 'back it up by itself no more; its backups stay')
   command.addHelpText(
     'after',
     '\nThe host keeps the schedule, also while the scheduler is away. What no --keep rule names is removed after each backup, which takes a key of tier admin; without any rule everything stays.'
   )
+  operationOptions(command)
   examples(
     command,
     'hostlet vm schedule web-1',
@@ -99,9 +97,8 @@ function scheduleOf(options: Options): BackupSchedule | undefined {
 
 async function turnOff(session: Session, name: string, path: string, options: Options): Promise<void> {
   const request = { method: 'DELETE', path, signal: session.signal } as const
-  const { operation } = await session.client.ask(request, 'OperationReply')
-  await follow(session, operation, {
-    wait: options.wait,
+  await operate(session, request, {
+    options,
     done: () => `VM ${name} is backed up no more by itself. Its backups stay.`
   })
 }

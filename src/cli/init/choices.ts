@@ -6,7 +6,11 @@ import { parseBytes } from '../quantities.ts'
 import type { ConfigChange } from './config-edit.ts'
 
 export interface HostChoices {
+  /** Name of the libvirt pool. */
+  readonly pool?: string | undefined
   readonly poolPath?: string | undefined
+  /** Device of the bridge that VMs of the usual profile share. */
+  readonly bridge?: string | undefined
   /** A /16 that the profiles share. */
   readonly subnet?: string | undefined
   /** `FIRST-LAST`. */
@@ -28,9 +32,11 @@ export const subnetCandidates = [83, 84, 85, 86, 87, 91, 93, 97, 101, 107, 113, 
 
 /** Throws E_BAD_REQUEST for what is no such value; what only the schema knows is found when the whole is checked. */
 export function configChanges(choices: HostChoices, config: AgentConfig): ConfigChange[] {
-  const { poolPath, subnet, ports, accelerator, reserveMemory } = choices
+  const { pool, poolPath, bridge, subnet, ports, accelerator, reserveMemory } = choices
   return [
+    ...(pool === undefined ? [] : [{ at: ['pool', 'name'], value: pool }]),
     ...(poolPath === undefined ? [] : [{ at: ['pool', 'path'], value: directory(poolPath) }]),
+    ...(bridge === undefined ? [] : [bridgeChange(bridge, config)]),
     ...(subnet === undefined ? [] : subnets(subnet, config)),
     ...(ports === undefined ? [] : portRange(ports)),
     ...(accelerator === undefined ? [] : [{ at: ['accelerator'], value: accelerator }]),
@@ -50,6 +56,15 @@ function directory(path: string): string {
   throw new HostletError(
     'E_BAD_REQUEST',
     `--pool-path ${path} is not the absolute path of a directory in plain letters, such as /srv/hostlet.`
+  )
+}
+
+/** What the device may be called the schema says, and the doctor whether there is one already. */
+function bridgeChange(bridge: string, config: AgentConfig): ConfigChange {
+  if (hasSampleProfiles(config)) return { at: ['profiles', 'starter', 'bridge'], value: bridge }
+  throw new HostletError(
+    'E_BAD_REQUEST',
+    '--bridge goes with the profiles of the sample only; this configuration has others: set the bridge of each in /etc/hostlet/agent.yaml.'
   )
 }
 

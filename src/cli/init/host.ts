@@ -127,11 +127,14 @@ async function chosen(
   const subnet = options.subnet ?? (await freeSubnet(present))
   const reserveMemory = options.reserveMemory ?? (await reserveForProxmox(present))
   if (!asking) return { ...options, subnet, reserveMemory }
+  const { starter } = present.profiles
   const poolPath = options.poolPath ?? (await ask('Directory of the disks:', present.pool.path, signal))
-  if (options.subnet !== undefined || !hasSampleProfiles(present))
-    return { ...options, poolPath, subnet, reserveMemory }
-  const usual = subnet ?? `${(present.profiles.starter?.subnet ?? '').replace(/\.\d+\.\d+\/\d+$/, '')}.0.0/16`
-  return { ...options, poolPath, reserveMemory, subnet: await ask('Network of the VMs:', usual, signal) }
+  const known = { ...options, poolPath, subnet, reserveMemory }
+  if (starter === undefined || !hasSampleProfiles(present)) return known
+  const bridge = options.bridge ?? (await ask('Bridge of the VMs:', starter.bridge, signal))
+  if (options.subnet !== undefined) return { ...known, bridge }
+  const usual = subnet ?? `${starter.subnet.replace(/\.\d+\.\d+\/\d+$/, '')}.0.0/16`
+  return { ...known, bridge, subnet: await ask('Network of the VMs:', usual, signal) }
 }
 
 /** Another one where the machine has those of the configuration already; undefined where it has not. */
@@ -153,14 +156,15 @@ async function reserveForProxmox({ reserve }: AgentConfig): Promise<string | und
 function requireNoVms(
   { vms }: Preflight,
   changes: readonly { readonly key: string }[],
-  { force, poolPath, subnet }: InitOptions
+  { force, pool, poolPath, bridge, subnet }: InitOptions
 ): void {
   const moving =
-    (poolPath ?? subnet) !== undefined && changes.some(({ key }) => /^(pool|profiles)\./.test(key))
+    (pool ?? poolPath ?? bridge ?? subnet) !== undefined &&
+    changes.some(({ key }) => /^(pool|profiles)\./.test(key))
   if (vms > 0 && moving && force !== true)
     throw new HostletError(
       'E_CONFLICT',
-      `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with --pool-path and --subnet. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
+      `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with --pool, --pool-path, --bridge and --subnet. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
     )
 }
 

@@ -2,10 +2,12 @@
 
 import { asHostletError, HostletError } from '../../errors.ts'
 import type { HostDetail, HostView, OperationView, VmView } from '../../protocol/api.ts'
+import type { PlacementView } from '../../protocol/placement.ts'
 import { type Answer, type AnswerName, type ApiClient, apiPath } from '../api-client.ts'
 import type { HostFacts, LastEvent, OperationFacts, VmFacts, Why } from './facts.ts'
 import { explainHost } from './host.ts'
 import { explainOperation } from './operation.ts'
+import { placingVerbs, withPlacement } from './placement.ts'
 import { type Subject, uuidPattern } from './subject.ts'
 import { explainVm, goneVm } from './vm.ts'
 
@@ -66,7 +68,8 @@ class Asker {
   async operation(id: string): Promise<Why> {
     const { operation } = await this.#get(apiPath('operations', id), 'OperationReply')
     const holder = await this.#holderOf(operation)
-    return explainOperation(operationFacts(operation), { now: this.#now, holder })
+    const why = explainOperation(operationFacts(operation), { now: this.#now, holder })
+    return withPlacement(why, await this.#placementOf(operation), id)
   }
 
   /** Undefined when there is no such VM, and nobody asked for one of late. */
@@ -83,13 +86,21 @@ class Asker {
       this.#get('/v1/events', 'EventList', { vm: name, newest: 'true', limit: 10 })
     ])
     const holders = await Promise.all(operations.map((each) => this.#holderOf(each)))
-    return explainVm(found === undefined ? goneVm(name) : vmFacts(found.vm), {
+    const placed = operations.find(({ verb }) => placingVerbs.includes(verb))
+    const why = explainVm(found === undefined ? goneVm(name) : vmFacts(found.vm), {
       now: this.#now,
       host: detail === undefined ? unknownHost(id) : hostFacts(detail.host, detail.foreign),
       operations: operations.map(operationFacts),
       holders: holders.filter((each) => each !== undefined),
       event: lastOff(events)
     })
+    return placed === undefined ? why : withPlacement(why, await this.#placementOf(placed), placed.id)
+  }
+
+  /** Undefined for an operation that has an existing VM changed. */
+  async #placementOf({ id, verb }: OperationView): Promise<PlacementView | undefined> {
+    if (!placingVerbs.includes(verb)) return undefined
+    return (await this.#maybe(`${apiPath('operations', id)}/placement`, 'PlacementReply'))?.placement
   }
 
   /** Undefined for what the host does by itself, of which the scheduler has no record. */

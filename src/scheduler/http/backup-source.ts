@@ -34,7 +34,7 @@ export async function findTarget(store: Store, source: string, given: string | u
   throw new HostletError(
     'E_BAD_REQUEST',
     only === undefined
-      ? `this scheduler knows no backup of VM ${source}: name the repository to look in as target.`
+      ? `this scheduler knows no backup of VM ${source}: name the repository to look in as target ("--target"), and see "hostlet backup runs" for how its backups went.`
       : `VM ${source} has backups in several repositories: name one as target (${known}).`
   )
 }

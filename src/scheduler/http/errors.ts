@@ -33,11 +33,16 @@ export function answerTo(thrown: unknown): ErrorAnswer {
   const { code, statusCode, validation, validationContext } = thrown as FrameworkError
   if (validation !== undefined) {
     const where = validationContext === 'querystring' ? 'query' : (validationContext ?? 'request')
-    return badRequest(400, `${where}: ${describeFault(validation[0])}`)
+    return badRequest(400, `${where}: ${describeFault(validation[0])}${givenIn(where, validation[0])}`)
   }
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
     return badRequest(statusCode, frameworkMessages[String(code)] ?? 'the request is not valid')
   return { status: 500, error: internalError(thrown) }
+}
+
+/** A name in the path is in everybody's log: it helps to see it again. */
+function givenIn(where: string, fault: ErrorObject | undefined): string {
+  return where === 'params' && typeof fault?.data === 'string' ? `, not "${fault.data.slice(0, 64)}"` : ''
 }
 
 /** What is shown of an internal error: nothing that it says itself. */

@@ -3,6 +3,7 @@
 import type { TSchema } from '../../lib/schema.ts'
 import * as api from '../../protocol/api.ts'
 import { EnrollmentReply, EnrollmentRequest } from '../../protocol/enrollment.ts'
+import { queryOf } from './planning.ts'
 import type { Route } from './route.ts'
 
 type Json = Record<string, unknown>
@@ -72,7 +73,8 @@ function operationOf(route: Route): Json {
   }
 }
 
-function parametersOf({ method, status, params, query }: Route): Json[] {
+function parametersOf(route: Route): Json[] {
+  const { method, status, params } = route
   const repeatable = {
     name: 'Idempotency-Key',
     in: 'header',
@@ -82,7 +84,7 @@ function parametersOf({ method, status, params, query }: Route): Json[] {
   }
   return [
     ...fieldsOf(params).map(([name, schema]) => ({ name, in: 'path', required: true, schema })),
-    ...fieldsOf(query).map(([name, schema]) => ({ name, in: 'query', required: false, schema })),
+    ...fieldsOf(queryOf(route)).map(([name, schema]) => ({ name, in: 'query', required: false, schema })),
     ...(method !== 'GET' && status === 202 ? [repeatable] : [])
   ]
 }

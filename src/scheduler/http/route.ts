@@ -23,9 +23,9 @@ import type { Sessions } from './sessions.ts'
 export interface Services {
   readonly config: SchedulerConfig
   readonly store: Store
-  readonly commands: Commands
   /** Held by whoever chooses a host until that is in the store. */
   readonly placing: KeyedLock
+  readonly commands: Pick<Commands, 'approve' | 'create' | 'endAllOf' | 'wait'>
   readonly authority: Pick<Authority, 'caHash' | 'certificatePem' | 'issueHostCertificate'>
   readonly trust: FleetTrust
   readonly agents: { disconnect(host: string, reason: string): void }
@@ -78,6 +78,8 @@ export interface Route {
   readonly query: TSchema | undefined
   readonly body: TSchema | undefined
   readonly reply: TSchema
+  /** False where it may do something besides making a command: then it takes no `dryRun`. */
+  readonly dryRun?: false
   handle(call: Call<unknown, unknown, unknown>, services: Services): Promise<unknown>
 }
 
@@ -124,6 +126,7 @@ interface RouteOptions<Params, Query, Body, Reply> {
   readonly query?: Query
   readonly body?: Body
   readonly reply: Reply
+  readonly dryRun?: false
   handle(
     call: Call<StaticOf<Params>, StaticOf<Query>, StaticOf<Body>>,
     services: Services

@@ -11,8 +11,11 @@ import { apiCall, declaredPath, type RequestContext } from './audited.ts'
 import { type Asking, assertNotFromOtherSite, authenticate, shownKey } from './authenticate.ts'
 import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
+import { planning, queryOf, splitQuery } from './planning.ts'
 import { HeadedAnswer, type Route, type Services, StreamAnswer, TextAnswer } from './route.ts'
 import { sendPieces } from './stream-answer.ts'
+import { sendMissingPage, serveWeb } from './web.ts'
+import type { WebAssets } from './web-assets.ts'
 
 /** How long a request may take to arrive, head and body. */
 const requestTimeoutMs = 30_000
@@ -42,6 +45,8 @@ export interface ServerOptions {
   readonly tls: { readonly key: string; readonly cert: string; readonly ca: string }
   /** Aborted when the scheduler stops: long waits end. */
   readonly stopping: AbortSignal
+  /** The dashboard; read when somebody asks for it. */
+  web(): WebAssets
 }
 
 export function createServer(options: ServerOptions): FastifyInstance {
@@ -50,7 +55,9 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const failures = new FailureLimiter(options.services.clock)
   acceptJson(server)
   validateWith(server)
-  server.setNotFoundHandler((request) => {
+  serveWeb(server, options.web)
+  server.setNotFoundHandler((request, reply) => {
+    if (sendMissingPage(request, reply, options.web)) return
     throw new HostletError(
       'E_NOT_FOUND',
       `there is no ${request.method} ${pathOf(request)}. See /openapi.json.`
@@ -138,7 +145,8 @@ function addRoute(
   contexts: WeakMap<FastifyRequest, RequestContext>,
   { services, stopping }: ServerOptions
 ): void {
-  const { params, query: querystring = noQuery, body } = route
+  const { params, body } = route
+  const querystring = queryOf(route) ?? noQuery
   server.route({
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
@@ -160,9 +168,12 @@ function addRoute(
     },
     handler: async (request, reply) => {
       const context = contexts.get(request)
+      const { query, dryRun } = splitQuery(request.query)
+      const call = callOf(request, context, AbortSignal.any([stopping, goneSignal(reply)]))
+      // What was only planned must not answer for the request itself.
       const answer = await route.handle(
-        callOf(request, context, AbortSignal.any([stopping, goneSignal(reply)])),
-        services
+        { ...call, query, ...(dryRun && { repeatable: undefined }) },
+        dryRun ? planning(services) : services
       )
       const { body, headers } = answer instanceof HeadedAnswer ? answer : { body: answer, headers: {} }
       await auditAnswer(body, request, { context, status: route.status, services })
@@ -189,11 +200,11 @@ function callOf(
   request: FastifyRequest,
   context: RequestContext | undefined,
   signal: AbortSignal
-): Parameters<Route['handle']>[0] {
-  const { params, query, body, headers, ip: address, raw } = request
+): Omit<Parameters<Route['handle']>[0], 'query'> {
+  const { params, body, headers, ip: address, raw } = request
   const actor = context?.actor
   return {
-    ...{ params, query, body, actor, signal, address, socket: raw.socket, accept: headers.accept },
+    ...{ params, body, actor, signal, address, socket: raw.socket, accept: headers.accept },
     shownKey: shownKey(headers),
     tellActor: (known) => {
       if (context !== undefined) context.actor = known

@@ -6,7 +6,18 @@ import { schedulerMetrics } from './declarations.ts'
 const requestBounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60]
 const operationBounds = [0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3_600, 14_400]
 /** There from the start, so that the first failure is growth. */
-const loginReasons = ['missing-key', 'unknown-key', 'low-tier', 'other'] as const
+const loginReasons = [
+  ...([
+    'missing-key',
+    'unknown-key',
+    'expired-key',
+    'low-tier',
+    'code-needed',
+    'wrong-code',
+    'used-code'
+  ] as const),
+  ...(['locked', 'ended-session', 'other'] as const)
+]
 
 export class SchedulerTallies {
   readonly #requests = new Tally(schedulerMetrics.requests)

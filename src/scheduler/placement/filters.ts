@@ -128,7 +128,7 @@ export const filters: readonly Filter[] = [
       const free = freeMemory(candidate)
       return free >= memoryBytes
         ? undefined
-        : `it has ${gibibytes(free)} of memory left, the VM wants ${gibibytes(memoryBytes)}`
+        : `it has ${gibibytes(free)} of memory left, the VM wants ${gibibytes(memoryBytes, Math.ceil)}`
     }
   },
   {
@@ -147,11 +147,12 @@ export const filters: readonly Filter[] = [
       const free = freeDisk(candidate, settings)
       return free >= diskBytes
         ? undefined
-        : `its pool takes ${gibibytes(free)} more of disks (${settings.diskOvercommit} times its size), the VM wants ${gibibytes(diskBytes)}`
+        : `its pool takes ${gibibytes(free)} more of disks (${settings.diskOvercommit} times its size), the VM wants ${gibibytes(diskBytes, Math.ceil)}`
     }
   }
 ]
 
-export function gibibytes(bytes: number): string {
-  return `${(bytes / 1024 ** 3).toFixed(1)} GiB`
+/** What is there is rounded down, what is wanted up: a little too little does not look like enough. */
+export function gibibytes(bytes: number, round: (value: number) => number = Math.floor): string {
+  return `${(round((bytes / 1024 ** 3) * 10) / 10).toFixed(1)} GiB`
 }

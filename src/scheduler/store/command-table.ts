@@ -81,12 +81,18 @@ export class CommandTable implements CommandStore {
     return this.#find(id)
   }
 
-  async list({ vm, host, state }: CommandFilter, limit: number): Promise<Page<CommandRecord>> {
+  async list({ vm, host, state, open }: CommandFilter, limit: number): Promise<Page<CommandRecord>> {
     const rows = this.#sqlite.all<CommandRow>(
       `${commandSelect} WHERE (:vm IS NULL OR vm = :vm) AND (:host IS NULL OR host = :host)
-         AND (:state IS NULL OR state = :state)
+         AND (:state IS NULL OR state = :state) AND (:open IS NULL OR (${isOpen}) = :open)
        ORDER BY sequence DESC LIMIT :limit`,
-      { vm: vm ?? null, host: host ?? null, state: state ?? null, limit: limit + 1 }
+      {
+        vm: vm ?? null,
+        host: host ?? null,
+        state: state ?? null,
+        open: open === undefined ? null : Number(open),
+        limit: limit + 1
+      }
     )
     return page(rows, limit, toCommandRecord)
   }

@@ -1,9 +1,9 @@
 // Metrics history in SQLite: one row a host, or VM, and sample.
 
 import type { HostSample, MetricsSample, VmSample } from '../../protocol/metrics.ts'
+import type { MetricsRange, MetricsStore, Point } from './observation-store.ts'
 import { fromJson } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { MetricsStore, Point } from './store.ts'
 
 interface SampleRow {
   readonly at: number
@@ -24,26 +24,23 @@ export class MetricsTable implements MetricsStore {
     })
   }
 
-  async ofHost(
-    host: string,
-    { since, limit }: { since: number; limit: number }
-  ): Promise<readonly Point<HostSample>[]> {
-    const rows = this.#sqlite.all<SampleRow>(
-      'SELECT at, sample FROM host_metrics WHERE host = :host AND at >= :since ORDER BY at DESC LIMIT :limit',
-      { host, since, limit }
-    )
+  async ofHost(host: string, range: MetricsRange): Promise<readonly Point<HostSample>[]> {
+    const rows = this.#sqlite.all<SampleRow>(pointsOf('host_metrics', 'host = :host', range), {
+      host,
+      ...rangeOf(range)
+    })
     return rows.reverse().map((row) => toPoint<HostSample>(row))
   }
 
   async ofVm(
     { host, uuid }: { host: string; uuid: string },
-    { since, limit }: { since: number; limit: number }
+    range: MetricsRange
   ): Promise<readonly Point<VmSample>[]> {
-    const rows = this.#sqlite.all<SampleRow>(
-      `SELECT at, sample FROM vm_metrics WHERE host = :host AND uuid = :uuid AND at >= :since
-       ORDER BY at DESC LIMIT :limit`,
-      { host, uuid, since, limit }
-    )
+    const rows = this.#sqlite.all<SampleRow>(pointsOf('vm_metrics', 'host = :host AND uuid = :uuid', range), {
+      host,
+      uuid,
+      ...rangeOf(range)
+    })
     return rows.reverse().map((row) => toPoint<VmSample>(row))
   }
 
@@ -55,12 +52,12 @@ export class MetricsTable implements MetricsStore {
     return new Map(rows.map((row) => [row.id, toPoint<HostSample>(row)]))
   }
 
-  async latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>> {
-    const rows = this.#sqlite.all<SampleRow & { name: string }>(
-      `SELECT vms.name, newest.at, newest.sample FROM vms JOIN vm_metrics AS newest ON newest.sequence =
-         (SELECT sequence FROM vm_metrics WHERE host = vms.host AND uuid = vms.uuid ORDER BY at DESC LIMIT 1)`
+  async latestOfVm({ host, uuid }: { host: string; uuid: string }): Promise<Point<VmSample> | undefined> {
+    const row = this.#sqlite.get<SampleRow>(
+      'SELECT at, sample FROM vm_metrics WHERE host = :host AND uuid = :uuid ORDER BY at DESC LIMIT 1',
+      { host, uuid }
     )
-    return new Map(rows.map((row) => [row.name, toPoint<VmSample>(row)]))
+    return row && toPoint<VmSample>(row)
   }
 
   #addOne(host: string, { at, host: figures, vms }: MetricsSample): void {
@@ -75,6 +72,20 @@ export class MetricsTable implements MetricsStore {
         { host, uuid: vm.uuid, at, sample: JSON.stringify(vm) }
       )
   }
+}
+
+/**
+ * The newest first. Of each group SQLite takes the other columns of the row that has the maximum; the cast, since Node binds
+ * every number as a real one.
+ */
+function pointsOf(table: string, condition: string, { step }: MetricsRange): string {
+  const columns = step === undefined ? 'at' : 'max(at) AS at'
+  const groups = step === undefined ? '' : 'GROUP BY at / CAST(:step AS INTEGER)'
+  return `SELECT ${columns}, sample FROM ${table} WHERE ${condition} AND at >= :since ${groups} ORDER BY 1 DESC LIMIT :limit`
+}
+
+function rangeOf({ since, limit, step }: MetricsRange): Record<string, number> {
+  return step === undefined ? { since, limit } : { since, limit, step }
 }
 
 function toPoint<Sample>(row: SampleRow): Point<Sample> {

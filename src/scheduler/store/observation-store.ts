@@ -10,16 +10,19 @@ export interface Point<Sample> {
   readonly sample: Sample
 }
 
+/** The newest points since then, at most so many; with `step` one of each span of so many milliseconds. */
+export interface MetricsRange {
+  readonly since: number
+  readonly limit: number
+  readonly step?: number | undefined
+}
+
 export interface MetricsStore {
   add(host: string, samples: readonly MetricsSample[]): Promise<void>
-  ofHost(host: string, range: { since: number; limit: number }): Promise<readonly Point<HostSample>[]>
-  ofVm(
-    vm: { host: string; uuid: string },
-    range: { since: number; limit: number }
-  ): Promise<readonly Point<VmSample>[]>
+  ofHost(host: string, range: MetricsRange): Promise<readonly Point<HostSample>[]>
+  ofVm(vm: { host: string; uuid: string }, range: MetricsRange): Promise<readonly Point<VmSample>[]>
   latestOfHosts(): Promise<ReadonlyMap<string, Point<HostSample>>>
-  /** By the VM's name. */
-  latestOfVms(): Promise<ReadonlyMap<string, Point<VmSample>>>
+  latestOfVm(vm: { host: string; uuid: string }): Promise<Point<VmSample> | undefined>
 }
 
 export interface EventFilter {

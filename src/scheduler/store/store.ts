@@ -1,7 +1,7 @@
 // What the scheduler remembers: one interface, so that another engine can take SQLite's place. Nothing outside may assume that this process is the only one.
 
 import type { ErrorReport } from '../../errors.ts'
-import type { OperationState, TokenView } from '../../protocol/api.ts'
+import type { OperationState, TokenView, VmQuery } from '../../protocol/api.ts'
 import type { TransferProgress } from '../../protocol/backup.ts'
 import type { CommandResult } from '../../protocol/command.ts'
 import type { AgentMessageOf, Condition } from '../../protocol/messages.ts'
@@ -184,9 +184,12 @@ export interface VmRecord {
   readonly report: (VmSummary & { readonly reportedAt: number; readonly present: boolean }) | undefined
 }
 
+export type VmFilter = Omit<VmQuery, 'limit'>
+
 export interface VmStore {
   find(name: string): Promise<VmRecord | undefined>
-  list(filter: { host?: string }, limit: number): Promise<Page<VmRecord>>
+  /** In the order of names. */
+  list(filter: VmFilter, limit: number): Promise<Page<VmRecord>>
   /**
    * Drops the record of a VM whose host is revoked. False when there is no such VM. Throws E_CONFLICT when its host is not
    * revoked: it would report the VM again.
@@ -293,6 +296,7 @@ export interface CommandFilter {
   readonly vm?: string
   readonly host?: string
   readonly state?: OperationState
+  readonly open?: boolean
 }
 
 export interface CommandStore {

@@ -5,7 +5,7 @@ import type { VmSummary } from '../../protocol/vm.ts'
 import { dropVm } from './command-vm.ts'
 import { fromJson, fromJsonOrNull, given, page } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
-import type { Page, VmRecord, VmStore } from './store.ts'
+import type { Page, VmFilter, VmRecord, VmStore } from './store.ts'
 
 interface VmRow {
   readonly name: string
@@ -34,6 +34,20 @@ const select = `
   LEFT JOIN host_reports ON host_reports.host = vms.host
   LEFT JOIN vm_reports ON vm_reports.host = vms.host AND vm_reports.name = vms.name AND vm_reports.uuid = vms.uuid`
 
+/** What views/vm-view.ts says of it, in SQL. */
+const stateOf = `CASE WHEN summary IS NULL THEN 'pending' WHEN present = 0 THEN 'missing'
+  WHEN json_extract(summary, '$.retainedUntil') IS NOT NULL THEN 'retained' ELSE json_extract(summary, '$.state') END`
+
+const isAmiss = `(summary IS NOT NULL AND json_extract(summary, '$.retainedUntil') IS NULL AND (present = 0
+  OR iif(vms.wanted = 'running', 'running', 'stopped') <> json_extract(summary, '$.state')
+  OR coalesce(json_array_length(summary, '$.drift'), 0) > 0
+  OR EXISTS (SELECT 1 FROM json_each(summary, '$.health') WHERE json_extract(value, '$.state') = 'unhealthy')))`
+
+const isAsked = `(:host IS NULL OR vms.host = :host) AND (:after IS NULL OR vms.name > :after)
+  AND (:state IS NULL OR ${stateOf} = :state) AND (:amiss IS NULL OR ${isAmiss} = :amiss)
+  AND (:search IS NULL OR instr(vms.name, :search) OR instr(vms.host, :search) OR instr(vms.profile, :search)
+    OR instr(coalesce(json_extract(summary, '$.address'), ''), :search))`
+
 export class VmTable implements VmStore {
   readonly #sqlite: Sqlite
 
@@ -46,11 +60,15 @@ export class VmTable implements VmStore {
     return row === undefined ? undefined : toRecord(row)
   }
 
-  async list(filter: { host?: string }, limit: number): Promise<Page<VmRecord>> {
-    const rows = this.#sqlite.all<VmRow>(
-      `${select} WHERE :host IS NULL OR vms.host = :host ORDER BY vms.name LIMIT :limit`,
-      { host: filter.host ?? null, limit: limit + 1 }
-    )
+  async list({ host, state, search, amiss, after }: VmFilter, limit: number): Promise<Page<VmRecord>> {
+    const rows = this.#sqlite.all<VmRow>(`${select} WHERE ${isAsked} ORDER BY vms.name LIMIT :limit`, {
+      host: host ?? null,
+      state: state ?? null,
+      search: search?.toLowerCase() ?? null,
+      amiss: amiss === undefined ? null : Number(amiss),
+      after: after ?? null,
+      limit: limit + 1
+    })
     return page(rows, limit, toRecord)
   }
 

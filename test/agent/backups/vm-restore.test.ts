@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { HostletError } from '../../../src/errors.ts'
 import type { BackupListResult, BackupVerifyResult, PruneResult } from '../../../src/protocol/backup.ts'
+import { planned } from '../plans/planned.ts'
 import { carry, succeed } from '../verbs/bench.ts'
 import {
   type BackupBench,
@@ -42,6 +43,28 @@ describe('vm.restore', () => {
     const before = await host.bench.hypervisor.findVm(vm, wait())
     assert.notEqual(made?.placement.macAddress, before?.placement.macAddress)
     assert.equal((await backUp(host, { vm: name })).record.sequence, 1)
+  })
+
+  it('is foreseen, as are backups: what would be made or replaced, and nothing is touched', async () => {
+    await using host = await makeBackupBench()
+    const { record } = await backUp(host)
+    const { bench, host: on } = host
+    const state = async () => [await bench.leftovers(), await bench.hypervisor.listVms(wait())]
+    const before = await state()
+    const about = { vm: name, uuid }
+    const fresh = await planned(on, 'vm.restore', asNew, { about })
+    assert.equal(fresh.refusal, undefined)
+    assert.match(fresh.remarks?.[0] ?? '', new RegExp(`^Backup ${record.snapshot} is of .* \\(known\\)`))
+    assert.ok(fresh.domain?.after?.includes(`${name}.11111111.root.qcow2`))
+    const replaced = await planned(on, 'vm.restore', inPlace, { about: { vm, uuid: source } })
+    const sources = (replaced.domain?.diff ?? '')
+      .split('\n')
+      .filter((line) => /^[-+] .*<source file/.test(line))
+    // Each disk as it is and as it would be; the base below the root disk goes.
+    assert.equal(sources.length, 5, sources.join('\n'))
+    const again = await planned(on, 'vm.backup', { vm, target }, { about: { vm, uuid: source } })
+    assert.match(again.remarks?.[1] ?? '', /Only what changed since backup/)
+    assert.deepEqual(await state(), before)
   })
 
   it('puts no larger disks into a VM than the policy allows, and lets those be that do not grow', async () => {

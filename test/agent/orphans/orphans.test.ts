@@ -375,14 +375,13 @@ async function afterHours(bench: OrphanBench) {
   }
 }
 
-async function reconnect({ hypervisor }: Bench): Promise<void> {
+async function reconnect({ hypervisor, host }: Bench): Promise<void> {
   const looks = () => hypervisor.calls.filter((call) => call === 'domainUses').length
   hypervisor.setStatus('away')
   const before = looks()
   hypervisor.setStatus('connected')
-  // Two looks at the domains; what follows the second is told once files were read.
-  while (looks() < before + 2) await settle()
-  for (let turn = 0; turn < 20; turn++) await settle()
+  while (looks() === before) await settle()
+  await host.orphans.looked()
 }
 
 /** Start of a qcow2 on another file. */

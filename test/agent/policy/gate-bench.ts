@@ -15,6 +15,7 @@ import { type Clock, systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { CommandClaims } from '../../../src/protocol/command.ts'
 import type { AgentMessage } from '../../../src/protocol/messages.ts'
+import type { PolicyForecast } from '../../../src/protocol/plan.ts'
 import type { VmSpecification } from '../../../src/protocol/vm.ts'
 import { claimsOf, createSigner, hostId, type Signer } from '../../support/signed-commands.ts'
 import { type Bench, makeBench } from '../verbs/bench.ts'
@@ -121,6 +122,25 @@ export class GateBench implements AsyncDisposable {
     rest: Record<string, unknown> = {}
   ): Promise<Answer> {
     return await this.send(await this.signer.sign(this.claims(verb, vm, rest)))
+  }
+
+  /** What a plan of the command says of the policy; `refused` where it forbids plans as well. */
+  async forecast(
+    verb: string,
+    vm: Pick<VmSpecification, 'name' | 'uuid'> | undefined,
+    rest: Record<string, unknown> = {}
+  ): Promise<PolicyForecast> {
+    const { subject, arguments: asked } = this.claims(verb, vm, rest)
+    const about = subject && { subject: { vm: subject.vm, uuid: subject.uuid } }
+    const claims = this.claims('operation.plan', undefined, { verb, arguments: asked, ...about })
+    const answer = await this.send(await this.signer.sign(claims))
+    if (answer !== 'accepted') return { verdict: 'refused', text: answer.message }
+    const found = this.sent.find(
+      (message) => message.type === 'result' && message.result.command === claims.id
+    )
+    if (found?.type !== 'result') throw new Error('the plan has no result')
+    const { policy } = found.result.value as { policy: PolicyForecast }
+    return policy
   }
 
   /** How the host answers a signed command. */

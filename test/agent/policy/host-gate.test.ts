@@ -257,8 +257,10 @@ describe('the policy for commands', () => {
       made.policy(commands)
       const [verb, vm, rest] =
         typeof command === 'function' ? command() : [command[0], command[1](), command[2] ?? {}]
+      const forecast = await made.forecast(verb, vm, rest as Record<string, unknown>)
       const answer = await made.ask(verb, vm, rest as Record<string, unknown>)
       assert.equal(reasonOf(answer), reason, JSON.stringify(answer))
+      assert.equal(forecast.verdict, reason === 'accepted' ? 'allowed' : 'refused', JSON.stringify(forecast))
       if (answer !== 'accepted') assert.match(answer.message, /policy of host host-1/)
       await made.idle()
     })
@@ -279,7 +281,11 @@ describe('the policy for commands', () => {
     it('let so many through and no more, until the time is over', async () => {
       await made.restart()
       made.policy({ rates })
+      // A plan is looked at, and counts for nothing.
+      const verdict = async () => (await made.forecast('vm.stop', web)).verdict
+      assert.deepEqual([await verdict(), await verdict(), await verdict()], ['allowed', 'allowed', 'allowed'])
       assert.deepEqual([await stop(), await stop(), reasonOf(await stop())], ['accepted', 'accepted', 'rate'])
+      assert.equal(await verdict(), 'refused')
       made.aheadMs += 3_601_000
       assert.equal(await stop(), 'accepted')
     })
@@ -394,6 +400,10 @@ describe('the policy for commands', () => {
 
     it('are asked for by name, and one is enough', async () => {
       policy()
+      assert.deepEqual(await made.forecast('vm.stop', prod), {
+        verdict: 'approval',
+        text: 'approvals of 1 of alice, bob'
+      })
       const jws = await stop()
       const refusal = await made.send(jws)
       assert.ok(refusal !== 'accepted')

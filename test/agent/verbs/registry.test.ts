@@ -29,7 +29,15 @@ describe('registry of verbs', () => {
 
   it('journals whatever has an effect: these alone may come again', () => {
     const looks = verbs.filter((verb) => verb.looks).map(({ name }) => name)
-    assert.deepEqual(looks.sort(), ['backup.list', 'host.facts', 'vm.audit', 'vm.list', 'vm.state'])
+    assert.deepEqual(looks.sort(), [
+      'backup.list',
+      'host.facts',
+      'operation.plan',
+      'vm.audit',
+      'vm.list',
+      'vm.specification',
+      'vm.state'
+    ])
     for (const verb of verbs.filter((each) => each.looks))
       assert.deepEqual([verb.changes, verb.lock], [false, 'none'], verb.name)
   })

@@ -197,6 +197,13 @@ export function scenariosOf(images: Images): readonly Scenario[] {
       { ...looking, ...rollsBack }
     ),
     one('vm.state', 'running', { vm }, looking),
+    one('vm.specification', 'running', { vm }, looking),
+    one(
+      'operation.plan',
+      'running',
+      { verb: 'vm.resize', subject: { vm, uuid }, arguments: { vm, cpus: 2 } },
+      looking
+    ),
     one('vm.audit', 'running', { vm }, looking),
     one(
       'vm.console',

@@ -15,6 +15,11 @@ describe('choices of a set-up', () => {
       { at: ['profiles', 'enterprise', 'subnet'], value: '10.91.128.0/18' },
       { at: ['reserve', 'memoryBytes'], value: 2 * 1024 ** 3 }
     ])
+    assert.deepEqual(configChanges({ pool: 'fast', poolPath: '/srv/vms', bridge: 'hl-vms' }, config), [
+      { at: ['pool', 'name'], value: 'fast' },
+      { at: ['pool', 'path'], value: '/srv/vms' },
+      { at: ['profiles', 'starter', 'bridge'], value: 'hl-vms' }
+    ])
     assert.deepEqual(configChanges({}, config), [])
   })
 

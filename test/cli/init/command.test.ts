@@ -31,7 +31,8 @@ describe('hostlet init', () => {
     skip: isRoot ? false : 'this takes root'
   }, async () => {
     const { status, stderr } = await hostlet(['init', '--dry-run'], { HOSTLET_TOKEN: 'hlj_c2VjcmV0' })
-    assert.equal(status, 2)
+    // A dry run has statuses of its own.
+    assert.equal(status, 1)
     assert.match(stderr, /the join token is damaged/)
     assert.doesNotMatch(stderr, /c2VjcmV0|secret/)
   })

@@ -210,7 +210,7 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
       const { socket } = await granted()
       const headers = { origin: 'https://elsewhere.example' }
       const { status, message } = await Operator.refused({ ...where(), path: socket, headers })
-      assert.equal(status, 401)
+      assert.equal(status, 403)
       assert.match(message, /another site/)
       const own = {
         origin: scheduler.running.url.replace('localhost', new URL(scheduler.running.url).hostname)

@@ -101,7 +101,7 @@ export const hostRoutes = [
     reply: HostMetrics,
     handle: async ({ params: { id }, query }, { store }) => {
       await findHost(store, id)
-      const range = { since: query.sinceMs ?? 0, limit: query.limit ?? listItemsDefault }
+      const range = { since: query.sinceMs ?? 0, step: query.stepMs, limit: query.limit ?? listItemsDefault }
       return { host: id, points: [...(await store.metrics.ofHost(id, range))] }
     }
   }),
@@ -114,6 +114,16 @@ export const hostRoutes = [
     body: PrefetchRequest,
     reply: OperationReply,
     handle: (call, services) => askHost(services, call, 'image.prefetch', { image: call.body })
+  }),
+
+  defineRoute('POST /v1/hosts/{id}/vms', {
+    tier: 'manage',
+    summary: 'Have a host list its VMs as they are now, and the domains that are not ours',
+    status: 202,
+    params: HostParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askHost(services, call, 'vm.list')
   }),
 
   defineRoute('POST /v1/hosts/{id}/refresh', {

@@ -1,6 +1,12 @@
 // What was observed across the fleet: the newest figures of everything, and VM events.
 
-import { EventList, EventQuery, LatestMetrics, listItemsMax } from '../../../protocol/api.ts'
+import {
+  EventList,
+  EventQuery,
+  LatestMetrics,
+  LatestMetricsQuery,
+  listItemsMax
+} from '../../../protocol/api.ts'
 import { hostView } from '../../views/host-view.ts'
 import { present } from '../../views/operation-view.ts'
 import { vmView } from '../../views/vm-view.ts'
@@ -10,16 +16,21 @@ import { defineRoute } from '../route.ts'
 export const observationRoutes = [
   defineRoute('GET /v1/metrics/latest', {
     tier: 'read',
-    summary: 'The newest sample of every host and VM',
+    summary: 'The newest sample of every host and VM, or of those that are asked for',
+    query: LatestMetricsQuery,
     reply: LatestMetrics,
-    handle: async (_call, { store, clock }) => {
-      const hosts = (await store.hosts.list(listItemsMax)).items
-      const vms = (await store.vms.list({}, listItemsMax)).items
-      const [ofHosts, ofVms] = [await store.metrics.latestOfHosts(), await store.metrics.latestOfVms()]
+    handle: async ({ query: { of, limit, ...filter } }, { store, clock }) => {
+      const hosts = of === 'vms' ? [] : (await store.hosts.list(listItemsMax)).items
+      const ofHosts = of === 'vms' ? undefined : await store.metrics.latestOfHosts()
+      const { items: vms, more } =
+        of === 'hosts' ? { items: [], more: false } : await store.vms.list(filter, limit ?? listItemsMax)
       return {
         now: clock.now(),
-        hosts: hosts.map((host) => ({ host: hostView(host), ...present({ ...ofHosts.get(host.id) }) })),
-        vms: vms.map((vm) => ({ vm: vmView(vm), ...present({ ...ofVms.get(vm.name) }) }))
+        hosts: hosts.map((host) => ({ host: hostView(host), ...present({ ...ofHosts?.get(host.id) }) })),
+        vms: await Promise.all(
+          vms.map(async (vm) => ({ vm: vmView(vm), ...present({ ...(await store.metrics.latestOfVm(vm)) }) }))
+        ),
+        more
       }
     }
   }),

@@ -81,6 +81,7 @@ export const operationRoutes = [
     summary:
       'Cancel an operation: at once where its host has not got it yet, which answers with itself; else by a command to its host',
     status: 202,
+    dryRun: false,
     params: OperationParams,
     body: EmptyRequest,
     reply: OperationReply,

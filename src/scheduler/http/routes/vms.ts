@@ -34,11 +34,8 @@ export const vmRoutes = [
     summary: 'List VMs',
     query: VmQuery,
     reply: VmList,
-    handle: async ({ query: { host, limit } }, { store }) => {
-      const { items, more } = await store.vms.list(
-        host === undefined ? {} : { host },
-        limit ?? listItemsDefault
-      )
+    handle: async ({ query: { limit, ...filter } }, { store }) => {
+      const { items, more } = await store.vms.list(filter, limit ?? listItemsDefault)
       return { vms: items.map(vmView), more }
     }
   }),
@@ -59,7 +56,7 @@ export const vmRoutes = [
     reply: VmMetrics,
     handle: async ({ params: { name }, query }, { store }) => {
       const vm = await findVm(store, name)
-      const range = { since: query.sinceMs ?? 0, limit: query.limit ?? listItemsDefault }
+      const range = { since: query.sinceMs ?? 0, step: query.stepMs, limit: query.limit ?? listItemsDefault }
       return { vm: name, points: [...(await store.metrics.ofVm(vm, range))] }
     }
   }),
@@ -153,6 +150,16 @@ export const vmRoutes = [
     body: EmptyRequest,
     reply: OperationReply,
     handle: (call, services) => askAboutVm(services, call, 'vm.state')
+  }),
+
+  defineRoute('POST /v1/vms/{name}/specification', {
+    tier: 'manage',
+    summary: 'Have its host tell what was asked for of a VM, as it keeps it',
+    status: 202,
+    params: VmParams,
+    body: EmptyRequest,
+    reply: OperationReply,
+    handle: (call, services) => askAboutVm(services, call, 'vm.specification')
   }),
 
   defineRoute('POST /v1/vms/{name}/audit', {
