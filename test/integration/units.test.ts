@@ -92,7 +92,7 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
       'read the keys of the scheduler': 'cat /var/lib/hostlet-scheduler/admin.key',
       'open a disk': 'ls /dev/vda /dev/sda',
       'open KVM': 'cat < /dev/kvm',
-      'become root': 'setpriv --reuid 0 true',
+      'become root': 'test "$(setpriv --reuid 0 id -u)" = 0',
       mount: 'mount -t tmpfs tmpfs /tmp',
       'make a user namespace': 'unshare --user true',
       'load a module': 'modprobe dummy',
@@ -106,7 +106,8 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
     }
     const controls = {
       'write its state': 'touch /var/lib/hostlet/x && rm /var/lib/hostlet/x',
-      'set rules': 'nft list tables'
+      'set rules': 'nft list tables',
+      'have qemu-nbd end with it': 'setpriv --pdeathsig KILL qemu-nbd --version'
     }
     const script = [...Object.entries(attempts), ...Object.entries(controls)].map(
       ([what, command]) => `if ( ${command} ) >/dev/null 2>&1; then echo "done: ${what}"; fi`

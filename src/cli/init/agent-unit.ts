@@ -44,7 +44,8 @@ export function agentStep(machine: Machine): Step {
     },
     act: async () => {
       await startUnit(machine, { unit, config, isStale })
-      return await untilStatus(machine, unit, /^Connected/)
+      // With libvirt, too, or the first VM would find no host to go to.
+      return await untilStatus(machine, unit, /^Connected to [^;]*; \d+ VMs/)
     },
     help: 'journalctl -u hostlet -p warning says why. VMs, if there are any, run on.'
   }

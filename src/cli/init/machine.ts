@@ -12,7 +12,7 @@ import {
   writeFileSync
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { HostletError } from '../../errors.ts'
+import { HostletError, isErrorCode } from '../../errors.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { type ProcessResult, runProcess } from '../../lib/run-process.ts'
 
@@ -125,11 +125,13 @@ export class Machine {
     return await this.#run(program, args, options)
   }
 
-  /** Its standard output. Throws E_UNAVAILABLE with what the program said when it fails. */
+  /** Its standard output. When it fails, throws the error that hostlet told there, and E_UNAVAILABLE with what any other said. */
   async must(program: string, args: readonly string[], input?: string): Promise<string> {
     const { exitCode, stdout, stderr } = await this.run(program, args, input)
     if (exitCode === 0) return stdout
     const said = (stderr.trim() || stdout.trim()).slice(-1_024)
+    const [, code, message = ''] = /^error (E_[A-Z]+): (.+)$/m.exec(said) ?? []
+    if (isErrorCode(code)) throw new HostletError(code, message)
     throw new HostletError('E_UNAVAILABLE', `${program} ${args.join(' ')} ended with ${exitCode}: ${said}`)
   }
 

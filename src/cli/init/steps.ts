@@ -35,10 +35,10 @@ function interrupted(
   { step, done, left }: { step: Step; done: number; left: number }
 ): HostletError {
   const far = `${done} ${done === 1 ? 'step is' : 'steps are'} done and stay; ${left} after it are not`
-  const message = error.message.replace(/[.\s]*$/, '')
+  const message = error.message.replace(/[.\s]*$/, '').replace(/[^?!]$/, '$&.')
   return new HostletError(
     error.code,
-    `it came no further than to ${step.what}: ${message}.\n${step.help}\n${far}. Run the same line again: it goes on from there.`,
+    `it came no further than to ${step.what}: ${message}\n${step.help}\n${far}. Run the same line again: it goes on from there.`,
     { cause: error, details: error.details }
   )
 }

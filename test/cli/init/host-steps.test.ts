@@ -125,6 +125,15 @@ describe('steps that make a host', { skip: isRoot ? false : 'files get owners, w
     assert.equal((await carryAllOut()).length, 1)
   })
 
+  it('pass on the code of what the enrolment was refused with', async () => {
+    answers.runuser = () => ({ exitCode: 6, stderr: 'error E_AUTH: the join token was used. Was it you?\n' })
+    await assert.rejects(carryAllOut(), {
+      code: 'E_AUTH',
+      message:
+        /^it came no further than to join [^:]*:\/\/[^:]*:7443: the join token was used\. Was it you\?\n/
+    })
+  })
+
   it('join anew where that is asked for, though the machine has an identity', async () => {
     await carryAllOut()
     const config = loadAgentConfig('config/agent.yaml', {})
