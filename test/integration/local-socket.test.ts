@@ -36,8 +36,7 @@ describe('a host with an agent', { skip: cannotBoot(), timeout: 240_000 }, () =>
 
   it('tells its state to root and to its group, and to nobody else', async () => {
     await machine.must('systemctl start hostlet-scheduler')
-    const { command } = JSON.parse(await machine.must('hostlet host token -o json'))
-    await machine.must(command)
+    await machine.join()
     await machine.must('systemctl start hostlet')
     await until((status) => status.scheduler.state === 'connected' && status.seenAt !== undefined)
     assert.equal((await machine.must(`stat -c '%a %U %G' ${socket}`)).trim(), '660 hostlet hostlet')

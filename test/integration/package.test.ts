@@ -118,9 +118,7 @@ describe('the package', { skip, timeout: 600_000 }, () => {
     await machine.must('systemctl start var-log-libvirt-qemu.mount')
     await machine.must('install -d -o hostlet -g hostlet -m 700 /var/backups/hostlet')
     await machine.must('systemctl start hostlet-scheduler')
-    const { join } = JSON.parse(await machine.must('hostlet host token -o json'))
-    // Step by step what "hostlet init" does at once: see init.test.ts.
-    await machine.must(`runuser -u hostlet -- hostlet enroll --token-file - <<< ${join}`)
+    await machine.join()
     await machine.must('systemctl start hostlet')
     await untilConnected()
     const digest = readFileSync(`${guest}.sha256`, 'utf8').slice(0, 64)

@@ -47,12 +47,7 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
   it('start, and are well', async () => {
     await machine.must('systemctl start hostlet-scheduler')
     assert.equal(await machine.setting('hostlet-scheduler', 'ActiveState'), 'active')
-    const { join } = JSON.parse(await machine.must('hostlet host token -o json'))
-    // Step by step what "hostlet init" does at once: see init.test.ts.
-    assert.match(
-      await machine.must(`runuser -u hostlet -- hostlet enroll --token-file - <<< ${join}`),
-      /This host has joined/
-    )
+    assert.match(await machine.join(), /This host has joined/)
     await machine.must('systemctl start hostlet')
     assert.equal(await machine.setting('hostlet', 'ActiveState'), 'active')
     await untilConnected()

@@ -117,6 +117,12 @@ export class BootedMachine implements AsyncDisposable {
     return stdout
   }
 
+  /** Has it join its own scheduler: step by step what "hostlet init" does at once. Resolves with what is said. */
+  async join(): Promise<string> {
+    const { join } = JSON.parse(await this.must('hostlet host token -o json'))
+    return await this.must(`runuser -u hostlet -- hostlet enroll --token-file - <<< ${join}`)
+  }
+
   /** A setting of a unit as systemd has it. */
   async setting(unit: string, name: string): Promise<string> {
     return (await this.must(`systemctl show --property=${name} --value ${unit}`)).trim()
