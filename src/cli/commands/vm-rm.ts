@@ -55,10 +55,15 @@ async function questionOf(session: Session, name: string, options: Options): Pro
   return days === 0 ? `Erase ${what}?` : `Switch VM ${name} off now, and erase ${what} in ${days} days?`
 }
 
-/** As the scheduler goes by it: one that is kept already, or is not there, is erased at once. */
+/** As the scheduler goes by it: one that is not there is erased at once. Throws E_CONFLICT for one that is kept already, as it does. */
 async function daysDefault({ client, signal }: Session, name: string): Promise<number> {
   const { vm } = await client.ask({ method: 'GET', path: apiPath('vms', name), signal }, 'VmReply')
-  if (['pending', 'missing', 'retained'].includes(vm.state)) return 0
+  if (vm.state === 'retained')
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${name} was torn down already, and is kept. Erase it now with "hostlet vm rm ${name} --now", or have it back with "hostlet vm undelete ${name}".`
+    )
+  if (['pending', 'missing'].includes(vm.state)) return 0
   return (await client.ask({ method: 'GET', path: '/v1/status', signal }, 'StatusView')).retainDays
 }
 

@@ -34,13 +34,18 @@ export function hostSteps(machine: Machine, plan: HostPlan): Step[] {
     ...accountSteps(machine, agentUser),
     ...directorySteps(machine, config),
     configStep(machine, plan.file, agentUser),
-    ...(config.pool.path.startsWith(usualPool) ? [] : [poolStep(machine, config.pool.path)]),
+    ...(isBelow(config.pool.path, usualPool) ? [] : [poolStep(machine, config.pool.path)]),
     forwardStep(machine),
     ...(machine.exists(kvmRule) && machine.exists('/dev/kvm') ? [kvmStep(machine)] : []),
     ...(machine.hasSystemd ? [logsStep(machine)] : []),
     joinStep(machine, plan),
     ...(machine.hasSystemd ? [agentStep(machine)] : [])
   ]
+}
+
+/** The unit may write there. A directory beside it whose name only begins alike is another one. */
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`)
 }
 
 function directorySteps(machine: Machine, { stateDirectory, pool }: AgentConfig): Step[] {

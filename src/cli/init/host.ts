@@ -124,7 +124,9 @@ async function chosen(
   options: InitOptions,
   { present, asking, signal }: { present: AgentConfig; asking: boolean; signal: AbortSignal }
 ): Promise<HostChoices> {
-  const subnet = options.subnet ?? (await freeSubnet(present))
+  // A host that has joined keeps its networks: VMs may have addresses there.
+  const isNew = !isEnrolled(present.stateDirectory)
+  const subnet = options.subnet ?? (isNew ? await freeSubnet(present) : undefined)
   const reserveMemory = options.reserveMemory ?? (await reserveForProxmox(present))
   if (!asking) return { ...options, subnet, reserveMemory }
   const { starter } = present.profiles
@@ -156,15 +158,13 @@ async function reserveForProxmox({ reserve }: AgentConfig): Promise<string | und
 function requireNoVms(
   { vms }: Preflight,
   changes: readonly { readonly key: string }[],
-  { force, pool, poolPath, bridge, subnet }: InitOptions
+  { force }: InitOptions
 ): void {
-  const moving =
-    (pool ?? poolPath ?? bridge ?? subnet) !== undefined &&
-    changes.some(({ key }) => /^(pool|profiles)\./.test(key))
+  const moving = changes.some(({ key }) => /^(pool|profiles)\./.test(key))
   if (vms > 0 && moving && force !== true)
     throw new HostletError(
       'E_CONFLICT',
-      `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with --pool, --pool-path, --bridge and --subnet. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
+      `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with another pool, bridge or network. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
     )
 }
 

@@ -23,7 +23,7 @@ export function noPlace({ wanted }: Asked, refused: readonly Refused[]): Hostlet
   const nearest = nearestOf(lacking)
   return new HostletError(
     'E_CAPACITY',
-    `no host takes a VM with ${wanted.cpus} vCPU${wanted.cpus === 1 ? '' : 's'}, ${gibibytes(wanted.memoryBytes, Math.ceil)} of memory and ${gibibytes(wanted.diskBytes, Math.ceil)} of disks: of ${hosts}, ${counts}. ${nearest.candidate.host.id} comes nearest: ${nearest.why}. See "hostlet host candidates", make room with "hostlet vm rm", ask for less, or name a host with --host to try it anyway.`,
+    `no host takes a VM with ${wanted.cpus} vCPU${wanted.cpus === 1 ? '' : 's'}, ${gibibytes(wanted.memoryBytes, Math.ceil)} of memory and ${gibibytes(wanted.diskBytes, Math.ceil)} of disks: of ${hosts}, ${counts}. ${nearest.candidate.host.id} comes nearest: ${nearest.why}. See "hostlet host candidates", make room with "hostlet vm rm" (disks of VMs that are kept go with --now), ask for less, or name a host with --host to try it anyway.`,
     {
       details: {
         host: nearest.candidate.host.id,

@@ -9,9 +9,9 @@ export interface PlacementStore {
    * would be more than `labelsMax`.
    */
   label(host: string, change: { set: Labels; remove: readonly string[] }): Promise<Labels>
-  /** What the VMs that are placed on each host may take together. */
+  /** What the VMs that are placed on each host may take together; of those that were torn down and are kept, their disks. */
   loadByHost(): Promise<ReadonlyMap<string, HostLoad>>
-  /** How many VMs of a group each host has. */
+  /** How many VMs of a group each host has, without those that are only kept. */
   groupByHost(group: string): Promise<ReadonlyMap<string, number>>
   /** Why the VM that a command made stands where it does. */
   of(command: string): Promise<PlacementView | undefined>

@@ -7,6 +7,10 @@ import type { PlacementStore } from './placement-store.ts'
 import { fromJson } from './rows.ts'
 import type { Sqlite } from './sqlite.ts'
 
+const withReports = 'LEFT JOIN vm_reports ON vm_reports.host = vms.host AND vm_reports.uuid = vms.uuid'
+/** Torn down, off for good, and only its disks are there yet. */
+const isKept = `coalesce(json_extract(vm_reports.summary, '$.retainedUntil') IS NOT NULL, FALSE)`
+
 export class PlacementTable implements PlacementStore {
   readonly #sqlite: Sqlite
 
@@ -39,17 +43,18 @@ export class PlacementTable implements PlacementStore {
 
   async loadByHost(): Promise<ReadonlyMap<string, HostLoad>> {
     const rows = this.#sqlite.all<{ host: string } & HostLoad>(
-      `SELECT host, sum(memory_bytes) AS memoryBytes, sum(cpus) AS cpus,
+      `SELECT vms.host, sum(iif(${isKept}, 0, memory_bytes)) AS memoryBytes, sum(iif(${isKept}, 0, cpus)) AS cpus,
          sum(coalesce(json_extract(specification, '$.rootDiskBytes'), 0)
            + coalesce(json_extract(specification, '$.dataDiskBytes'), 0)) AS diskBytes
-       FROM vms GROUP BY host`
+       FROM vms ${withReports} GROUP BY vms.host`
     )
     return new Map(rows.map(({ host, ...load }) => [host, load]))
   }
 
   async groupByHost(group: string): Promise<ReadonlyMap<string, number>> {
     const rows = this.#sqlite.all<{ host: string; count: number }>(
-      'SELECT host, count(*) AS count FROM vms WHERE vm_group = :group GROUP BY host',
+      `SELECT vms.host, count(*) AS count FROM vms ${withReports}
+       WHERE vm_group = :group AND NOT ${isKept} GROUP BY vms.host`,
       { group }
     )
     return new Map(rows.map(({ host, count }) => [host, count]))

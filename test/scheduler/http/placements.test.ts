@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { HostDetail, HostList, OperationReply, PlacementReply, VmReply } from '../../../src/protocol/api.ts'
 import type { LabelsReply, PlacementWish } from '../../../src/protocol/placement.ts'
 import { compile } from '../../../src/protocol/validate.ts'
-import { gibibyte, hostFacts, specification } from '../support/samples.ts'
+import { gibibyte, hostFacts, specification, vmSummary } from '../support/samples.ts'
 import type { TestAgent } from '../support/test-agent.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
 
@@ -53,6 +53,31 @@ describe('twenty VMs that are asked for at once', () => {
         /of 3 hosts, 3 are with too little memory left.*0\.0 GiB of memory left/
       )
     }
+  })
+})
+
+describe('a VM that was torn down and is kept', () => {
+  it('leaves its memory, processors and place to others, and not yet the room of its disks', async () => {
+    await using scheduler = await TestScheduler.start()
+    const [one] = (await withHosts(scheduler, 1, 4 * gibibyte)) as [TestAgent]
+    const kept = ['a', 'b', 'c', 'd'].map((name, index) =>
+      vmSummary({
+        ...{ name, uuid: `0b54e6f2-6b53-4a3e-9d1c-00000000000${index}`, memoryBytes: gibibyte },
+        ...{ state: 'stopped', retainedUntil: scheduler.clock.now() + 86_400_000 }
+      })
+    )
+    const wants = { cpus: 1, memoryBytes: 4 * gibibyte, diskBytes: gibibyte, group: 'web', apart: true }
+    const choice = async () =>
+      (await scheduler.api.post<PlacementReply>('/v1/placements', wants)).placement.host
+    one.sendInventory({
+      facts: hostFacts(one.id, 4 * gibibyte),
+      vms: kept.map(({ retainedUntil: _kept, ...vm }) => vm)
+    })
+    await one.sync()
+    assert.equal(await choice(), undefined)
+    one.sendInventory({ facts: hostFacts(one.id, 4 * gibibyte), vms: kept })
+    await one.sync()
+    assert.equal(await choice(), one.id)
   })
 })
 

@@ -79,18 +79,24 @@ describe('VMs that are removed', { timeout: 60_000 }, () => {
     }
   })
 
-  it('are erased at once where their host has none, or keeps one already', async () => {
+  it('are erased at once where their host has none', async () => {
     await scheduler.api.post('/v1/vms', { specification: specification({ name: 'web-4' }), host: agent.id })
     const { claims } = await agent.nextCommand()
     const uuid = claims.subject?.uuid ?? ''
     assert.deepEqual(await asked('web-4'), { vm: 'web-4' })
     await end(claims.id, { vm: vmSummary({ name: 'web-4', uuid }) })
+  })
+
+  it('are not erased by who asks once more, but where that is said', async () => {
     const kept = await provision('web-5')
     await asked('web-5')
     const retainedUntil = scheduler.clock.now() + 30 * dayMs
     present.pop()
     present.push(vmSummary({ name: 'web-5', uuid: kept, state: 'stopped', retainedUntil }))
     await tell()
-    assert.deepEqual(await asked('web-5'), { vm: 'web-5' })
+    const again = await scheduler.api.failure({ method: 'DELETE', path: '/v1/vms/web-5' })
+    assert.equal(again.code, 'E_CONFLICT')
+    assert.match(again.message, /kept until .*vm rm web-5 --now.*vm undelete web-5/)
+    assert.deepEqual(await asked('web-5', '?retainDays=0'), { vm: 'web-5' })
   })
 })

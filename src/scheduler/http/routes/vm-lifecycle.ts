@@ -102,10 +102,19 @@ export const vmLifecycleRoutes = [
 
 /**
  * For how many days it is kept; undefined for not at all. Where the asker does not say, one that its host has is kept as
- * configured, and one that is kept already, or is not there any more, is not.
+ * configured, and one that is not there any more is not. Throws E_CONFLICT for one that is kept already: who asks again after
+ * a lost answer does not mean to have it erased.
  */
-function daysKept({ report }: VmRecord, asked: number | undefined, configured: number): number | undefined {
-  const isThere = report?.present === true && report.retainedUntil === undefined
-  const days = asked ?? (isThere ? configured : 0)
+function daysKept(
+  { name, report }: VmRecord,
+  asked: number | undefined,
+  configured: number
+): number | undefined {
+  if (asked === undefined && configured > 0 && report?.present && report.retainedUntil !== undefined)
+    throw new HostletError(
+      'E_CONFLICT',
+      `VM ${name} was torn down already, and is kept until ${new Date(report.retainedUntil).toISOString()}. Erase it now with "hostlet vm rm ${name} --now", or have it back with "hostlet vm undelete ${name}".`
+    )
+  const days = asked ?? (report?.present === true ? configured : 0)
   return days === 0 ? undefined : days
 }
