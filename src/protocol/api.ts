@@ -893,6 +893,8 @@ const sessionFields = {
   secondFactor: Type.Enum([...secondFactorStates]),
   /** Calls of this tier and above are refused, since they need a second factor. */
   refusedFrom: Type.Optional(Type.Enum([...apiTiers])),
+  /** From this tier on one may ask for consoles of VMs. */
+  consoleTier: Type.Optional(Type.Enum([...apiTiers])),
   createdAt: Type.Optional(Timestamp),
   /** When it ends at the latest. */
   expiresAt: Type.Optional(Timestamp),

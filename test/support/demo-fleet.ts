@@ -73,6 +73,17 @@ export class DemoFleet implements AsyncDisposable {
     return { id: operation.id, to }
   }
 
+  /** The host opens the console that was asked for of one of its VMs, once it is asked; its guest then sends so much. */
+  async answerConsole(host: DemoHost, output: string): Promise<void> {
+    const { claims } = await host.agent.nextCommand()
+    const { vm, session, mode } = claims.arguments
+    host.agent.acknowledge(claims.id)
+    const times = { idleMs: 900_000, longestMs: 8 * 3_600_000, attachMs: 30_000 }
+    host.agent.finish(claims.id, { vm, session, mode, ...times })
+    await host.agent.nextFrame('credit')
+    host.agent.sendFrame({ type: 'data', session: String(session), data: Buffer.from(output) })
+  }
+
   /** One operation that failed and one that is done. */
   async pastOperations(host: DemoHost): Promise<void> {
     const [first, , third] = host.vms

@@ -166,6 +166,7 @@ class OperatorSocket {
   #state: 'new' | 'attaching' | 'attached' | 'ended' = 'new'
   #timer: Disposable
   #missed = 0
+  #hasTyped = false
 
   constructor(options: OperatorSocketOptions) {
     const { webSocket, clock } = options
@@ -194,6 +195,7 @@ class OperatorSocket {
     const { sessions, session } = this.#options
     if (this.#state === 'ended') return
     if (isBinary) {
+      this.#hasTyped = true
       if (this.#state === 'attached') sessions.type(session, data)
       else this.#refuse('something was typed before the session was attached')
       return
@@ -258,7 +260,10 @@ class OperatorSocket {
     this.#missed++
     webSocket.ping()
     try {
-      const now = await identify(asking)
+      // Who types uses the session that it was opened with; a console that is only open does not keep it alive.
+      const isLook = !this.#hasTyped
+      this.#hasTyped = false
+      const now = await identify({ ...asking, isLook })
       assertTier(now, tier)
       if (now.id !== actor.id) throw new HostletError('E_AUTH', 'it is another key now')
     } catch (thrown) {

@@ -10,6 +10,8 @@ export interface Asking {
   readonly method: string
   readonly headers: IncomingHttpHeaders
   readonly address: string
+  /** A look whether it is still good: no use of key or session, and keeps none alive. */
+  readonly isLook?: boolean
 }
 
 export interface Doors {
@@ -19,12 +21,12 @@ export interface Doors {
 
 /** Throws E_AUTH; `details.reason` says why. */
 export async function authenticate(asking: Asking, { keys, sessions }: Doors): Promise<Actor> {
-  const { headers, address } = asking
+  const { headers, address, isLook = false } = asking
   if (headers.authorization !== undefined) {
     const text = bearerOf(headers.authorization)
-    if (text?.startsWith('hls_') === true) return sessions.identify(text, address)
+    if (text?.startsWith('hls_') === true) return sessions.identify(text, address, isLook)
     const key = await keys.find(text ?? '')
-    await keys.noteUse(key, address)
+    if (!isLook) await keys.noteUse(key, address)
     if (key.hasFactor)
       throw refusal(
         'key-alone',
@@ -36,7 +38,7 @@ export async function authenticate(asking: Asking, { keys, sessions }: Doors): P
   if (cookie === undefined)
     throw refusal('missing-key', 'this needs an API key: send it as "Authorization: Bearer hlk_…"')
   assertFromOwnPage(asking)
-  return sessions.identify(cookie, address)
+  return sessions.identify(cookie, address, isLook)
 }
 
 /** The key itself, where that is what was shown. */

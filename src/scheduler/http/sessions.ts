@@ -50,15 +50,27 @@ export class Sessions {
     return { record: { ...record, lastUsedAt: undefined }, text }
   }
 
-  /** Who asks with this token. Throws E_AUTH where it is not known, has ended, or its key has expired. */
-  async identify(text: string, from: string): Promise<Actor> {
-    const { session, key } = await this.find(text)
-    await this.#options.keys.noteUse(key, from)
+  /**
+   * Who asks with this token. A look is no use of the session, which idles on. Throws E_AUTH where it is not known, has ended,
+   * or its key has expired.
+   */
+  async identify(text: string, from: string, isLook = false): Promise<Actor> {
+    const { session, key } = await this.#good(text)
+    if (!isLook) {
+      await this.#noteUse(session)
+      await this.#options.keys.noteUse(key, from)
+    }
     return this.actorOf(key, session)
   }
 
   /** The session of this token and its key. Throws E_AUTH as `identify` does. */
   async find(text: string): Promise<{ session: SessionRecord; key: KeyRecord }> {
+    const found = await this.#good(text)
+    await this.#noteUse(found.session)
+    return found
+  }
+
+  async #good(text: string): Promise<{ session: SessionRecord; key: KeyRecord }> {
     const { store, keys } = this.#options
     const hash = secretHash(text)
     const session = await store.sessions.findByHash(hash)
@@ -70,7 +82,6 @@ export class Sessions {
     const key = await store.keys.find(session.key)
     if (key === undefined) throw ended()
     keys.assertGood(key)
-    await this.#noteUse(session)
     return { session, key }
   }
 

@@ -6,6 +6,7 @@ import { stripTypeScriptTypes } from 'node:module'
 import { extname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
+import { HostletError } from '../../errors.ts'
 
 /** Beside the sources, and beside a bundle of them that was given such a folder. */
 const folder = join(import.meta.dirname, '../web')
@@ -16,9 +17,27 @@ export const vendorModules: Readonly<Record<string, { readonly name: string; rea
   'preact/hooks': { name: 'preact-hooks.js', file: 'preact/hooks/dist/hooks.mjs' },
   htm: { name: 'htm.js', file: 'htm/dist/htm.module.js' },
   'htm/preact': { name: 'htm-preact.js', file: 'htm/preact/index.module.js' },
-  uplot: { name: 'uplot.js', file: 'uplot/dist/uPlot.esm.js' }
+  uplot: { name: 'uplot.js', file: 'uplot/dist/uPlot.esm.js' },
+  '@xterm/xterm': { name: 'xterm.js', file: '@xterm/xterm/lib/xterm.mjs' },
+  '@xterm/addon-fit': { name: 'xterm-fit.js', file: '@xterm/addon-fit/lib/addon-fit.mjs' }
 }
-const vendorStyles = { name: 'uplot.css', file: 'uplot/dist/uPlot.min.css' }
+const vendorStyles = [
+  { name: 'uplot.css', file: 'uplot/dist/uPlot.min.css' },
+  { name: 'xterm.css', file: '@xterm/xterm/css/xterm.css' }
+]
+/** Large, and for one page: got when that is opened. */
+const lateFiles = ['vendor/xterm.js', 'vendor/xterm-fit.js']
+
+/**
+ * What a package does that the policy of our pages forbids, done in another way: how often, what, and what instead. xterm
+ * writes rules into elements of the page and styles into attributes; `hostlet-style` of ours, and the CSSOM, may.
+ */
+const edits: Readonly<Record<string, readonly (readonly [times: number, from: string, to: string])[]>> = {
+  'xterm.js': [
+    [3, '.createElement("style")', '.createElement("hostlet-style")'],
+    [1, 't.setAttribute("style",', 't.style.cssText=(']
+  ]
+}
 
 const types: Readonly<Record<string, string>> = {
   '.js': 'text/javascript; charset=utf-8',
@@ -74,7 +93,9 @@ export function loadWebAssets(from: string = folder): WebAssets {
   const hash = createHash('sha256')
   for (const [name, text] of served) hash.update(`${name}\0${text}\0`)
   const base = `/assets/${hash.digest('hex').slice(0, 16)}`
-  const modules = served.filter(([name]) => extname(name) === '.js' && name !== 'theme.js')
+  const modules = served.filter(
+    ([name]) => extname(name) === '.js' && name !== 'theme.js' && !lateFiles.includes(name)
+  )
   const preloads = modules.map(([name]) => `<link rel="modulepreload" href="${base}/${name}">`).join('\n    ')
   const pageOf = (name: string) =>
     new WebAsset(
@@ -102,13 +123,22 @@ export function webFiles(from: string = folder): ReadonlyMap<string, string> {
 }
 
 function vendorFiles(): [string, string][] {
-  return [...Object.values(vendorModules), vendorStyles].map(({ name, file }) => {
-    const text = readFileSync(join(modulesFolder(), file), 'utf8')
+  return [...Object.values(vendorModules), ...vendorStyles].map(({ name, file }) => {
+    const text = edited(name, readFileSync(join(modulesFolder(), file), 'utf8'))
     return [
       `vendor/${name}`,
       toBrowser(text, `vendor/${name}`).replace(/\n?\/\/# sourceMappingURL=.*\s*$/, '\n')
     ]
   })
+}
+
+function edited(name: string, text: string): string {
+  return (edits[name] ?? []).reduce((before, [times, from, to]) => {
+    const found = before.split(from).length - 1
+    if (found !== times)
+      throw new HostletError('E_INTERNAL', `${name} has "${from}" ${found} times, expected ${times}`)
+    return before.replaceAll(from, () => to)
+  }, text)
 }
 
 /** The nearest node_modules that has them. */
@@ -123,7 +153,7 @@ function modulesFolder(): string {
 function toBrowser(text: string, name: string): string {
   const up = '../'.repeat(name.split('/').length - 1)
   return text.replace(
-    /((?:\bfrom|\bimport)\s*)(['"])([^'"]+)\2/g,
+    /((?:\bfrom|\bimport)\s*\(?)(['"])([^'"]+)\2/g,
     (whole, word: string, _quote, target: string) => {
       const vendor = vendorModules[target]
       if (vendor !== undefined) return `${word}'${up === '' ? './' : up}vendor/${vendor.name}'`

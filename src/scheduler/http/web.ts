@@ -10,6 +10,7 @@ export const webPages = [
   '/hosts/:id',
   '/vms',
   '/vms/:name',
+  '/vms/:name/console',
   '/operations',
   '/operations/:id',
   '/backups',

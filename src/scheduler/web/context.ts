@@ -51,6 +51,11 @@ export function useApp(): App {
   return app
 }
 
+/** Consoles have a tier of their own, which the scheduler's configuration says. */
+export function mayConsole(session: Session): boolean {
+  return mayDo(session, session.consoleTier ?? 'admin')
+}
+
 const tiers: readonly ApiTier[] = ['read', 'manage', 'admin']
 
 /** From `refusedFrom` on a second factor is wanted, which this session has not shown. */

@@ -9,6 +9,7 @@ import { FleetContext, usePolledFleet } from './fleet.ts'
 import { AuditPage } from './pages/audit.ts'
 import { BackupsPage } from './pages/backups.ts'
 import { ConditionsPage } from './pages/conditions.ts'
+import { ConsolePage } from './pages/console.ts'
 import { HostPage } from './pages/host.ts'
 import { HostsPage } from './pages/hosts.ts'
 import { LoginPage } from './pages/login.ts'
@@ -34,6 +35,7 @@ const views: Readonly<Record<Page, (props: { name: string }) => unknown>> = {
   host: HostPage,
   vms: VmsPage,
   vm: VmPage,
+  console: ConsolePage,
   operations: OperationsPage,
   operation: OperationPage,
   backups: BackupsPage,

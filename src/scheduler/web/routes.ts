@@ -6,6 +6,7 @@ export const pages = [
   'host',
   'vms',
   'vm',
+  'console',
   'operations',
   'operation',
   'backups',
@@ -20,6 +21,7 @@ const paths: Readonly<Record<Page, string>> = {
   host: '/hosts/:',
   vms: '/vms',
   vm: '/vms/:',
+  console: '/vms/:/console',
   operations: '/operations',
   operation: '/operations/:',
   backups: '/backups',
@@ -36,8 +38,7 @@ export interface Place {
 /** Undefined for a path that is no page of ours. */
 export function placeOf(path: string): Place | undefined {
   const [first = '', second, ...more] = path.replace(/^\/|\/$/g, '').split('/')
-  if (more.length > 0) return undefined
-  const pattern = second === undefined ? `/${first}` : `/${first}/:`
+  const pattern = ['', first, ...(second === undefined ? [] : [':']), ...more].join('/')
   const page = pages.find((candidate) => paths[candidate] === pattern)
   const name = decoded(second ?? '')
   return page === undefined || name === undefined ? undefined : { page, name }

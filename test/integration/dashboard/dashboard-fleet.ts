@@ -37,6 +37,8 @@ export const crowdCount = 230
 export class DashboardFleet implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'hostlet-dashboard-'))
   readonly log = new RecordingLog()
+  /** Of the real agent, and of what its guests say on their consoles. */
+  readonly hypervisor = new MemoryHypervisor({ clock: systemClock })
   readonly #parts = new AsyncDisposableStack()
   #scheduler: Scheduler | undefined
   #crowd: TestAgent | undefined
@@ -128,7 +130,7 @@ export class DashboardFleet implements AsyncDisposable {
     const { token, caHash } = await this.api.post<CreatedToken>('/v1/tokens')
     await enroll({ schedulerUrl: this.url, token, caHash, stateDirectory, hostname: 'kvm-real' })
     const agent = await startAgent(loadAgentConfig(path, {}), {
-      hypervisor: new MemoryHypervisor({ clock: systemClock }),
+      hypervisor: this.hypervisor,
       nft: new MemoryNft(),
       log: createLogger({ format: 'json', level: 'debug', stream: { write: () => undefined } }),
       random: () => 0.1

@@ -10,6 +10,9 @@ import {
 
 export const chromiumPath = '/usr/bin/chromium'
 
+/** Some network of the machine came or went, as those of other tests do. Pages ask again. */
+const notOurs = 'net::ERR_NETWORK_CHANGED'
+
 export class LookingGlass implements AsyncDisposable {
   readonly url: string
   /** Errors of consoles, exceptions, and what the content security policy has stopped. */
@@ -44,7 +47,13 @@ export class LookingGlass implements AsyncDisposable {
   async page(context: BrowserContext): Promise<Page> {
     const page = await context.newPage()
     page.on('console', (message) => {
-      if (message.type() === 'error' || message.type() === 'warning') this.complaints.push(message.text())
+      const isBad = message.type() === 'error' || message.type() === 'warning'
+      if (isBad && !message.text().includes(notOurs)) this.complaints.push(message.text())
+    })
+    // A page whose scripts did not come is nothing to look at: it is got again.
+    page.on('requestfailed', (request) => {
+      const isOfPage = request.resourceType() === 'script' || request.resourceType() === 'stylesheet'
+      if (isOfPage && request.failure()?.errorText === notOurs) void page.reload().catch(() => undefined)
     })
     page.on('pageerror', (error) => this.complaints.push(String(error)))
     return page

@@ -2,7 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import type { AuditList, ConsoleReply, CreatedKey, VmList } from '../../../src/protocol/api.ts'
+import {
+  type AuditList,
+  type ConsoleReply,
+  type CreatedKey,
+  type OpenedSession,
+  requestHeader,
+  type VmList
+} from '../../../src/protocol/api.ts'
 import { consoleWindowBytes } from '../../../src/protocol/console.ts'
 import { attachTimeoutMs, checkIntervalMs } from '../../../src/scheduler/console/socket.ts'
 import { Operator } from '../support/operator.ts'
@@ -65,6 +72,23 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     const { key, text } = await scheduler.api.post<CreatedKey>('/v1/keys', { tier, note: `a ${tier}` })
     return { id: key.id, text }
   }
+
+  /** Opens a session as the dashboard does. */
+  async function browserOf(key: string): Promise<{ cookie: string }> {
+    const json = { key }
+    const { headers } = await scheduler
+      .apiWith(undefined)
+      .ask({ method: 'POST', path: '/v1/session', json, headers: { [requestHeader]: '1' } })
+    const [line = ''] = (headers['set-cookie'] ?? []) as string[]
+    return { cookie: line.split(';')[0] ?? '' }
+  }
+
+  const ownOrigin = () => new URL(scheduler.running.url).origin
+  const fromPage = (cookie: string) => ({
+    ...where(),
+    key: undefined,
+    headers: { cookie, origin: ownOrigin(), 'sec-fetch-site': 'same-origin' }
+  })
 
   it('is granted by a signed command that names the VM, its UUID, the operator and the mode', async () => {
     const reply = await scheduler.api.post<ConsoleReply>(path, { mode: 'read', idleMs: 5_000 })
@@ -219,6 +243,33 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
       operator.socket.terminate()
     })
 
+    it('with a browser’s session whose page is of another site, or does not say of which', async () => {
+      const { cookie } = await browserOf(scheduler.adminKey)
+      const { socket } = await granted()
+      const of = (headers: Record<string, string>) =>
+        Operator.refused({ ...where(), key: undefined, path: socket, headers: { cookie, ...headers } })
+      for (const headers of [
+        {},
+        { origin: 'https://elsewhere.example' },
+        { origin: 'null' },
+        { origin: ownOrigin(), 'sec-fetch-site': 'cross-site' },
+        { origin: ownOrigin(), 'sec-fetch-site': 'same-site' }
+      ]) {
+        const { status, message } = await of(headers as Record<string, string>)
+        assert.equal(status, 403, JSON.stringify(headers))
+        assert.match(message, /another site/)
+      }
+    })
+
+    it('with a browser’s session of another key, whatever ticket it has', async () => {
+      const other = await keyOf('admin')
+      const { cookie } = await browserOf(other.text)
+      const reply = await granted()
+      const operator = await Operator.attach(reply, fromPage(cookie))
+      const { why, message } = await operator.next('closed')
+      assert.deepEqual([why, message], ['revoked', 'this console session was granted to somebody else'])
+    })
+
     it('of a session that is not known, of another path, or without the subprotocol', async () => {
       const unknown = {
         socket: '/v1/console/00000000-0000-4000-8000-000000000000',
@@ -266,6 +317,19 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     await agent.nextFrame('close')
     const late = await scheduler.api.failure({ method: 'POST', path, json: {}, headers })
     assert.equal(late.code, 'E_CONFLICT')
+  })
+
+  it('is for sessions too: with their token, or their cookie from a page of the scheduler', async () => {
+    const { token } = await scheduler
+      .apiWith(undefined)
+      .post<OpenedSession>('/v1/session', { key: scheduler.adminKey, token: true })
+    const { cookie } = await browserOf(scheduler.adminKey)
+    for (const as of [where(token), fromPage(cookie)]) {
+      const operator = await Operator.attach(await granted(), as)
+      await operator.next('attached')
+      operator.socket.close(1000)
+      assert.equal((await agent.nextFrame('close')).why, 'left')
+    }
   })
 
   describe('ends where somebody breaks the rules:', () => {
@@ -331,6 +395,56 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     await scheduler.api.delete(`/v1/keys/${other.id}`)
     await scheduler.clock.advance(checkIntervalMs)
     assert.equal((await operator.next('closed')).why, 'revoked')
+  })
+
+  describe('of a browser’s session, which is idle after an hour,', () => {
+    const idleMs = 3_600_000
+    const checks = async (operator: Operator, ms: number) => {
+      for (let passed = 0; passed < ms; passed += idleMs / 4) {
+        scheduler.clock.jump(idleMs / 4 - checkIntervalMs)
+        await checked(operator)
+      }
+    }
+    /** The socket is asked for a sign of life as the session is looked at. */
+    const checked = async ({ socket }: Operator) => {
+      let isPinged = false
+      socket.once('ping', () => {
+        isPinged = true
+      })
+      while (!isPinged && socket.readyState === socket.OPEN) {
+        await scheduler.clock.advance(checkIntervalMs)
+        await agent.sync()
+      }
+    }
+    const begin = async () => {
+      const { cookie } = await browserOf(scheduler.adminKey)
+      const operator = await Operator.attach(await granted(), fromPage(cookie))
+      operators.push(operator)
+      await operator.next('attached')
+      await agent.nextFrame('credit')
+      return operator
+    }
+
+    it('does not keep it alive by being open, and ends with it', async () => {
+      const operator = await begin()
+      await checks(operator, idleMs)
+      const { why, message } = await operator.next('closed')
+      assert.equal(why, 'revoked')
+      assert.match(message, /session|key/)
+    })
+
+    it('keeps it alive while somebody types', async () => {
+      const operator = await begin()
+      for (let quarter = 0; quarter < 6; quarter++) {
+        operator.type('x')
+        await agent.nextFrame('data')
+        await checks(operator, idleMs / 4)
+      }
+      operator.socket.close(1000)
+      let end = await agent.nextFrame('close')
+      while (end.why === 'revoked') end = await agent.nextFrame('close')
+      assert.equal(end.why, 'left')
+    })
   })
 
   it('ends with the connection of its host, and is not granted while the host is away', async () => {

@@ -19,7 +19,14 @@ describe('paths of the dashboard', () => {
   })
 
   it('that are no page lead nowhere', () => {
-    for (const path of ['/vm', '/vms/web-1/console', '/v1/vms', '/hosts/%E0%A4%A', '/openapi.json'])
+    for (const path of [
+      '/vm',
+      '/vms/web-1/console/1',
+      '/hosts/h/console',
+      '/v1/vms',
+      '/hosts/%E0%A4%A',
+      '/openapi.json'
+    ])
       assert.equal(placeOf(path), undefined, path)
   })
 

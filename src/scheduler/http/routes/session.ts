@@ -23,7 +23,7 @@ export const sessionRoutes = [
     body: OpenSessionRequest,
     reply: OpenedSession,
     handle: async ({ body, address, tellActor }, services) => {
-      const { keys, sessions, clock, log } = services
+      const { keys, sessions, clock, log, config } = services
       const key = await keys.find(body.key)
       tellActor(sessions.actorOf(key))
       const { factors, recoveryCodesLeft } = await showFactors(body, key, services)
@@ -35,6 +35,7 @@ export const sessionRoutes = [
       log.info({ key: key.id, session: record.id, factors, remote: address }, 'session opened')
       const view = {
         ...sessionView(sessions.actorOf(key, record), key, record),
+        consoleTier: config.console.tier,
         ...present({ recoveryCodesLeft })
       }
       return kind === 'token'
@@ -49,7 +50,7 @@ export const sessionRoutes = [
     reply: SessionView,
     handle: async (call, services) => {
       const { actor, key, session } = await own(call, services)
-      return sessionView(actor, key, session)
+      return { ...sessionView(actor, key, session), consoleTier: services.config.console.tier }
     }
   }),
 

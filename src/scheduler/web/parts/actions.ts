@@ -4,7 +4,8 @@ import { html } from 'htm/preact'
 import { useState } from 'preact/hooks'
 import type { BackupList, HostView, OperationReply, OperationView, VmView } from '../../../protocol/api.ts'
 import { messageOf } from '../api.ts'
-import { type Answer, type App, mayDo, type Question, useApp } from '../context.ts'
+import { type Answer, type App, mayConsole, mayDo, type Question, useApp } from '../context.ts'
+import { pathTo } from '../routes.ts'
 
 interface Deed {
   readonly label: string
@@ -51,7 +52,8 @@ export function VmDeeds({ vm, onDone }: { vm: VmView; onDone: () => void }) {
   if (!mayDo(app.session, 'manage') || vm.state === 'retained') return null
   const isOn = vm.state !== 'stopped' && vm.state !== 'crashed'
   const deeds = isOn ? [stop(vm), reboot(vm)] : [start(vm)]
-  return html`<div class="buttons"><${Deeds} deeds=${deeds} onDone=${onDone} /><${BackupDeed} vm=${vm} onDone=${onDone} /></div>`
+  const hasConsole = isOn && mayConsole(app.session)
+  return html`<div class="buttons"><${Deeds} deeds=${deeds} onDone=${onDone} /><${BackupDeed} vm=${vm} onDone=${onDone} />${hasConsole && html`<a class="button" href=${pathTo('console', vm.name)}>Console</a>`}</div>`
 }
 
 function start({ name, host }: VmView): Deed {

@@ -8,11 +8,11 @@ import { useFleet } from '../fleet.ts'
 import { type Page, pathTo } from '../routes.ts'
 import { Search } from './search.ts'
 
-const entries: readonly { readonly page: Page; readonly label: string; readonly also?: Page }[] = [
+const entries: readonly { readonly page: Page; readonly label: string; readonly also?: readonly Page[] }[] = [
   { page: 'overview', label: 'Overview' },
-  { page: 'hosts', label: 'Hosts', also: 'host' },
-  { page: 'vms', label: 'VMs', also: 'vm' },
-  { page: 'operations', label: 'Operations', also: 'operation' },
+  { page: 'hosts', label: 'Hosts', also: ['host'] },
+  { page: 'vms', label: 'VMs', also: ['vm', 'console'] },
+  { page: 'operations', label: 'Operations', also: ['operation'] },
   { page: 'backups', label: 'Backups' },
   { page: 'conditions', label: 'Conditions' },
   { page: 'audit', label: 'Audit' }
@@ -47,7 +47,7 @@ export function Shell({ page, children, onHelp, onTheme, onSignOut }: ShellProps
       <ul>
         ${entries.map(
           ({ page: entry, label, also }) => html`<li key=${entry}>
-            <a href=${pathTo(entry)} aria-current=${page === entry ? 'page' : page !== undefined && page === also ? 'true' : undefined}>
+            <a href=${pathTo(entry)} aria-current=${page === entry ? 'page' : page !== undefined && also?.includes(page) ? 'true' : undefined}>
               ${label}<${Count} page=${entry} />
             </a>
           </li>`
