@@ -96,6 +96,21 @@ describe('steps that make a host', { skip: isRoot ? false : 'files get owners, w
     assert.equal(statSync(join(root, 'etc/hostlet/agent.yaml')).gid, 994)
   })
 
+  it('let the unit write to a pool elsewhere, also to one whose name begins as the usual one does', () => {
+    const wanted = (path: string) => {
+      put('/etc/hostlet/agent.yaml', `pool: {path: ${path}}\n`)
+      const config = loadAgentConfig(join(root, 'etc/hostlet/agent.yaml'), {})
+      const file = { path: '/etc/hostlet/agent.yaml', text: '' }
+      return hostSteps(machine, { config, file, join: join1 }).some(
+        ({ what }) => /may write|drop-in|ReadWrite|unit/.test(what) && what.includes(path)
+      )
+    }
+    assert.deepEqual(
+      ['/var/lib/libvirt/images/hostlet', '/var/lib/libvirt/images/hostlet-ssd', '/srv/vms'].map(wanted),
+      [false, true, true]
+    )
+  })
+
   it('give the token on standard input alone', async () => {
     await carryAllOut()
     assert.match(inputs.join(), /^hlj_/)
