@@ -107,7 +107,8 @@ describe('the tutorial', { skip, timeout: 600_000 }, () => {
     const lists = ['list', 'net-list', 'pool-list'].map((list) => `virsh ${list} --all --name`)
     const look = [...lists, 'nft list tables', 'pgrep -u hostlet,hostlet-scheduler']
     const { stdout } = await machine.run([...look, `ls -d ${made.join(' ')} 2>/dev/null`].join('; '))
-    assert.equal(stdout.replaceAll(/^\s*\n/gm, ''), '')
+    // What other tests define on the machine around this one is seen here, too: they say so by their names.
+    assert.equal(stdout.replaceAll(/^(hl-t-.*|\s*)\n/gm, ''), '')
   })
 
   it('needs each of the substitutions', () => {
