@@ -30,6 +30,8 @@ export class HeldStarts {
   readonly #listener: Disposable
   #writing: Promise<void> = Promise.resolve()
   #loading: Promise<void> | undefined
+  /** The begun ones as they were written last. */
+  #written = '[]'
   /** Changes from before what had been written was read. */
   #unmerged: ((begun: Set<string>) => unknown)[] | undefined = []
   /** UUIDs of those that were started since the host booted; undefined once nobody asks any more. */
@@ -77,6 +79,7 @@ export class HeldStarts {
     const kept = await bootRecord.read(recordName)
     const begun = await bootRecord.read(begunName)
     if (Array.isArray(begun)) for (const uuid of begun.slice(0, heldMax)) this.#begun?.add(String(uuid))
+    this.#written = JSON.stringify([...(Array.isArray(begun) ? begun.slice(0, heldMax) : [])])
     for (const change of this.#unmerged ?? []) change(this.#begun ?? new Set())
     this.#unmerged = undefined
     if (Array.isArray(kept))
@@ -116,7 +119,18 @@ export class HeldStarts {
     if (this.#begun === undefined) return
     change(this.#begun)
     this.#unmerged?.push(change)
-    this.#write(begunName, () => [...(this.#begun ?? [])]).catch(() => undefined)
+    this.#write(begunName, () => this.#newBegun()).catch(() => {
+      this.#written = ''
+    })
+  }
+
+  /** Undefined where it has been written as it is. */
+  #newBegun(): readonly string[] | undefined {
+    const begun = [...(this.#begun ?? [])]
+    const text = JSON.stringify(begun)
+    if (text === this.#written) return undefined
+    this.#written = text
+    return begun
   }
 
   #follow(): void {
@@ -153,7 +167,8 @@ export class HeldStarts {
     const { bootRecord } = this.#options.host
     const written = this.#writing.then(async () => {
       await this.#load()
-      await bootRecord.write(name, value())
+      const now = value()
+      if (now !== undefined) await bootRecord.write(name, now)
     })
     this.#writing = written.catch(() => undefined)
     return written
