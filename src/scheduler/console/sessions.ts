@@ -158,7 +158,10 @@ export class ConsoleSessions {
   async attach(session: string, ticket: string, actor: Actor, operator: OperatorEnd): Promise<void> {
     const entry = this.#admit(session, ticket, actor)
     entry.isTaken = true
-    const result = await this.#openedBy(entry)
+    const result = await this.#openedBy(entry).catch((thrown) => {
+      entry.isTaken = false
+      throw thrown
+    })
     if (entry.end !== undefined) throw hasEnded(entry.end)
     entry.operator = operator
     entry.attachedAt = this.#options.clock.now()
@@ -266,13 +269,11 @@ export class ConsoleSessions {
   async #openedBy(entry: Entry): Promise<VmConsoleResult> {
     const command = await this.#options.findCommand(entry.command)
     if (command?.state === 'done') return readResult(command.value)
-    if (command?.state !== 'failed' && command?.state !== 'expired') {
-      entry.isTaken = false
+    if (command?.state !== 'failed' && command?.state !== 'expired')
       throw new HostletError(
         'E_CONFLICT',
         `the console is not open yet: operation ${entry.command} is ${command?.state ?? 'not known'}. Wait for it with "hostlet op wait ${entry.command}".`
       )
-    }
     const message = command.error?.message ?? `operation ${entry.command} is ${command.state}`
     this.#end(entry, { why: 'unknown', message })
     throw hasEnded({ message })
