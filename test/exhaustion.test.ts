@@ -12,6 +12,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { saveIdentity } from '../src/agent/identity/identity.ts'
 import type { CreatedToken } from '../src/protocol/api.ts'
 import { messageBytesMax } from '../src/protocol/messages.ts'
+import { badMessagesMax } from '../src/scheduler/hub/connection.ts'
 import { unheardMax } from '../src/scheduler/hub/hub.ts'
 import { ApiClient } from './scheduler/support/api-client.ts'
 import { enrollAgent, type TestAgent } from './scheduler/support/test-agent.ts'
@@ -123,6 +124,18 @@ describe('the scheduler', { timeout: 120_000 }, () => {
         if (host.socket.readyState !== WebSocket.CLOSED) await once(host.socket, 'close')
       })
     )
+    await answers()
+    assertBounded(test, child, restingBytes)
+  })
+
+  it('under a burst of binary messages that are no frames of a console', async (test) => {
+    await first().connect()
+    const { socket } = first()
+    const closed = first().closed()
+    const junk = Buffer.alloc(19, 9)
+    for (let count = 0; count < 60_000; count++) socket.send(junk)
+    assert.equal((await closed).code, 4000)
+    assert.equal(first().unread('problem').length, badMessagesMax)
     await answers()
     assertBounded(test, child, restingBytes)
   })

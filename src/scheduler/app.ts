@@ -96,6 +96,7 @@ export async function startScheduler(
     ...{ clock, log, witness: audit, agents: hub },
     findCommand: (id) => store.commands.find(id)
   })
+  started.use(store.commands.onEnd((end) => consoles.commandEnded(end)))
   const sockets = new ConsoleSockets({
     ...{ sessions: consoles, audit, clock, log, tier: config.console.tier },
     identify: (asking) => authenticate(asking, { keys, sessions })

@@ -18,12 +18,19 @@ import {
 import { compile } from '../../protocol/validate.ts'
 import type { Witness } from '../audit.ts'
 import { type Actor, secretHash } from '../http/api-keys.ts'
+import type { CommandEnd } from '../store/fleet-store.ts'
 import type { CommandRecord } from '../store/store.ts'
 
-/** Sessions that are granted, attached, or have ended a moment ago. */
+/** Sessions that are granted or attached. */
 export const sessionsMax = 1_024
+/** Of these, those of one key. */
+export const sessionsPerKeyMax = 64
+/** Ended sessions of which it is known why they ended; the oldest go first. */
+export const endedMax = 1_024
 /** How long it is known why a session ended. */
 export const endedKeptMs = 300_000
+/** How long a session that its host has opened may be attached to; the host itself waits for less. */
+export const openedKeptMs = 300_000
 
 const readResult = compile(VmConsoleResult, 'answer of vm.console')
 
@@ -79,24 +86,28 @@ interface Entry extends GrantedConsole {
 export class ConsoleSessions {
   readonly #options: ConsoleSessionsOptions
   readonly #entries = new Map<string, Entry>()
+  /** Keys that are about to be granted a session. */
+  readonly #reserved = new Set<{ readonly key: string }>()
 
   constructor(options: ConsoleSessionsOptions) {
     this.#options = options
   }
 
-  /** Throws E_UNAVAILABLE where the host is not connected to this process, E_CAPACITY where too many are granted. */
-  requireRoom(host: string): void {
+  /**
+   * Holds a place until it is granted, and disposed of then. Throws E_UNAVAILABLE where the host is not connected to this
+   * process, E_CAPACITY where the key has, or all together have, too many.
+   */
+  reserve(host: string, key: string): Disposable {
     this.#sweep()
     if (!this.#options.agents.isConnected(host))
       throw new HostletError(
         'E_UNAVAILABLE',
         `host ${host} is away: there is no way to its consoles. See "hostlet host show ${host}".`
       )
-    if (this.#entries.size >= sessionsMax)
-      throw new HostletError(
-        'E_CAPACITY',
-        `${sessionsMax} console sessions are granted at this scheduler. Close some, or wait a few minutes.`
-      )
+    this.#requireRoom(key)
+    const place = { key }
+    this.#reserved.add(place)
+    return { [Symbol.dispose]: () => void this.#reserved.delete(place) }
   }
 
   /** Returns the ticket that opens it once. */
@@ -131,6 +142,15 @@ export class ConsoleSessions {
     return { session: entry.session, ticket }
   }
 
+  /** Its command has ended: what failed or came too late opens nothing, and for what is open nobody waits long. */
+  commandEnded({ id, outcome, error }: Pick<CommandEnd, 'id' | 'outcome' | 'error'>): void {
+    const entry = [...this.#entries.values()].find((each) => each.command === id)
+    if (entry === undefined || entry.end !== undefined) return
+    if (outcome === 'done')
+      entry.forgetAt = Math.min(entry.forgetAt, this.#options.clock.now() + openedKeptMs)
+    else this.#end(entry, { why: 'unknown', message: error?.message ?? `operation ${id} is ${outcome}` })
+  }
+
   /**
    * Throws E_NOT_FOUND for a session that this process does not know, E_AUTH for somebody else than who asked for it,
    * E_CONFLICT when it is not open, or somebody is or was attached.
@@ -138,7 +158,10 @@ export class ConsoleSessions {
   async attach(session: string, ticket: string, actor: Actor, operator: OperatorEnd): Promise<void> {
     const entry = this.#admit(session, ticket, actor)
     entry.isTaken = true
-    const result = await this.#openedBy(entry)
+    const result = await this.#openedBy(entry).catch((thrown) => {
+      entry.isTaken = false
+      throw thrown
+    })
     if (entry.end !== undefined) throw hasEnded(entry.end)
     entry.operator = operator
     entry.attachedAt = this.#options.clock.now()
@@ -177,12 +200,10 @@ export class ConsoleSessions {
     this.#send(entry, { type: 'credit', session, bytes })
   }
 
-  /** The operator's end is gone, or has to go. */
-  leave(session: string, end: ConsoleEnd): void {
+  /** The operator's end is gone, or has to go. Nothing where it is another that is attached. */
+  leave(session: string, operator: OperatorEnd, end: ConsoleEnd): void {
     const entry = this.#attached(session)
-    if (entry === undefined) return
-    this.#options.agents.sendBytes(entry.host, encodeConsoleFrame({ type: 'close', session, ...end }))
-    this.#end(entry, end)
+    if (entry?.operator === operator) this.#close(entry, end)
   }
 
   /** Takes a binary message of a host. Throws E_BAD_REQUEST for what is no frame, E_AUTH for a session of another host. */
@@ -207,7 +228,23 @@ export class ConsoleSessions {
   /** The scheduler stops. */
   close(): void {
     const end = { why: 'stopping', message: 'the scheduler stops. The VM runs on' } as const
-    for (const { session } of [...this.#entries.values()]) this.leave(session, end)
+    for (const entry of [...this.#entries.values()]) if (entry.operator !== undefined) this.#close(entry, end)
+  }
+
+  #requireRoom(key: string): void {
+    const keys = [...this.#reserved].map((place) => place.key)
+    for (const { actor, end } of this.#entries.values()) if (end === undefined) keys.push(actor.id)
+    const own = keys.filter((each) => each === key).length
+    if (own >= sessionsPerKeyMax)
+      throw new HostletError(
+        'E_CAPACITY',
+        `${own} console sessions are granted to this key, as many as one may have. Close some, or wait a few minutes.`
+      )
+    if (keys.length >= sessionsMax)
+      throw new HostletError(
+        'E_CAPACITY',
+        `${keys.length} console sessions are granted at this scheduler, as many as it keeps. Close some, or wait a few minutes.`
+      )
   }
 
   #admit(session: string, ticket: string, { id }: Actor): Entry {
@@ -232,13 +269,11 @@ export class ConsoleSessions {
   async #openedBy(entry: Entry): Promise<VmConsoleResult> {
     const command = await this.#options.findCommand(entry.command)
     if (command?.state === 'done') return readResult(command.value)
-    if (command?.state !== 'failed' && command?.state !== 'expired') {
-      entry.isTaken = false
+    if (command?.state !== 'failed' && command?.state !== 'expired')
       throw new HostletError(
         'E_CONFLICT',
         `the console is not open yet: operation ${entry.command} is ${command?.state ?? 'not known'}. Wait for it with "hostlet op wait ${entry.command}".`
       )
-    }
     const message = command.error?.message ?? `operation ${entry.command} is ${command.state}`
     this.#end(entry, { why: 'unknown', message })
     throw hasEnded({ message })
@@ -272,6 +307,12 @@ export class ConsoleSessions {
     const end = { why: 'protocol', message } as const
     const { session, host } = entry
     this.#options.log.warn({ session, host, reason: message }, 'console session broke the rules')
+    this.#close(entry, end)
+  }
+
+  /** Ends it at its host too. */
+  #close(entry: Entry, end: ConsoleEnd): void {
+    const { session, host } = entry
     this.#options.agents.sendBytes(host, encodeConsoleFrame({ type: 'close', session, ...end }))
     this.#end(entry, end)
   }
@@ -295,6 +336,7 @@ export class ConsoleSessions {
     entry.end = end
     entry.operator = undefined
     entry.forgetAt = this.#options.clock.now() + endedKeptMs
+    this.#forgetOldest()
     if (operator === undefined) return
     operator.closed(end)
     void this.#record('console.closed', entry, operator)
@@ -312,6 +354,13 @@ export class ConsoleSessions {
     const reason = end && { reason: end.message }
     log.info({ ...fields, ...reason }, kind === 'console.attached' ? 'console attached' : 'console closed')
     return witness.record(kind, { ...fields, ...(end && { message: end.message }) })
+  }
+
+  #forgetOldest(): void {
+    const ended = [...this.#entries.values()].filter(({ end }) => end !== undefined)
+    if (ended.length <= endedMax) return
+    const oldest = ended.reduce((first, next) => (next.forgetAt < first.forgetAt ? next : first))
+    this.#entries.delete(oldest.session)
   }
 
   #sweep(): void {

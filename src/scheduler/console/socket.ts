@@ -23,7 +23,7 @@ import type { Asking } from '../http/authenticate.ts'
 import { answerTo } from '../http/errors.ts'
 import { FailureLimiter, failureWindowMs } from '../http/failure-limiter.ts'
 import { answerAndEnd } from '../raw-answer.ts'
-import type { ConsoleSessions } from './sessions.ts'
+import type { ConsoleSessions, OperatorEnd } from './sessions.ts'
 
 /** Sockets of operators that this process holds; more are refused. */
 export const socketsMax = 256
@@ -163,6 +163,8 @@ interface OperatorSocketOptions extends ConsoleSocketsOptions {
 class OperatorSocket {
   readonly #options: OperatorSocketOptions
   readonly #ended = Promise.withResolvers<void>()
+  /** By which the sessions know this socket: it ends no session to which another is attached. */
+  readonly #end: OperatorEnd
   #state: 'new' | 'attaching' | 'attached' | 'ended' = 'new'
   #timer: Disposable
   #missed = 0
@@ -171,6 +173,12 @@ class OperatorSocket {
   constructor(options: OperatorSocketOptions) {
     const { webSocket, clock } = options
     this.#options = options
+    this.#end = {
+      from: options.asking.address,
+      show: (data) => webSocket.send(data),
+      tell: (message) => this.#tell(message),
+      closed: (end) => this.#finish(end)
+    }
     this.#timer = clock.timer(attachTimeoutMs, () => this.#refuse('no ticket came in time'))
     // ws hands over a message as one Buffer unless told otherwise.
     webSocket.on('message', (data, isBinary) => this.#onMessage(data as Buffer, isBinary))
@@ -215,17 +223,14 @@ class OperatorSocket {
   }
 
   async #attach(ticket: string): Promise<void> {
-    const { sessions, session, actor, asking } = this.#options
+    const { sessions, session, actor } = this.#options
     this.#state = 'attaching'
     this.#timer[Symbol.dispose]()
     try {
-      await sessions.attach(session, ticket, actor, {
-        from: asking.address,
-        show: (data) => this.#options.webSocket.send(data),
-        tell: (message) => this.#tell(message),
-        closed: (end) => this.#finish(end)
-      })
+      await sessions.attach(session, ticket, actor, this.#end)
       if (this.#state === 'attaching') this.#state = 'attached'
+      // It may have closed meanwhile.
+      else this.#leave(lostOperator)
       this.#watch()
     } catch (thrown) {
       this.#finish(await this.#refusedTo(asHostletError(thrown)))
@@ -252,9 +257,9 @@ class OperatorSocket {
   }
 
   async #check(): Promise<void> {
-    const { sessions, session, identify, asking, actor, webSocket, tier } = this.#options
+    const { identify, asking, actor, webSocket, tier } = this.#options
     if (this.#missed >= missedMax) {
-      sessions.leave(session, { why: 'lost', message: 'the operator is not heard any more' })
+      this.#leave({ why: 'lost', message: 'the operator is not heard any more' })
       return
     }
     this.#missed++
@@ -269,20 +274,14 @@ class OperatorSocket {
     } catch (thrown) {
       // A store that cannot be read just now says nothing of the key.
       if (asHostletError(thrown).code === 'E_AUTH')
-        sessions.leave(session, { why: 'revoked', message: 'the key of the operator is not good any more' })
+        this.#leave({ why: 'revoked', message: 'the key of the operator is not good any more' })
     }
     this.#watch()
   }
 
   #onClose(code: number): void {
-    const { sessions, session } = this.#options
     const left = code === 1000 || code === 1001
-    sessions.leave(
-      session,
-      left
-        ? { why: 'left', message: 'the operator left' }
-        : { why: 'lost', message: 'the connection to the operator was lost' }
-    )
+    this.#leave(left ? { why: 'left', message: 'the operator left' } : lostOperator)
     this.#state = 'ended'
     this.#timer[Symbol.dispose]()
     this.#ended.resolve()
@@ -290,8 +289,13 @@ class OperatorSocket {
 
   #refuse(message: string): void {
     const end = { why: 'protocol', message } as const
-    this.#options.sessions.leave(this.#options.session, end)
+    this.#leave(end)
     this.#finish(end)
+  }
+
+  /** Ends the session where it is this socket that is attached to it. */
+  #leave(end: ConsoleEnd): void {
+    this.#options.sessions.leave(this.#options.session, this.#end, end)
   }
 
   #tell(message: ConsoleMessage): void {
@@ -310,6 +314,8 @@ class OperatorSocket {
     this.#timer = clock.timer(closeWaitMs, () => webSocket.terminate())
   }
 }
+
+const lostOperator = { why: 'lost', message: 'the connection to the operator was lost' } as const
 
 function parse(data: Buffer): OperatorMessage {
   if (data.length > textBytesMax)

@@ -77,6 +77,8 @@ export class AgentConnection {
   #state: 'hello' | 'ready' | 'ended' = 'hello'
   #isOpen = true
   #badInARow = 0
+  /** Since the last message that was handled: no frame speaks for another. */
+  #badFrames = 0
   #awayReason: string | undefined
   readonly #closed = Promise.withResolvers<void>()
   /** Which run of the agent said hello. */
@@ -194,10 +196,17 @@ export class AgentConnection {
   #takeFrame(data: Buffer): void {
     try {
       this.#options.frames?.take(this.host, data)
-      this.#badInARow = 0
     } catch (thrown) {
-      void this.#answerProblem(asHostletError(thrown))
+      this.#refuseFrame(asHostletError(thrown))
     }
+  }
+
+  /** Nothing slows frames down, so they are counted at once, and the first of them is logged for all. */
+  #refuseFrame(error: HostletError): void {
+    if (this.#badFrames === 0) this.#logProblem(error)
+    this.#badFrames++
+    void this.#outgoing.send(problemOf(error))
+    if (this.#badFrames >= badMessagesMax) this.close('badMessages', 'too many bad messages in a row')
   }
 
   /** What came before the socket closed is handled even after it: it may be a result. */
@@ -207,16 +216,15 @@ export class AgentConnection {
       if (this.#state === 'hello') await this.#hello(readHello(data, isBinary, this.host))
       else await handleMessage(readMessage(data, isBinary), this.#session)
       this.#badInARow = 0
+      this.#badFrames = 0
     } catch (thrown) {
       await this.#answerProblem(asHostletError(thrown))
     }
   }
 
   async #answerProblem(error: HostletError): Promise<void> {
-    const isInternal = error.code === 'E_INTERNAL'
-    if (isInternal) this.#log.error({ error }, 'message could not be handled')
-    else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
-    await this.#outgoing.send({ type: 'problem', error: isInternal ? internalReport : error.toReport() })
+    this.#logProblem(error)
+    await this.#outgoing.send(problemOf(error))
     if (this.#state === 'hello') {
       this.close(isAboutIdentity(error) ? 'auth' : 'badHello', 'hello was not accepted')
       return
@@ -224,6 +232,11 @@ export class AgentConnection {
     if (error.advice !== 'refuse') return
     this.#badInARow++
     if (this.#badInARow >= badMessagesMax) this.close('badMessages', 'too many bad messages in a row')
+  }
+
+  #logProblem(error: HostletError): void {
+    if (error.code === 'E_INTERNAL') this.#log.error({ error }, 'message could not be handled')
+    else this.#log.warn({ code: error.code, reason: error.message }, 'message refused')
   }
 
   async #hello({ agentVersion, instance, verbs, trustSerial }: AgentMessageOf<'hello'>): Promise<void> {
@@ -349,6 +362,10 @@ export class AgentConnection {
       this.#log.error({ error: asHostletError(error) }, 'the end of a connection could not be recorded')
     }
   }
+}
+
+function problemOf(error: HostletError): SchedulerMessage {
+  return { type: 'problem', error: error.code === 'E_INTERNAL' ? internalReport : error.toReport() }
 }
 
 function isAboutIdentity({ code, details }: HostletError): boolean {

@@ -256,7 +256,8 @@ export class CommandTable implements CommandStore {
     if (ended === undefined) return false
     this.#changed(end.id)
     const { verb, createdAt } = ended
-    this.#changes.emit('end', { verb, outcome: end.state, createdAt, endedAt: end.at })
+    const { id, state: outcome, error, at: endedAt } = end
+    this.#changes.emit('end', { id, verb, outcome, error, createdAt, endedAt })
     return true
   }
 

@@ -1,5 +1,6 @@
 // The whole fleet in slices, as its metrics want it: lean rows, in an order that goes on where a slice ended.
 
+import type { ErrorReport } from '../../errors.ts'
 import type { BackupSchedule } from '../../protocol/backup.ts'
 import type { Condition } from '../../protocol/messages.ts'
 import type { HostSample, VmSample } from '../../protocol/metrics.ts'
@@ -64,8 +65,10 @@ export interface OpenOperations {
 
 /** A command that has ended, well or not. */
 export interface CommandEnd {
+  readonly id: string
   readonly verb: string
   readonly outcome: 'done' | 'failed' | 'expired'
+  readonly error?: ErrorReport | undefined
   readonly createdAt: number
   readonly endedAt: number
 }

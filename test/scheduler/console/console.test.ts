@@ -10,7 +10,9 @@ import {
   requestHeader,
   type VmList
 } from '../../../src/protocol/api.ts'
+import type { CommandClaims } from '../../../src/protocol/command.ts'
 import { consoleWindowBytes } from '../../../src/protocol/console.ts'
+import { openedKeptMs, sessionsPerKeyMax } from '../../../src/scheduler/console/sessions.ts'
 import { attachTimeoutMs, checkIntervalMs } from '../../../src/scheduler/console/socket.ts'
 import { Operator } from '../support/operator.ts'
 import { uuid1, vmSummary } from '../support/samples.ts'
@@ -66,6 +68,15 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     const credit = await agent.nextFrame('credit')
     assert.deepEqual(credit, { type: 'credit', session: reply.session, bytes: consoleWindowBytes })
     return { operator, told, session: reply.session, reply }
+  }
+
+  async function assertAttached(operator: Operator, session: string): Promise<void> {
+    // What the scheduler still had to do with sockets that are gone is done with the answer to something later.
+    await scheduler.api.get('/v1/vms')
+    const shown = operator.shown.length
+    agent.sendFrame({ type: 'data', session, data: Buffer.from('still here') })
+    const told = operator.untilShown(shown + 10).then(() => 'shown')
+    assert.equal(await Promise.race([told, operator.next('closed')]), 'shown')
   }
 
   async function keyOf(tier: string): Promise<{ id: string; text: string }> {
@@ -220,14 +231,34 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
     })
 
     it('a second time', async () => {
-      const { operator, reply } = await attached()
+      const { operator, reply, session } = await attached()
       const second = await Operator.attach(reply, where())
       assert.match((await second.next('closed')).message, /somebody is attached/)
+      await second.gone()
+      await assertAttached(operator, session)
       operator.socket.close(1000)
       await agent.nextFrame('close')
       await operator.gone()
       const third = await Operator.attach(reply, where())
       assert.match((await third.next('closed')).message, /has ended: the operator left/)
+    })
+
+    it('who would end the session of somebody else', async () => {
+      const { operator, reply, session } = await attached()
+      const { text } = await keyOf('admin')
+      const guessed = await Operator.attach({ ...reply, ticket: `hlc_${'A'.repeat(43)}` }, where(text))
+      assert.equal((await guessed.next('closed')).why, 'revoked')
+      await guessed.gone()
+      const rude = await Operator.open({ ...where(text), path: reply.socket })
+      rude.type('reboot')
+      assert.equal((await rude.next('closed')).why, 'protocol')
+      await rude.gone()
+      const silent = await Operator.open({ ...where(text), path: reply.socket })
+      silent.socket.close(1000)
+      await silent.gone()
+      await assertAttached(operator, session)
+      operator.socket.close(1000)
+      await agent.nextFrame('close')
     })
 
     it('from a page of another site', async () => {
@@ -444,6 +475,74 @@ describe('a console over the scheduler', { timeout: 120_000 }, () => {
       let end = await agent.nextFrame('close')
       while (end.why === 'revoked') end = await agent.nextFrame('close')
       assert.equal(end.why, 'left')
+    })
+  })
+
+  describe('that nobody attaches to', () => {
+    /** As many as a key may have; answers with those. */
+    async function fill(key: string): Promise<ConsoleReply[]> {
+      const api = scheduler.apiWith(key)
+      // All at once: none is granted before the others are asked for.
+      const asked = Array.from({ length: sessionsPerKeyMax + 8 }, () => api.post<ConsoleReply>(path, {}))
+      const settled = await Promise.allSettled(asked)
+      const replies = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
+      assert.equal(replies.length, sessionsPerKeyMax)
+      const refused = await api.failure({ method: 'POST', path, json: {} })
+      assert.equal(refused.code, 'E_CAPACITY')
+      assert.match(refused.message, /granted to this key/)
+      return replies
+    }
+
+    async function commandsOf(replies: readonly ConsoleReply[]): Promise<CommandClaims[]> {
+      const wanted = new Set(replies.map(({ operation }) => operation.id))
+      const found: CommandClaims[] = []
+      while (found.length < wanted.size) {
+        const { claims } = await agent.nextCommand()
+        agent.acknowledge(claims.id)
+        if (wanted.has(claims.id)) found.push(claims)
+      }
+      return found
+    }
+
+    it('shuts nobody else out, and is forgotten soon after it was opened', async () => {
+      const { text } = await keyOf('admin')
+      const commands = await commandsOf(await fill(text))
+      agent.frames.length = 0
+      const { operator } = await attached()
+      operator.socket.close(1000)
+      await agent.nextFrame('close')
+      for (const {
+        id,
+        arguments: { vm, session, mode }
+      } of commands)
+        agent.finish(id, { vm, session, mode, idleMs: 1, longestMs: 1, attachMs: 1 })
+      await agent.sync()
+      assert.equal(
+        (await scheduler.apiWith(text).failure({ method: 'POST', path, json: {} })).code,
+        'E_CAPACITY'
+      )
+      await scheduler.clock.advance(openedKeptMs)
+      await connect()
+      await granted({}, text)
+    })
+
+    it('is over at once where its command failed', async () => {
+      const { text } = await keyOf('admin')
+      for (const { id } of await commandsOf(await fill(text)))
+        agent.fail(id, { code: 'E_TIMEOUT', message: 'the host was too slow' })
+      await agent.sync()
+      const { socket, ticket } = await granted({}, text)
+      const operator = await Operator.attach({ socket, ticket }, where(text))
+      await operator.next('attached')
+      operator.socket.close(1000)
+      await agent.nextFrame('close')
+    })
+
+    it('takes no dry run, which would grant it all the same', async () => {
+      const planned = { method: 'POST', path: `${path}?dryRun=true`, json: {} }
+      const { code, message } = await scheduler.api.failure(planned)
+      assert.equal(code, 'E_BAD_REQUEST')
+      assert.match(message, /dryRun/)
     })
   })
 

@@ -13,6 +13,7 @@ import type {
   VmMetrics,
   VmReply
 } from '../../../src/protocol/api.ts'
+import { encodeConsoleFrame } from '../../../src/protocol/console.ts'
 import { messageBytesMax } from '../../../src/protocol/messages.ts'
 import { badMessagesMax, helloTimeoutMs } from '../../../src/scheduler/hub/connection.ts'
 import { inboxMessagesMax } from '../../../src/scheduler/hub/inbox.ts'
@@ -215,6 +216,33 @@ describe("an agent's connection", { timeout: 120_000 }, () => {
       for (let count = 0; count < badMessagesMax; count++) agent.sendText('nonsense')
       assert.equal((await closed).code, 4000)
       assert.match((await hostInState('away')).reason, /too many bad messages/)
+    })
+
+    const closeOfUnknown = encodeConsoleFrame({ type: 'close', session: uuid1, why: 'off', message: '' })
+    for (const [name, between] of [
+      ['in a burst', undefined],
+      ['however many good ones are between them', closeOfUnknown]
+    ] as const)
+      it(`that should be frames of consoles close the connection at the fifth, ${name}`, async () => {
+        await agent.connect()
+        const closed = agent.closed()
+        for (let count = 0; count < 2_000; count++) {
+          agent.socket.send(Buffer.alloc(19, 9))
+          if (between !== undefined) agent.socket.send(between)
+        }
+        assert.equal((await closed).code, 4000)
+        assert.equal(agent.unread('problem').length, badMessagesMax)
+        const refusals = scheduler.log.entries.filter(({ message }) => message === 'message refused')
+        assert.equal(refusals.length, 1)
+        assert.match((await hostInState('away')).reason, /too many bad messages/)
+      })
+
+    it('that should be frames of consoles are forgiven by a message that is good', async () => {
+      await agent.connect()
+      for (let count = 0; count < badMessagesMax * 2; count++) {
+        agent.socket.send(Buffer.alloc(19, 9))
+        await agent.sync()
+      }
     })
 
     it('longer than the bound close the connection with 1009', async () => {

@@ -20,6 +20,8 @@ export const consoleRoutes = [
     summary:
       'Open a session on the serial console of a VM, of the tier that the configuration asks for (`console.tier`); once the operation is done, attach to it at `socket` with the ticket',
     status: 202,
+    // It grants a session besides.
+    dryRun: false,
     params: Type.Object({ name: VmName }, strict),
     body: ConsoleRequest,
     reply: ConsoleReply,
@@ -28,11 +30,12 @@ export const consoleRoutes = [
       if (actor === undefined) throw new HostletError('E_INTERNAL', 'a console without an asker')
       assertTier(actor, config.console.tier)
       const mode = body.mode ?? 'write'
+      using places = new DisposableStack()
       let made: { session: string; vm: string; host: string } | undefined
       const { operation } = await ask(services, repeatable, async () => {
         const { name: vm, uuid, host: id } = await findVm(store, params.name)
         const host = await findHost(store, id)
-        consoles.requireRoom(host.id)
+        places.use(consoles.reserve(host.id, actor.id))
         made = { session: randomUUID(), vm, host: host.id }
         const { session } = made
         return {
