@@ -166,6 +166,8 @@ class OperatorSocket {
   #state: 'new' | 'attaching' | 'attached' | 'ended' = 'new'
   #timer: Disposable
   #missed = 0
+  /** Since the session was last looked at. */
+  #hasTyped = false
 
   constructor(options: OperatorSocketOptions) {
     const { webSocket, clock } = options
@@ -194,6 +196,7 @@ class OperatorSocket {
     const { sessions, session } = this.#options
     if (this.#state === 'ended') return
     if (isBinary) {
+      this.#hasTyped = true
       if (this.#state === 'attached') sessions.type(session, data)
       else this.#refuse('something was typed before the session was attached')
       return
@@ -258,7 +261,8 @@ class OperatorSocket {
     this.#missed++
     webSocket.ping()
     try {
-      const now = await identify(asking)
+      const now = await identify({ ...asking, isBackground: !this.#hasTyped })
+      this.#hasTyped = false
       assertTier(now, tier)
       if (now.id !== actor.id) throw new HostletError('E_AUTH', 'it is another key now')
     } catch (thrown) {
