@@ -79,7 +79,9 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     })
   )
   // Not before the state directory is ours: a second agent must not take the socket of the first.
-  const local = stack.use(await LocalServer.open(join(config.runtimeDirectory, localSocketName), { log }))
+  const local = stack.use(
+    await LocalServer.open(join(config.runtimeDirectory, localSocketName), { log, clock })
+  )
   const machine = options.machine ?? readMachine()
   const { stateDirectory, audit } = config
   const trail = stack.use(

@@ -56,14 +56,15 @@ export function createExporter(parts: HostParts, peers: ExporterPeers): Exporter
 
 /** Opens the port of the configuration. One that cannot be had is told, and the agent goes on: VMs matter more. */
 export async function serveMetrics(
-  { config, log }: HostParts,
+  { config, log, clock }: HostParts,
   exporter: Exporter
 ): Promise<MetricsListener | undefined> {
   const address = config.metrics.listen === undefined ? undefined : parseLoopback(config.metrics.listen)
   if (address === undefined) return undefined
   try {
     const { MetricsListener } = await import('./metrics/listener.ts')
-    const listener = await MetricsListener.open({ ...address, log, handle: () => exporter.handle() })
+    const handle = () => exporter.handle()
+    const listener = await MetricsListener.open({ ...address, log, clock, handle })
     log.info({ address: config.metrics.listen }, 'metrics are served')
     return listener
   } catch (error) {

@@ -860,6 +860,8 @@ export type CreatedKey = Static<typeof CreatedKey>
 export const sessionCookie = '__Host-hostlet-session'
 /** What a browser has to send with all but GET, with the value `1`: no form and no foreign page can. */
 export const requestHeader = 'x-hostlet-request'
+/** What a page sends, with the value `1`, with a GET that nobody wished for just now: it does not keep the session from ending. */
+export const backgroundHeader = 'x-hostlet-background'
 
 export const SessionText = Type.String({ pattern: '^hls_[A-Za-z0-9_-]{43}$' })
 

@@ -88,7 +88,7 @@ export const SchedulerConfigSchema = Type.Object(
     /** Sessions of people, and what is asked of them. */
     people: section({
       sessionMs: duration(12 * hourMs, minuteMs, 30 * dayMs),
-      /** A browser's session ends when nothing was asked for so long. */
+      /** A browser's session ends when nobody did anything for so long; what a page asks by itself does not count. */
       idleMs: duration(hourMs, minuteMs, 30 * dayMs),
       /** How long a session lasts that is to be remembered; 0 for as long as any other. */
       rememberMs: duration(7 * dayMs, 0, 90 * dayMs),

@@ -13,7 +13,8 @@ export const rescueKeyMs = 3_600_000
 
 /**
  * Works while the scheduler runs and while it does not; its audit tells of it, with who did it. Throws E_NOT_FOUND where there
- * is no store, E_AUTH for a user to whom it does not belong: what he made in it would be in the scheduler's way.
+ * is no store, E_AUTH for a user to whom it does not belong: what he made in it would be in the scheduler's way, E_UNSUPPORTED
+ * for a store of another release: the scheduler that runs may know nothing of what this one would make of it.
  */
 export async function makeRescueKey(
   config: SchedulerConfig,
@@ -24,7 +25,7 @@ export async function makeRescueKey(
   }: { readonly clock: Pick<Clock, 'now'>; readonly by: string; readonly uid: number | undefined }
 ): Promise<{ record: KeyRecord; text: string }> {
   assertOwn(join(config.stateDirectory, 'scheduler.db'), uid)
-  const store = new SqliteStore(config.stateDirectory, config)
+  const store = new SqliteStore(config.stateDirectory, config, { isGuest: true })
   try {
     const keys = new ApiKeys({ store: store.keys, clock })
     const options = { tier: 'admin', note: 'rescue', owner: by, ttlMs: rescueKeyMs, isMachine: true } as const

@@ -5,12 +5,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { asHostletError, errorCodes, HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { boundConnectionTime } from '../../lib/connection-time.ts'
 import type { Logger } from '../../lib/log.ts'
 
 export const connectionsMax = 16
 /** For a request to come in whole, and for its answer to be made. */
 export const requestMsMax = 5_000
 export const answerMsMax = 10_000
+/** From a connection to its end: the two, and for the answer to be read. */
+export const connectionMsMax = 20_000
 const headerBytesMax = 4_096
 /** Owner and group may ask: root, the agent, and who is in its group. */
 const socketMode = 0o660
@@ -26,23 +30,29 @@ export interface LocalRoute {
   handle(query: URLSearchParams, signal: AbortSignal): Promise<LocalAnswer>
 }
 
+export interface LocalServerOptions {
+  readonly log: Logger
+  readonly clock: Pick<Clock, 'timer'>
+}
+
 export class LocalServer implements AsyncDisposable {
   readonly #server: Server
   readonly #log: Logger
   #routes: ReadonlyMap<string, LocalRoute> | undefined
   #fault: string | undefined
 
-  private constructor(log: Logger) {
+  private constructor({ log, clock }: LocalServerOptions) {
     this.#log = log
     const limits = { requestTimeout: requestMsMax, headersTimeout: requestMsMax }
     const options = { ...limits, connectionsCheckingInterval: 1_000, maxHeaderSize: headerBytesMax }
     this.#server = createServer(options, (request, response) => void this.#take(request, response))
     this.#server.maxConnections = connectionsMax
+    boundConnectionTime(this.#server, connectionMsMax, clock)
   }
 
   /** Never throws: the agent works without it, and `fault` says why it has to. Nothing but "starting" is answered at first. */
-  static async open(path: string, { log }: { readonly log: Logger }): Promise<LocalServer> {
-    const server = new LocalServer(log)
+  static async open(path: string, options: LocalServerOptions): Promise<LocalServer> {
+    const server = new LocalServer(options)
     try {
       await server.#listen(path)
     } catch (error) {

@@ -3,16 +3,21 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { HostletError } from '../../errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { boundConnectionTime } from '../../lib/connection-time.ts'
 import type { Logger } from '../../lib/log.ts'
 import type { ListenAddress } from './loopback.ts'
 
 export interface ListenerOptions extends ListenAddress {
   readonly log: Logger
+  readonly clock: Pick<Clock, 'timer'>
   handle(): Promise<{ readonly type: string; readonly body: string }>
 }
 
 const requestTimeoutMs = 10_000
-const connectionsMax = 16
+export const connectionsMax = 16
+/** From a connection to its end, its answer read. */
+export const connectionMsMax = 20_000
 
 /** Answers `GET /metrics` and nothing else. Rejects with E_UNAVAILABLE when the port cannot be had. */
 export class MetricsListener implements AsyncDisposable {
@@ -27,6 +32,7 @@ export class MetricsListener implements AsyncDisposable {
     server.requestTimeout = requestTimeoutMs
     server.headersTimeout = requestTimeoutMs
     server.maxConnections = connectionsMax
+    boundConnectionTime(server, connectionMsMax, options.clock)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     server.once('error', (cause: NodeJS.ErrnoException) => reject(notListening(options, cause)))
     server.listen({ host: options.address, port: options.port }, resolve)
@@ -52,6 +58,8 @@ async function answer(
   response: ServerResponse,
   { handle, log }: ListenerOptions
 ): Promise<void> {
+  // One question a connection: none is cut while its second answer is on its way.
+  response.setHeader('connection', 'close')
   if (request.url?.split('?')[0] !== '/metrics') return end(response, 404, 'There is only /metrics here.\n')
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return end(response.setHeader('allow', 'GET'), 405, 'Metrics can only be read.\n')

@@ -168,6 +168,7 @@ class OperatorSocket {
   #state: 'new' | 'attaching' | 'attached' | 'ended' = 'new'
   #timer: Disposable
   #missed = 0
+  /** Since the session was last looked at. */
   #hasTyped = false
 
   constructor(options: OperatorSocketOptions) {
@@ -265,10 +266,8 @@ class OperatorSocket {
     this.#missed++
     webSocket.ping()
     try {
-      // Who types uses the session that it was opened with; a console that is only open does not keep it alive.
-      const isLook = !this.#hasTyped
+      const now = await identify({ ...asking, isBackground: !this.#hasTyped })
       this.#hasTyped = false
-      const now = await identify({ ...asking, isLook })
       assertTier(now, tier)
       if (now.id !== actor.id) throw new HostletError('E_AUTH', 'it is another key now')
     } catch (thrown) {

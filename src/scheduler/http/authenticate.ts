@@ -1,17 +1,17 @@
 // Who asks: a key or a session in the Authorization header, or a browser's session in its cookie, which no other site may use.
 
 import type { IncomingHttpHeaders } from 'node:http'
-import { requestHeader, sessionCookie } from '../../protocol/api.ts'
+import { backgroundHeader, requestHeader, sessionCookie } from '../../protocol/api.ts'
 import { type Actor, type ApiKeys, refusal } from './api-keys.ts'
-import type { Sessions } from './sessions.ts'
+import type { Sessions, SessionUse } from './sessions.ts'
 
 /** What a request shows of its asker, however it came: a call of the API, or the upgrade to a socket. */
 export interface Asking {
   readonly method: string
   readonly headers: IncomingHttpHeaders
   readonly address: string
-  /** A look whether it is still good: no use of key or session, and keeps none alive. */
-  readonly isLook?: boolean
+  /** Nobody wished for this just now: the session is not used by it. */
+  readonly isBackground?: boolean
 }
 
 export interface Doors {
@@ -21,12 +21,12 @@ export interface Doors {
 
 /** Throws E_AUTH; `details.reason` says why. */
 export async function authenticate(asking: Asking, { keys, sessions }: Doors): Promise<Actor> {
-  const { headers, address, isLook = false } = asking
+  const { headers, address } = asking
   if (headers.authorization !== undefined) {
     const text = bearerOf(headers.authorization)
-    if (text?.startsWith('hls_') === true) return sessions.identify(text, address, isLook)
+    if (text?.startsWith('hls_') === true) return sessions.identify(text, address, useOf(asking))
     const key = await keys.find(text ?? '')
-    if (!isLook) await keys.noteUse(key, address)
+    if (asking.isBackground !== true) await keys.noteUse(key, address)
     if (key.hasFactor)
       throw refusal(
         'key-alone',
@@ -38,7 +38,11 @@ export async function authenticate(asking: Asking, { keys, sessions }: Doors): P
   if (cookie === undefined)
     throw refusal('missing-key', 'this needs an API key: send it as "Authorization: Bearer hlk_…"')
   assertFromOwnPage(asking)
-  return sessions.identify(cookie, address, isLook)
+  return sessions.identify(cookie, address, useOf(asking))
+}
+
+function useOf({ method, headers, isBackground }: Asking): SessionUse {
+  return { isBackground: isBackground ?? (method === 'GET' && headers[backgroundHeader] === '1') }
 }
 
 /** The key itself, where that is what was shown. */

@@ -13,7 +13,7 @@ import { answerBrokenRequest, answerTo } from './errors.ts'
 import { FailureLimiter, failureWindowMs } from './failure-limiter.ts'
 import { planning, queryOf, splitQuery } from './planning.ts'
 import { HeadedAnswer, type Route, type Services, StreamAnswer, TextAnswer } from './route.ts'
-import { sendPieces } from './stream-answer.ts'
+import { AnswerStreams, sendPieces } from './stream-answer.ts'
 import { sendMissingPage, serveWeb } from './web.ts'
 import type { WebAssets } from './web-assets.ts'
 
@@ -53,6 +53,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const server = createInstance(options.tls)
   const contexts = new WeakMap<FastifyRequest, RequestContext>()
   const failures = new FailureLimiter(options.services.clock)
+  const streams = new AnswerStreams(options.services)
   acceptJson(server)
   validateWith(server)
   serveWeb(server, options.web)
@@ -72,7 +73,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
     const route = routeOptions.url === undefined ? 'other' : declaredPath(routeOptions.url)
     options.services.tallies.request(method, route, { status, seconds: elapsedTime / 1_000 })
   })
-  for (const route of options.routes) addRoute(server, route, contexts, options)
+  for (const route of options.routes) addRoute(server, route, { contexts, streams }, options)
   return server
 }
 
@@ -142,7 +143,7 @@ function validateWith(server: FastifyInstance): void {
 function addRoute(
   server: FastifyInstance,
   route: Route,
-  contexts: WeakMap<FastifyRequest, RequestContext>,
+  { contexts, streams }: { contexts: WeakMap<FastifyRequest, RequestContext>; streams: AnswerStreams },
   { services, stopping }: ServerOptions
 ): void {
   const { params, body } = route
@@ -176,6 +177,7 @@ function addRoute(
         dryRun ? planning(services) : services
       )
       const { body, headers } = answer instanceof HeadedAnswer ? answer : { body: answer, headers: {} }
+      if (body instanceof StreamAnswer) streams.admit(reply, context?.actor?.id ?? '')
       await auditAnswer(body, request, { context, status: route.status, services })
       if (body instanceof StreamAnswer) return sendPieces(body, request, reply)
       if (body instanceof TextAnswer) return reply.type(body.type).send(body.text)

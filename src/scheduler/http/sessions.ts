@@ -27,6 +27,11 @@ export interface NewSessionOptions {
   readonly address: string
 }
 
+export interface SessionUse {
+  /** It is looked at, and comes no further from its end by idleness. */
+  readonly isBackground?: boolean
+}
+
 export class Sessions {
   readonly #options: SessionsOptions
 
@@ -50,27 +55,18 @@ export class Sessions {
     return { record: { ...record, lastUsedAt: undefined }, text }
   }
 
-  /**
-   * Who asks with this token. A look is no use of the session, which idles on. Throws E_AUTH where it is not known, has ended,
-   * or its key has expired.
-   */
-  async identify(text: string, from: string, isLook = false): Promise<Actor> {
-    const { session, key } = await this.#good(text)
-    if (!isLook) {
-      await this.#noteUse(session)
-      await this.#options.keys.noteUse(key, from)
-    }
+  /** Who asks with this token. Throws E_AUTH where it is not known, has ended, or its key has expired. */
+  async identify(text: string, from: string, use: SessionUse = {}): Promise<Actor> {
+    const { session, key } = await this.find(text, use)
+    await this.#options.keys.noteUse(key, from)
     return this.actorOf(key, session)
   }
 
   /** The session of this token and its key. Throws E_AUTH as `identify` does. */
-  async find(text: string): Promise<{ session: SessionRecord; key: KeyRecord }> {
-    const found = await this.#good(text)
-    await this.#noteUse(found.session)
-    return found
-  }
-
-  async #good(text: string): Promise<{ session: SessionRecord; key: KeyRecord }> {
+  async find(
+    text: string,
+    { isBackground = false }: SessionUse = {}
+  ): Promise<{ session: SessionRecord; key: KeyRecord }> {
     const { store, keys } = this.#options
     const hash = secretHash(text)
     const session = await store.sessions.findByHash(hash)
@@ -82,6 +78,7 @@ export class Sessions {
     const key = await store.keys.find(session.key)
     if (key === undefined) throw ended()
     keys.assertGood(key)
+    if (!isBackground) await this.#noteUse(session)
     return { session, key }
   }
 

@@ -14,7 +14,7 @@ import { MetricsTable } from './metrics-table.ts'
 import { PlacementTable } from './placement-table.ts'
 import { SecondFactorTable } from './second-factor-table.ts'
 import { SessionTable } from './session-table.ts'
-import { Sqlite } from './sqlite.ts'
+import { Sqlite, type SqliteOptions } from './sqlite.ts'
 import type { Bound, Store, StoreBounds } from './store.ts'
 import { TokenTable } from './token-table.ts'
 import { TrailTable } from './trail-table.ts'
@@ -47,8 +47,8 @@ export class SqliteStore implements Store {
   readonly #bounds: StoreBounds
   #changesOfOthers = ''
 
-  constructor(directory: string, bounds: StoreBounds) {
-    const sqlite = new Sqlite(directory)
+  constructor(directory: string, bounds: StoreBounds, options: SqliteOptions = {}) {
+    const sqlite = new Sqlite(directory, options)
     this.#sqlite = sqlite
     this.#bounds = bounds
     this.tokens = new TokenTable(sqlite)

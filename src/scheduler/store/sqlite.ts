@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { HostletError } from '../../errors.ts'
 import { privateFileMode } from '../../lib/private-file.ts'
-import { migrate } from './migrate.ts'
+import { assertMigrated, migrate } from './migrate.ts'
 import { mainMigrations, observedMigrations } from './migrations.ts'
 
 export type Parameters = Readonly<Record<string, SQLInputValue>>
@@ -13,15 +13,20 @@ export type Parameters = Readonly<Record<string, SQLInputValue>>
 /** SQLite's result codes (sqlite.org/rescode.html). */
 const resultCodes = { busy: 5, corrupt: 11, full: 13, constraint: 19, notDatabase: 26 } as const
 
+export interface SqliteOptions {
+  /** For who works beside the scheduler: throws E_UNSUPPORTED instead of changing files of an older release. */
+  readonly isGuest?: boolean
+}
+
 export class Sqlite {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
 
   /** Opens or makes `scheduler.db` and `observed.db` in the directory. Throws E_CORRUPT, E_UNSUPPORTED for files of a newer release. */
-  constructor(directory: string) {
+  constructor(directory: string, { isGuest = false }: SqliteOptions = {}) {
     const main = makePrivate(join(directory, 'scheduler.db'))
     const observed = makePrivate(join(directory, 'observed.db'))
-    this.#database = guarded(() => openBoth(main, observed))
+    this.#database = guarded(() => openBoth(main, observed, isGuest))
   }
 
   run(sql: string, parameters: Parameters = {}): number {
@@ -76,7 +81,7 @@ export function isConstraintFault(error: unknown): boolean {
   return error instanceof HostletError && resultCodeOf(error.cause) === resultCodes.constraint
 }
 
-function openBoth(main: string, observed: string): DatabaseSync {
+function openBoth(main: string, observed: string, isGuest: boolean): DatabaseSync {
   const database = new DatabaseSync(main, { timeout: 5_000, enableForeignKeyConstraints: true })
   try {
     database.prepare('ATTACH :path AS observed').run({ path: observed })
@@ -84,8 +89,9 @@ function openBoth(main: string, observed: string): DatabaseSync {
     database.exec('PRAGMA main.synchronous = FULL; PRAGMA observed.synchronous = NORMAL')
     // What is deleted is overwritten: a destroyed key's wrapping, the text of a command.
     database.exec('PRAGMA main.secure_delete = ON')
-    migrate(database, 'main', mainMigrations)
-    migrate(database, 'observed', observedMigrations)
+    const bringUp = isGuest ? assertMigrated : migrate
+    bringUp(database, 'main', mainMigrations)
+    bringUp(database, 'observed', observedMigrations)
     return database
   } catch (error) {
     database.close()

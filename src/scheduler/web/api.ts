@@ -23,28 +23,50 @@ export class ApiFailure extends Error {
   }
 }
 
+/** Whether somebody is there: has clicked or typed lately. */
+export interface Attended {
+  readonly isAttended: boolean
+}
+
 export interface AskOptions {
   readonly body?: unknown
   readonly signal?: AbortSignal
   /** The same for each try of one wish: it is then carried out once. */
   readonly key?: string
+  /** Nobody wished for it just now. */
+  readonly isBackground?: boolean
 }
 
 export class Api {
   /** Called when the session is not, or no longer, good. */
   onSignedOut: () => void = () => {}
+  readonly #attendance: Attended
+
+  constructor(attendance: Attended) {
+    this.#attendance = attendance
+  }
 
   get<Answer>(path: string, signal?: AbortSignal): Promise<Answer> {
     return this.ask<Answer>('GET', path, signal === undefined ? {} : { signal })
   }
 
-  async ask<Answer>(method: string, path: string, { body, signal, key }: AskOptions = {}): Promise<Answer> {
+  /** As pages do by themselves, again and again: it keeps the session only while somebody is there. */
+  look<Answer>(path: string, signal: AbortSignal): Promise<Answer> {
+    return this.ask<Answer>('GET', path, { signal, isBackground: !this.#attendance.isAttended })
+  }
+
+  async ask<Answer>(
+    method: string,
+    path: string,
+    { body, signal, key, isBackground = false }: AskOptions = {}
+  ): Promise<Answer> {
     const response = await reach(path, {
       method,
       credentials: 'same-origin',
       redirect: 'error',
       headers: {
         accept: 'application/json',
+        ...(isBackground && { 'x-hostlet-background': '1' }),
         ...(method !== 'GET' && { 'x-hostlet-request': '1' }),
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(key !== undefined && { 'idempotency-key': key })

@@ -4,6 +4,7 @@ import { html } from 'htm/preact'
 import { render } from 'preact'
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks'
 import { Api, messageOf } from './api.ts'
+import { Attendance } from './attendance.ts'
 import { type Answer, type App, AppContext, type Question, type Session } from './context.ts'
 import { FleetContext, usePolledFleet } from './fleet.ts'
 import { AuditPage } from './pages/audit.ts'
@@ -24,7 +25,7 @@ import { Heading } from './parts/small.ts'
 import { type Page, placeOf } from './routes.ts'
 import { useShortcuts } from './shortcuts.ts'
 
-const api = new Api()
+const api = new Api(new Attendance(window, () => performance.now()))
 
 /** That somebody has signed in here, and no more: without it nobody asks with a session that is not there. */
 const signedInName = 'signed-in'

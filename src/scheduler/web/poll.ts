@@ -25,7 +25,7 @@ export interface Polled<Data> {
 export function usePoll<Data>(path: string | undefined, everyMs: number = listMs): Polled<Data> {
   const { api } = useApp()
   const look = useCallback(
-    (signal: AbortSignal) => (path === undefined ? undefined : api.get<Data>(path, signal)),
+    (signal: AbortSignal) => (path === undefined ? undefined : api.look<Data>(path, signal)),
     [api, path]
   )
   return useLook<Data>(look, everyMs)
@@ -43,7 +43,7 @@ export function useSamples<Sample>(path: string, rangeMs: number): Polled<readon
       const since = Math.floor(Date.now() - rangeMs)
       const sinceMs = newsSince(before, stepMs) ?? since
       const asked = withQuery(path, { sinceMs, stepMs, limit: 1_000 })
-      const { points } = await api.get<{ points: readonly Point<Sample>[] }>(asked, signal)
+      const { points } = await api.look<{ points: readonly Point<Sample>[] }>(asked, signal)
       known.current = { key, points: joined(before, points, { since }) }
       return known.current.points
     },

@@ -4,15 +4,23 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { connectionsMax, type LocalRoute, LocalServer } from '../../../src/agent/local/server.ts'
+import {
+  connectionMsMax,
+  connectionsMax,
+  type LocalRoute,
+  LocalServer
+} from '../../../src/agent/local/server.ts'
 import { HostletError } from '../../../src/errors.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
 
 const log = silentLogger
+const options = { log, clock: systemClock }
 let count = 0
 
 describe('the local socket', () => {
@@ -32,7 +40,7 @@ describe('the local socket', () => {
   it('is for its owner and group, and gone with its server', async () => {
     const path = newPath()
     {
-      await using server = await LocalServer.open(path, { log })
+      await using server = await LocalServer.open(path, options)
       server.mount([echo])
       assert.equal(statSync(path).mode & 0o777, 0o660)
       assert.deepEqual(await ask(path, '/echo?say=hello'), { status: 200, type: 'text/plain', body: 'hello' })
@@ -43,7 +51,7 @@ describe('the local socket', () => {
 
   it('says that the agent is starting until there is something to tell', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     const early = await ask(path, '/echo')
     assert.equal(early.status, 503)
     assert.match(early.body, /the agent is starting/)
@@ -53,7 +61,7 @@ describe('the local socket', () => {
 
   it('only looks, and names what there is to look at', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     server.mount([echo])
     for (const method of ['POST', 'PUT', 'DELETE'])
       assert.match((await ask(path, '/echo', method)).body, /E_UNSUPPORTED.*only takes GET/)
@@ -64,7 +72,7 @@ describe('the local socket', () => {
 
   it('answers with the error of a route, and with a status that fits', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     const fail = async () => {
       throw new HostletError('E_BAD_REQUEST', 'not like that')
     }
@@ -76,7 +84,7 @@ describe('the local socket', () => {
 
   it('lets a route know that nobody waits any more', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     const asked = Promise.withResolvers<void>()
     const gone = Promise.withResolvers<unknown>()
     server.mount([
@@ -99,7 +107,7 @@ describe('the local socket', () => {
 
   it('holds so many connections and no more, and does not end by itself what was asked before', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     server.mount([echo])
     const held = await Promise.all(
       Array.from({ length: connectionsMax }, async () => {
@@ -117,9 +125,35 @@ describe('the local socket', () => {
     for (const socket of held) socket.destroy()
   })
 
+  it('is there again for others after a while, when those who hold it do not read their answers', async () => {
+    const path = newPath()
+    const clock = new FakeClock()
+    await using server = await LocalServer.open(path, { log, clock })
+    const large = { type: 'text/plain', body: 'x'.repeat(4_000_000) }
+    const asked = Array.from({ length: connectionsMax }, () => Promise.withResolvers<void>())
+    let count = 0
+    const handle = async () => {
+      asked[count++]?.resolve()
+      return large
+    }
+    server.mount([echo, { path: '/large', handle }])
+    const held = asked.map(() => connect(path).pause())
+    for (const socket of held) socket.write('GET /large HTTP/1.1\r\nhost: agent\r\n\r\n')
+    await Promise.all(asked.map(({ promise }) => promise))
+    await once(connect(path), 'close')
+    await clock.advance(connectionMsMax)
+    const got = await Promise.all(held.map(bytesUntilClosed))
+    assert.ok(
+      got.every((bytes) => bytes < large.body.length),
+      `${got} bytes were read`
+    )
+    assert.equal(clock.pending, 0)
+    await untilAnswered(path)
+  })
+
   it('refuses headers that are longer than a question needs', async () => {
     const path = newPath()
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     server.mount([echo])
     assert.equal((await ask(path, `/echo?say=${'x'.repeat(8_192)}`)).status, 431)
   })
@@ -128,17 +162,17 @@ describe('the local socket', () => {
     const path = newPath()
     await leaveSocket(path)
     assert.ok(existsSync(path))
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     server.mount([echo])
     assert.equal((await ask(path, '/echo')).status, 200)
   })
 
   it('leaves the socket of another process alone, and says why it is not there', async () => {
     const path = newPath()
-    await using first = await LocalServer.open(path, { log })
+    await using first = await LocalServer.open(path, options)
     first.mount([echo])
     {
-      await using second = await LocalServer.open(path, { log })
+      await using second = await LocalServer.open(path, options)
       assert.match(second.fault ?? '', /another process listens there/)
     }
     assert.equal((await ask(path, '/echo')).status, 200)
@@ -147,7 +181,7 @@ describe('the local socket', () => {
   it('removes nothing that is no socket', async () => {
     const path = newPath()
     writeFileSync(path, 'mine')
-    await using server = await LocalServer.open(path, { log })
+    await using server = await LocalServer.open(path, options)
     assert.match(server.fault ?? '', /no socket; move it away/)
     assert.ok(statSync(path).isFile())
   })
@@ -155,7 +189,7 @@ describe('the local socket', () => {
   it('does not throw where its directory cannot be made', async () => {
     const file = join(directory, 'file')
     writeFileSync(file, '')
-    await using server = await LocalServer.open(join(file, 'below/agent.sock'), { log })
+    await using server = await LocalServer.open(join(file, 'below/agent.sock'), options)
     assert.match(server.fault ?? '', /could not be made/)
   })
 })
@@ -177,6 +211,14 @@ function ask(socketPath: string, path: string, method = 'GET'): Promise<Told> {
     })
     outgoing.on('error', reject).end()
   })
+}
+
+/** How much was sent before the server cut it. */
+async function bytesUntilClosed(socket: Socket): Promise<number> {
+  let bytes = 0
+  socket.on('data', (data: Buffer) => (bytes += data.length)).on('error', () => undefined)
+  await once(socket.resume(), 'close')
+  return bytes
 }
 
 /** The server notices a connection that ended in a turn of its own. */

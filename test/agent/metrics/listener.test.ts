@@ -3,13 +3,16 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { describe, it } from 'node:test'
-import { MetricsListener } from '../../../src/agent/metrics/listener.ts'
+import { connectionMsMax, MetricsListener } from '../../../src/agent/metrics/listener.ts'
 import { parseLoopback } from '../../../src/agent/metrics/loopback.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import { createLogger } from '../../../src/lib/log-output.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
 
 const log = createLogger({ format: 'json', level: 'error', stream: { write: () => undefined } })
+const clock = systemClock
 const free = { address: '127.0.0.1', port: 0 }
 
 describe('an address of the loopback', () => {
@@ -41,7 +44,7 @@ describe('an address of the loopback', () => {
 describe('the port of the metrics', () => {
   it('answers with them, and with nothing else', async () => {
     const handle = async () => ({ type: 'text/plain; version=0.0.4', body: 'a 1\n' })
-    await using listener = await MetricsListener.open({ ...free, log, handle })
+    await using listener = await MetricsListener.open({ ...free, log, clock, handle })
     const url = `http://127.0.0.1:${listener.port}`
     const metrics = await fetch(`${url}/metrics?x=1`)
     assert.equal(metrics.headers.get('content-type'), 'text/plain; version=0.0.4')
@@ -56,7 +59,7 @@ describe('the port of the metrics', () => {
       if (fails) throw new Error('secret')
       return { type: 'text/plain', body: 'a 1\n' }
     }
-    await using listener = await MetricsListener.open({ ...free, log, handle })
+    await using listener = await MetricsListener.open({ ...free, log, clock, handle })
     const url = `http://127.0.0.1:${listener.port}/metrics`
     const failed = await fetch(url)
     assert.equal(failed.status, 500)
@@ -65,11 +68,37 @@ describe('the port of the metrics', () => {
     assert.equal((await fetch(url)).status, 200)
   })
 
+  it('cuts who does not read its answer', async () => {
+    const moved = new FakeClock()
+    const asked = Promise.withResolvers<void>()
+    const body = 'x'.repeat(32_000_000)
+    const handle = async () => {
+      asked.resolve()
+      return { type: 'text/plain', body }
+    }
+    await using listener = await MetricsListener.open({ ...free, log, clock: moved, handle })
+    const slow = connect(listener.port, '127.0.0.1').pause()
+    slow.write('GET /metrics HTTP/1.1\r\nhost: agent\r\n\r\n')
+    await asked.promise
+    await moved.advance(connectionMsMax)
+    let bytes = 0
+    slow.on('data', (data) => (bytes += data.length)).on('error', () => undefined)
+    await once(slow.resume(), 'close')
+    assert.ok(bytes < body.length, `${bytes} bytes were read`)
+    assert.equal(moved.pending, 0)
+  })
+
   it('that is taken is refused with what to do', async () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
     const { port } = other.address() as AddressInfo
-    const opened = MetricsListener.open({ ...free, port, log, handle: async () => ({ type: '', body: '' }) })
+    const opened = MetricsListener.open({
+      ...free,
+      port,
+      log,
+      clock,
+      handle: async () => ({ type: '', body: '' })
+    })
     await assert.rejects(opened, { code: 'E_UNAVAILABLE', message: /metrics\.listen/ })
     other.close()
   })

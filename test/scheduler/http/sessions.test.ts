@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { AuditList, CreatedKey, OpenedSession, SessionView } from '../../../src/protocol/api.ts'
-import { requestHeader, sessionCookie } from '../../../src/protocol/api.ts'
+import { backgroundHeader, requestHeader, sessionCookie } from '../../../src/protocol/api.ts'
 import { sessionsOfKeyMax } from '../../../src/scheduler/http/sessions.ts'
 import type { Answer, AskOptions } from '../support/api-client.ts'
 import { TestScheduler } from '../support/test-scheduler.ts'
@@ -126,6 +126,37 @@ describe('sessions', { timeout: 60_000 }, () => {
     await api.get('/v1/session', fromPage(remembered))
     scheduler.clock.jump(24 * hourMs)
     assert.equal((await api.ask(fromPage(remembered))).status, 401)
+  })
+
+  it('end when nobody is at the page, however often it looks by itself', async () => {
+    await using scheduler = await TestScheduler.start()
+    const api = scheduler.apiWith(undefined)
+    const cookie = await signIn(scheduler)
+    const byItself = fromPage(cookie, { path: '/v1/vms', headers: { [backgroundHeader]: '1' } })
+    const token = await signInWithToken(scheduler)
+    for (let minutes = 0; minutes < 60; minutes += 5) {
+      await api.get(byItself.path, byItself)
+      scheduler.clock.jump(hourMs / 12)
+    }
+    assert.equal((await api.failure(byItself)).details?.reason, 'ended-session')
+    await scheduler.apiWith(token).get('/v1/vms', { headers: { [backgroundHeader]: '1' } })
+  })
+
+  it('are kept by what somebody does, whatever it says of itself', async () => {
+    await using scheduler = await TestScheduler.start()
+    const api = scheduler.apiWith(undefined)
+    const cookie = await signIn(scheduler)
+    const background = { [backgroundHeader]: '1' }
+    for (const asked of [
+      fromPage(cookie, { method: 'POST', path: '/v1/tokens', json: {}, headers: background }),
+      fromPage(cookie, { path: '/v1/vms', headers: { [backgroundHeader]: 'yes' } }),
+      fromPage(cookie, { path: '/v1/vms' })
+    ]) {
+      scheduler.clock.jump(hourMs * 0.75)
+      assert.ok((await api.ask(asked)).status < 300)
+    }
+    scheduler.clock.jump(hourMs * 0.75)
+    await api.get('/v1/vms', fromPage(cookie))
   })
 
   it('end when they are signed out, for good', async () => {
