@@ -1,4 +1,5 @@
 /** Streams: opens the streams of one connection and routes their frames by serial. */
+import { Buffer } from 'node:buffer'
 import type { Calls } from './calls.ts'
 import type { Channel } from './channel.ts'
 import type { Clock } from './clock.ts'
@@ -9,6 +10,8 @@ import { LibvirtStream, type StreamOptions, type StreamPort, streamHole } from '
 import type { AnyType, InferInput } from './xdr/schema.ts'
 
 export const STREAMS_MAX = 16
+/** Frames of one stream that may come before the reply to its call: libvirtd sends that right behind them. */
+export const EARLY_FRAMES_MAX = 64
 
 type StreamChannel = Pick<
   Channel,
@@ -20,6 +23,8 @@ export class Streams {
   readonly #calls: Pick<Calls, 'submit'>
   readonly #clock: Clock
   readonly #streams = new Map<number, LibvirtStream>()
+  /** By serial, what has come of streams whose call has not been answered yet: the server may send data first. */
+  readonly #early = new Map<number, Frame[]>()
   #opening = 0
 
   constructor({
@@ -43,23 +48,40 @@ export class Streams {
     }
     const { promise, resolve, reject } = Promise.withResolvers<LibvirtStream>()
     this.#opening++
-    const serial = this.#calls.submit({
+    let isOpening = true
+    const opened = () => {
+      isOpening = false
+      this.#opening--
+    }
+    // A call that is refused at once has none.
+    let serial = 0
+    serial = this.#calls.submit({
       procedure,
       args,
       signal: options.signal,
       deadlineMs,
       // Data can stand right behind the reply, so the stream must exist before the next frame is read.
       onResult: () => {
-        this.#opening--
-        resolve(this.#add(procedure, serial, options))
+        opened()
+        const stream = this.#add(procedure, serial, options)
+        resolve(stream)
+        this.#deliverEarly(stream, serial)
       },
       onError: (error) => {
-        this.#opening--
+        opened()
+        this.#early.delete(serial)
         reject(error)
       },
       onLateResult: () => this.#add(procedure, serial, { ...options, signal: undefined }).destroy()
     })
+    if (isOpening) this.#early.set(serial, [])
     return promise
+  }
+
+  #deliverEarly(stream: LibvirtStream, serial: number): void {
+    const frames = this.#early.get(serial) ?? []
+    this.#early.delete(serial)
+    for (const frame of frames) stream.receive(frame)
   }
 
   /** Whether frames with this serial belong to an open stream. */
@@ -67,9 +89,25 @@ export class Streams {
     return this.#streams.has(serial)
   }
 
-  /** Frames of a stream that has ended already may still be on their way: they are dropped. */
+  /**
+   * Frames of a stream that has ended already may still be on their way: they are dropped. Those of one whose call is not
+   * answered yet are kept. Throws E_PROTOCOL where they are more than EARLY_FRAMES_MAX.
+   */
   receive(frame: Frame): void {
-    this.#streams.get(frame.serial)?.receive(frame)
+    const stream = this.#streams.get(frame.serial)
+    if (stream !== undefined) {
+      stream.receive(frame)
+      return
+    }
+    const early = this.#early.get(frame.serial)
+    if (early === undefined) return
+    if (early.length >= EARLY_FRAMES_MAX)
+      throw new ConnectionError(
+        'E_PROTOCOL',
+        `libvirtd sent ${EARLY_FRAMES_MAX} messages of stream ${frame.serial} and no answer to its call`
+      )
+    // What was read is read over.
+    early.push({ ...frame, payload: Buffer.from(frame.payload) })
   }
 
   end(reason: ConnectionError): void {

@@ -12,7 +12,7 @@ import {
   storageVolUpload
 } from '../../src/node-libvirt/index.ts'
 import { STREAM_DATA_BYTES_MAX } from '../../src/node-libvirt/stream.ts'
-import { STREAMS_MAX } from '../../src/node-libvirt/streams.ts'
+import { EARLY_FRAMES_MAX, STREAMS_MAX } from '../../src/node-libvirt/streams.ts'
 import { FakeClock } from './fake-clock.ts'
 import { errorPayload, FakeLibvirtd, type Request } from './fake-libvirtd.ts'
 import { hex } from './hex.ts'
@@ -99,6 +99,32 @@ describe('a download', () => {
     })
     const stream = await fake.connection.download(storageVolDownload, transfer)
     assert.equal((await buffer(stream)).toString(), 'at once')
+  })
+
+  it('takes data that comes before the reply to its call, as from a busy libvirtd', async () => {
+    await using fake = await setUp({
+      [DOWNLOAD]: (request, server) => {
+        for (const text of ['first ', 'second ']) server.stream(request, Buffer.from(text))
+        server.reply(request, '')
+        server.stream(request, Buffer.from('third'))
+        server.stream(request, empty)
+        server.stream(request, empty, { status: status.ok })
+      }
+    })
+    const stream = await fake.connection.download(storageVolDownload, transfer)
+    assert.equal((await buffer(stream)).toString(), 'first second third')
+  })
+
+  it('hangs up on a server that sends without end before it answers', async () => {
+    await using fake = await setUp({
+      [DOWNLOAD]: (request, server) => {
+        for (let count = 0; count <= EARLY_FRAMES_MAX; count++) server.stream(request, Buffer.from('x'))
+      }
+    })
+    await assert.rejects(fake.connection.download(storageVolDownload, transfer), {
+      code: 'E_PROTOCOL',
+      message: /64 messages of stream \d+ and no answer/
+    })
   })
 
   it('fails with libvirt’s error, at the opening or in the middle', async () => {
