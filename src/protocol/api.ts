@@ -954,6 +954,8 @@ export type RenewalRequest = Static<typeof RenewalRequest>
 
 // Audit
 
+export const auditFailures = ['refused', 'other'] as const
+
 export const AuditQuery = Type.Object(
   {
     /** Sequence of the last entry seen; 0 for all that are kept. */
@@ -967,6 +969,8 @@ export const AuditQuery = Type.Object(
     operation: Type.Optional(CommandId),
     /** Only those that failed, or only those that did not. */
     refused: Type.Optional(Type.Boolean()),
+    /** Of those that failed only these: for want of a right (401, 403, 429), or for any other reason. */
+    failure: Type.Optional(Type.Enum([...auditFailures])),
     sinceMs: Type.Optional(Timestamp),
     /** Only those before. */
     untilMs: Type.Optional(Timestamp),
