@@ -307,13 +307,27 @@ export const OperationList = Type.Object(
 )
 export type OperationList = Static<typeof OperationList>
 
+/** Verbs that only look at a host or at a VM: nothing is other than before. */
+export const lookingVerbs = [
+  'backup.list',
+  'host.facts',
+  'operation.plan',
+  'vm.audit',
+  'vm.list',
+  'vm.specification',
+  'vm.state'
+] as const
+
 export const OperationQuery = Type.Object(
   {
+    /** Those that change it, and those that are about it. */
     vm: Type.Optional(VmName),
     host: Type.Optional(HostId),
     state: Type.Optional(Type.Enum([...operationStates])),
     /** Only those that have not ended, or only those that have. */
     open: Type.Optional(Type.Boolean()),
+    /** Only those that only look, or only others; all without it. */
+    looks: Type.Optional(Type.Boolean()),
     limit: Limit
   },
   strict
