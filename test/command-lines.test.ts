@@ -1,4 +1,4 @@
-// Every "hostlet …" in a code block of the documents is a command that exists, with options that it has.
+// Every "hostlet …" in a code block or between backticks in the documents is a command that exists, with options that it has.
 
 import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
@@ -14,6 +14,8 @@ const documents = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...globSync('d
 interface Line {
   readonly where: string
   readonly words: readonly string[]
+  /** Part of a sentence, which may leave out the arguments. */
+  readonly isInline?: true
 }
 
 /** Commands in `sh` blocks, also behind pipes, in substitutions and run as another user. */
@@ -31,7 +33,21 @@ function linesOf(path: string): Line[] {
   })
 }
 
-async function faultOf({ words }: Line): Promise<string | undefined> {
+/** Commands between backticks, also over the end of a line; what does not begin with the words of a command is a name. */
+function inlineLinesOf(path: string): Line[] {
+  const text = readFileSync(join(root, path), 'utf8').replaceAll(/^( *)```[\s\S]*?^\1```/gm, (block) =>
+    block.replaceAll(/[^\n]/g, '')
+  )
+  return [...text.matchAll(/`hostlet (-{0,2}[a-z](?:[^`\n]|\n(?!\n))*)`/g)].map(
+    ({ 1: words = '', index }) => ({
+      where: `${path}:${text.slice(0, index).split('\n').length}`,
+      words: words.replace(/\s+(#|<<|>|&&|\|).*$/s, '').match(/(?:[^\s"']+|"[^"]*"|'[^']*')+/g) ?? [],
+      isInline: true
+    })
+  )
+}
+
+async function faultOf({ words, isInline }: Line): Promise<string | undefined> {
   if (['--help', '-V', '--version'].includes(words[0] ?? '')) return undefined
   const entry = commands
     .toSorted((left, right) => right.words.length - left.words.length)
@@ -55,7 +71,7 @@ async function faultOf({ words }: Line): Promise<string | undefined> {
         !command.options.some((option) => option.long === word || option.short === word)
     )
   if (unknown !== undefined) return `it has no option ${unknown}`
-  if (isSketch || given.some((word) => ['--help', '-h'].includes(word))) return undefined
+  if (isSketch || isInline || given.some((word) => ['--help', '-h'].includes(word))) return undefined
   const { operands } = command.parseOptions([...given])
   const wanted = command.registeredArguments.filter(({ required }) => required).length
   const most = command.registeredArguments.some(({ variadic }) => variadic)
@@ -67,7 +83,7 @@ async function faultOf({ words }: Line): Promise<string | undefined> {
 }
 
 describe('command lines in the documents', () => {
-  const lines = documents.flatMap(linesOf)
+  const lines = documents.flatMap((path) => [...linesOf(path), ...inlineLinesOf(path)])
 
   it('are found', () => {
     assert.ok(lines.length > 80, `${lines.length} found`)
@@ -89,5 +105,7 @@ describe('command lines in the documents', () => {
     assert.match((await faultOf(line('vm stop web-1 --gently'))) ?? '', /no option --gently/)
     assert.match((await faultOf(line('vm stop'))) ?? '', /arguments/)
     assert.equal(await faultOf(line('vm stop web-1 --force')), undefined)
+    assert.match((await faultOf({ ...line('vm stop --gently'), isInline: true })) ?? '', /no option --gently/)
+    assert.equal(await faultOf({ ...line('vm stop'), isInline: true }), undefined)
   })
 })

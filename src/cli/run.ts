@@ -1,9 +1,9 @@
 // From the words of the command line to an exit status: finds the command, loads it, and tells every error the same way.
 
-import { CommanderError } from 'commander'
-import { asHostletError, errorCodes, type HostletError } from '../errors.ts'
+import { type Command, CommanderError } from 'commander'
+import { asHostletError, errorCodes, HostletError } from '../errors.ts'
 import { Cli, Interrupted } from './cli.ts'
-import { commands, groups } from './commands.ts'
+import { type CommandEntry, commands, groups } from './commands.ts'
 import { interruptedExitCode, planExitCodes } from './exit-codes.ts'
 import { ExitStatus } from './exit-status.ts'
 import { nextStep } from './next-step.ts'
@@ -13,6 +13,10 @@ import { plain } from './table.ts'
 /** What the completion of a shell asks by: no command for people. */
 const completionWord = '__complete'
 
+/** Codes of commander. */
+const missingOption = 'commander.missingMandatoryOptionValue'
+const helpWanted = 'commander.help'
+
 /** Runs one command. Resolves with the exit status; never rejects. */
 export async function run(words: readonly string[], cli: Cli = new Cli()): Promise<number> {
   try {
@@ -21,7 +25,7 @@ export async function run(words: readonly string[], cli: Cli = new Cli()): Promi
     await program.parseAsync([...words], { from: 'user' })
     return cli.exitStatus
   } catch (thrown) {
-    const status = tell(thrown, words, cli)
+    const status = tell(await nearestFault(thrown, words, cli), words, cli)
     return isPlanning(words) && status !== interruptedExitCode
       ? Math.min(status, planExitCodes.refused)
       : status
@@ -37,8 +41,32 @@ async function printCandidates(words: readonly string[], cli: Cli): Promise<numb
 
 /** What only looks for what would change has statuses of its own, in which no error may look like a change. */
 function isPlanning(words: readonly string[]): boolean {
-  const options = words.includes('--') ? words.slice(0, words.indexOf('--')) : words
-  return words[0] === 'diff' || options.includes('--dry-run')
+  return words[0] === 'diff' || optionsIn(words).includes('--dry-run')
+}
+
+/**
+ * Where a required option is missing, the unknown one first: it may be that very option, mistyped. Otherwise all that are
+ * missing at once.
+ */
+async function nearestFault(thrown: unknown, words: readonly string[], cli: Cli): Promise<unknown> {
+  if (!(thrown instanceof CommanderError) || thrown.code !== missingOption) return thrown
+  const program = await buildProgram(cli, isNamedBy(words))
+  const command = namedBy(words)?.words.reduce<Command | undefined>(
+    (parent, word) => parent?.commands.find((each) => each.name() === word),
+    program
+  )
+  const required = command?.options.filter(({ mandatory }) => mandatory) ?? []
+  for (const option of required) option.mandatory = false
+  command?.action(() => undefined)
+  try {
+    await program.parseAsync([...words], { from: 'user' })
+  } catch (nearer) {
+    return nearer instanceof CommanderError && nearer.code === 'commander.unknownOption' ? nearer : thrown
+  }
+  const missing = required.filter((option) => command?.getOptionValue(option.attributeName()) === undefined)
+  if (missing.length < 2) return thrown
+  const flags = missing.map((option) => `'${option.flags}'`).join(', ')
+  return new CommanderError(thrown.exitCode, missingOption, `error: required options ${flags} not specified`)
 }
 
 function tell(thrown: unknown, words: readonly string[], cli: Cli): number {
@@ -55,28 +83,51 @@ function tell(thrown: unknown, words: readonly string[], cli: Cli): number {
 
 function tellUsage(error: CommanderError, words: readonly string[], cli: Cli): number {
   if (error.exitCode === 0) return 0
-  // commander asks for help where a group was named without a command.
-  if (error.code === 'commander.help') {
-    cli.note('error E_BAD_REQUEST: no command given.')
-  } else {
-    const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
-    const hint = rest
-      .map((line) => line.replace(/^\(Did you mean (.*)\?\)$/, '(did you mean "$1"?)'))
-      .join(' ')
-    cli.note(
-      plain(`error E_BAD_REQUEST: ${first}${hint === '' ? '' : ` ${hint}`}`),
-      `next: ${helpFor(words)}`
-    )
+  if (wantsJson(words)) {
+    cli.format = 'json'
+    const message = `${usageText(error).replace(/\.$/, '')}. See "${helpFor(words)}".`
+    tellError(new HostletError('E_BAD_REQUEST', message), cli)
+    return errorCodes.E_BAD_REQUEST.exitCode
   }
+  cli.note(plain(`error E_BAD_REQUEST: ${usageText(error)}`))
+  if (error.code !== helpWanted) cli.note(`next: ${helpFor(words)}`)
   return errorCodes.E_BAD_REQUEST.exitCode
+}
+
+function usageText(error: CommanderError): string {
+  // commander asks for help where a group was named without a command.
+  if (error.code === helpWanted) return 'no command given.'
+  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
+  return [
+    first,
+    ...rest.map((line) => line.replace(/^\(Did you mean (.*)\?\)$/, '(did you mean "$1"?)'))
+  ].join(' ')
+}
+
+/** The command may not have come so far as to read its own options. */
+function wantsJson(words: readonly string[]): boolean {
+  const options = optionsIn(words)
+  return options.some(
+    (word, index) =>
+      ['-ojson', '-o=json', '--output=json'].includes(word) ||
+      (['-o', '--output'].includes(word) && options[index + 1] === 'json')
+  )
+}
+
+function optionsIn(words: readonly string[]): readonly string[] {
+  return words.includes('--') ? words.slice(0, words.indexOf('--')) : words
 }
 
 /** Help of the command that was meant, of its group, or of all. */
 function helpFor(words: readonly string[]): string {
   const [group = ''] = words
-  const meant = commands.find((entry) => entry.words.every((word, index) => words[index] === word))
+  const meant = namedBy(words)
   if (meant !== undefined) return `hostlet ${meant.words.join(' ')} --help`
   return Object.hasOwn(groups, group) ? `hostlet ${group} --help` : 'hostlet --help'
+}
+
+function namedBy(words: readonly string[]): CommandEntry | undefined {
+  return commands.find(isNamedBy(words))
 }
 
 function tellError(error: HostletError, cli: Cli): void {

@@ -307,13 +307,27 @@ export const OperationList = Type.Object(
 )
 export type OperationList = Static<typeof OperationList>
 
+/** Verbs that only look at a host or at a VM: nothing is other than before. */
+export const lookingVerbs = [
+  'backup.list',
+  'host.facts',
+  'operation.plan',
+  'vm.audit',
+  'vm.list',
+  'vm.specification',
+  'vm.state'
+] as const
+
 export const OperationQuery = Type.Object(
   {
+    /** Those that change it, and those that are about it. */
     vm: Type.Optional(VmName),
     host: Type.Optional(HostId),
     state: Type.Optional(Type.Enum([...operationStates])),
     /** Only those that have not ended, or only those that have. */
     open: Type.Optional(Type.Boolean()),
+    /** Only those that only look, or only others; all without it. */
+    looks: Type.Optional(Type.Boolean()),
     limit: Limit
   },
   strict
@@ -956,6 +970,8 @@ export type RenewalRequest = Static<typeof RenewalRequest>
 
 // Audit
 
+export const auditFailures = ['refused', 'other'] as const
+
 export const AuditQuery = Type.Object(
   {
     /** Sequence of the last entry seen; 0 for all that are kept. */
@@ -969,6 +985,8 @@ export const AuditQuery = Type.Object(
     operation: Type.Optional(CommandId),
     /** Only those that failed, or only those that did not. */
     refused: Type.Optional(Type.Boolean()),
+    /** Of those that failed only these: for want of a right (401, 403, 429), or for any other reason. */
+    failure: Type.Optional(Type.Enum([...auditFailures])),
     sinceMs: Type.Optional(Timestamp),
     /** Only those before. */
     untilMs: Type.Optional(Timestamp),

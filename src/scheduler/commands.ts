@@ -21,6 +21,8 @@ export interface CommandRequest {
   readonly host: HostRecord
   /** The VM that the command changes. */
   readonly vm?: { readonly name: string; readonly uuid: string }
+  /** Name of the VM that the command is about without changing it: of no generation. */
+  readonly about?: string | undefined
   readonly arguments: Record<string, unknown>
   readonly intent: VmIntent
   readonly placement?: PlacementView | undefined
@@ -63,6 +65,7 @@ export class Commands {
       verb: request.verb,
       host: request.host.id,
       vm,
+      about: request.about,
       jws: await this.#options.signer.sign(claims),
       createdAt: claims.issuedAt,
       expiresAt: claims.expiresAt,

@@ -10,6 +10,8 @@ import { Cli } from '../../src/cli/cli.ts'
 import { commands, groups } from '../../src/cli/commands.ts'
 import { candidates } from '../../src/cli/completion/candidates.ts'
 import { completionScripts, shells } from '../../src/cli/completion/scripts.ts'
+import type { OperationReply } from '../../src/protocol/api.ts'
+import { vmSummary } from '../scheduler/support/samples.ts'
 import { TestFleet } from './fleet.ts'
 import { environment, hostlet, mainPath } from './program.ts'
 
@@ -74,7 +76,29 @@ describe('completion with a scheduler', () => {
   it('knows the hosts', async () => {
     const { stdout } = await fleet.hostlet('__complete', 'host', 'show', 'kvm')
     assert.equal(stdout, 'kvm-1\tconnected\n')
-    assert.match((await fleet.hostlet('__complete', 'vm', 'ls', '--host', '')).stdout, /^kvm-1\t/)
+    for (const words of [
+      ['vm', 'ls'],
+      ['vm', 'create', 'web-1'],
+      ['op', 'ls']
+    ])
+      assert.match((await fleet.hostlet('__complete', ...words, '--host', '')).stdout, /^kvm-1\t/)
+  })
+
+  it('knows hosts and VMs to ask why about, and the newest operations with what they are', async () => {
+    fleet.agent.sendInventory({ vms: [vmSummary({ name: 'web-1' })] })
+    await fleet.agent.sync()
+    assert.match((await fleet.hostlet('__complete', 'why', '')).stdout, /^web-1\t.*\nkvm-1\tconnected\n$/)
+    const begun = await fleet.hostlet('vm', 'stop', 'web-1', '--no-wait', '-o', 'json')
+    const { operation } = JSON.parse(begun.stdout) as OperationReply
+    await fleet.agent.nextCommand()
+    const planned = fleet.hostlet('vm', 'start', 'web-1', '--dry-run')
+    const { claims } = await fleet.agent.nextCommand()
+    fleet.agent.acknowledge(claims.id)
+    fleet.agent.finish(claims.id, { changes: false })
+    await planned
+    const expected = `${operation.id}\tvm.stop web-1, sent\n`
+    for (const words of [['op', 'show'], ['op', 'wait'], ['op', 'cancel'], ['op', 'placement'], ['approve']])
+      assert.equal((await fleet.hostlet('__complete', ...words, '')).stdout, expected, words.join(' '))
   })
 })
 

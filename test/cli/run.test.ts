@@ -77,6 +77,31 @@ describe('usage errors', () => {
     }
   })
 
+  it('are JSON where JSON was asked for, however early they come', async () => {
+    for (const words of [
+      ['vm', 'creat', '-o', 'json'],
+      ['vm', 'create', 'web-1', '--output=json'],
+      ['vm', 'ls', '--hots', 'x', '--output', 'json']
+    ]) {
+      const { status, stdout, stderr } = await hostlet(words)
+      assert.deepEqual([status, stdout], [2, ''], words.join(' '))
+      const { error } = JSON.parse(stderr)
+      assert.equal(error.code, 'E_BAD_REQUEST')
+      assert.match(error.message, /\. See "hostlet vm.* --help"\.$/)
+    }
+    const text = await hostlet(['vm', 'start', '--', '-o', 'json', 'more'])
+    assert.match(text.stderr, /^error E_BAD_REQUEST: /)
+  })
+
+  it('tell a mistyped option before the one that is missing for it, and all that are missing at once', async () => {
+    const mistyped = await hostlet(['vm', 'create', 'web-1', '--imge', 'file:///i.qcow2'])
+    assert.match(mistyped.stderr, /unknown option '--imge' \(did you mean "--image"\?\)/)
+    const missing = await hostlet(['vm', 'create', 'web-1'])
+    assert.match(missing.stderr, /required options '--image <url>', '--sha256 <digest>' not specified/)
+    const one = await hostlet(['vm', 'create', 'web-1', '--sha256', digest])
+    assert.match(one.stderr, /required option '--image <url>' not specified/)
+  })
+
   it('never show control characters of an argument', async () => {
     const { stderr } = await hostlet(['\x1b[31mred'])
     assert.equal(stderr.includes('\x1b'), false)

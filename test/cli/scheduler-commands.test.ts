@@ -211,6 +211,26 @@ describe('figures', () => {
   })
 })
 
+describe('without a terminal', () => {
+  it('what cannot be taken back is done only with --yes', async () => {
+    const reimage = ['vm', 'reimage', 'web-1', '--image', 'file:///i.qcow2', '--sha256', 'a'.repeat(64)]
+    for (const [words, asked] of [
+      [['vm', 'rm', 'web-1', '--now'], /Erase VM web-1 and all its disks\? /],
+      [['vm', 'rm', 'web-1', '--retain', '0'], /Erase VM web-1/],
+      // As the scheduler is configured here.
+      [['vm', 'rm', 'web-1'], /Erase VM web-1/],
+      [['vm', 'rm', 'web-1', '--retain', '7d', '--backups'], /in 7 days\?/],
+      [reimage, /Replace the root disk of VM web-1\?/]
+    ] as const) {
+      const { status, stderr } = await fleet.hostlet(...words)
+      assert.equal(status, 2, words.join(' '))
+      assert.match(stderr, asked)
+      assert.match(stderr, /VM web-1 was left alone\. Give --yes/)
+    }
+    assert.deepEqual(fleet.agent.unread('command'), [])
+  })
+})
+
 describe('on a terminal', {
   skip: spawnSync('script', ['--version']).status === 0 ? false : 'no "script" here'
 }, () => {

@@ -70,6 +70,13 @@ describe('the audit of the API', { timeout: 60_000 }, () => {
     assert.deepEqual([refused[0]?.status, refused[0]?.tier, refused[0]?.code], [403, 'read', 'E_AUTH'])
     assert.equal(refused.length, 1 + unknownFailuresMax)
     assert.deepEqual([refused[1]?.status, refused[1]?.key, refused[1]?.route], [401, undefined, '/v1/hosts'])
+    await scheduler.api.failure({ method: 'POST', path: '/v1/vms/nobody/start', json: {} })
+    assert.deepEqual(
+      (await callsOf(scheduler, '?failure=other')).map(({ status }) => status),
+      [404]
+    )
+    assert.equal((await callsOf(scheduler, '?failure=refused')).length, 1 + unknownFailuresMax)
+    assert.equal((await callsOf(scheduler, '?refused=true')).length, 2 + unknownFailuresMax)
     await scheduler.clock.advance(failureWindowMs)
     const more = (await callsOf(scheduler)).find(({ kind }) => kind === 'api.refused-more')
     assert.deepEqual([more?.of, more?.count], ['127.0.0.1', 30])

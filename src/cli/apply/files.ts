@@ -14,7 +14,7 @@ const standardInput = '-'
 
 /**
  * VMs of files, of directories (their .yaml and .yml files, in order), and of standard input (`-`). Throws E_BAD_REQUEST with
- * each fault of all of them, a line each, and E_NOT_FOUND.
+ * each fault of all of them, a line each, and E_NOT_FOUND. What values say is judged only in documents that fit the schema.
  */
 export function readWanted(paths: readonly string[]): readonly WantedVm[] {
   const wanted: WantedVm[] = []

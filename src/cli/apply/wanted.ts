@@ -44,7 +44,7 @@ export function manifestRules(file: string): ConfigRules<Manifest> {
     const faults: { at: string[]; text: string }[] = []
     wantedOf(manifest, { file, line: 0 }, (key, error) => {
       const { message } = asHostletError(error)
-      faults.push({ at: [key], text: `expected a good "${key}": ${message}` })
+      faults.push({ at: [key], text: `${key}: ${message}` })
     })
     return faults
   }

@@ -1,6 +1,7 @@
 // hostlet audit ls: what this host was told to do, by whom, and what came of it; or what the scheduler was asked.
 
 import { trailDirectory } from '../../agent/trail/segments.ts'
+import { HostletError } from '../../errors.ts'
 import type { ChainEntry } from '../../lib/chain.ts'
 import { callColumns, hostColumns, type Shown, wanted } from '../audit/entries.ts'
 import { newestOfTrail, waitingOfTrail } from '../audit/read-trail.ts'
@@ -18,7 +19,9 @@ interface Options extends AuditOptions {
   readonly command?: string
   readonly key?: string
   readonly refused?: boolean
+  readonly failed?: boolean
   readonly number: string
+  readonly limit?: string
 }
 
 export const define: Define = (command, cli) => {
@@ -28,8 +31,13 @@ export const define: Define = (command, cli) => {
     .option('--vm <vm>', 'only about one VM')
     .option('--command <id>', 'only about one command')
     .option('--key <id>', 'with --scheduler: only calls with one API key')
-    .option('--refused', 'with --scheduler: only calls that failed')
+    .option(
+      '--refused',
+      'with --scheduler: only calls of who may not: no good key, too low a tier, too often'
+    )
+    .option('--failed', 'with --scheduler: only calls that failed for another reason')
     .option('-n, --number <count>', 'the newest so many', '100')
+    .option('--limit <count>', 'the same as --number')
   examples(
     command,
     'hostlet audit ls --since 24h --kind command      on a host, as root or as the agent’s user',
@@ -38,10 +46,12 @@ export const define: Define = (command, cli) => {
   )
   command.action(async (options: Options) => {
     cli.format = options.output
-    const limit = parseInteger(options.number, { what: '--number', minimum: 1, maximum: 100_000 })
+    const what = options.limit === undefined ? '--number' : '--limit'
+    const limit = parseInteger(options.limit ?? options.number, { what, minimum: 1, maximum: 100_000 })
     const since = options.since === undefined ? undefined : parseMoment(options.since, cli.clock.now())
     const filter = { since, kind: options.kind, vm: options.vm, command: options.command }
     if (options.scheduler === undefined) {
+      refuseOfCalls(options)
       const directory = trailDirectory(await stateDirectoryOf(options))
       const { entries, more } = newestOfTrail(directory, wanted(filter), limit)
       const waiting = waitingOfTrail(directory).filter(wanted(filter))
@@ -51,6 +61,22 @@ export const define: Define = (command, cli) => {
       show(cli, entries, more, callColumns)
     }
   })
+}
+
+/** Throws E_BAD_REQUEST for what a host's trail knows nothing of. */
+function refuseOfCalls(options: Options): void {
+  const given = (['key', 'refused', 'failed'] as const).filter((name) => options[name] !== undefined)
+  if (given.length > 0)
+    throw new HostletError(
+      'E_BAD_REQUEST',
+      `--${given[0]} is about calls of the scheduler’s API: add --scheduler.`
+    )
+}
+
+/** Both together are all that failed. */
+function failuresAsked({ refused, failed }: Options) {
+  if (refused && failed) return { refused: 'true' }
+  return { failure: refused ? 'refused' : failed ? 'other' : undefined }
 }
 
 function show(cli: Cli, entries: readonly Shown[], more: boolean, columns: typeof hostColumns): void {
@@ -71,7 +97,7 @@ async function callsOf(
       kind: options.kind,
       key: options.key
     },
-    ...{ object: options.vm, operation: options.command, refused: options.refused ? 'true' : undefined }
+    ...{ object: options.vm, operation: options.command, ...failuresAsked(options) }
   }
   const answer = await cli.interruptible((signal) =>
     client.ask({ method: 'GET', path: '/v1/audit', query, signal }, 'AuditList')

@@ -10,6 +10,7 @@ interface Options {
   readonly vm?: string
   readonly host?: string
   readonly state?: string
+  readonly all?: boolean
   readonly limit: string
 }
 
@@ -18,15 +19,19 @@ export const define: Define = (command, cli) => {
     .option('--vm <vm>', 'only those on one VM')
     .option('--host <host>', 'only those on one host')
     .option('--state <state>', 'only those that are waiting, sent, running, done, failed or expired')
+    .option('-a, --all', 'those too that only look: dry runs, audits, states')
     .option('--limit <count>', 'at most so many', '50')
   examples(command, 'hostlet op ls', 'hostlet op ls --vm web-1', 'hostlet op ls --state running')
   clientCommand<Options>(command, cli, async ({ client, signal }, { options }) => {
     const limit = parseInteger(options.limit, { what: '--limit', minimum: 1, maximum: 1_000 })
-    const query = { vm: options.vm, host: options.host, state: options.state, limit }
+    const { vm, host, state, all } = options
+    const query = { vm, host, state, limit, looks: all ? undefined : 'false' }
     const answer = await client.ask({ method: 'GET', path: '/v1/operations', query, signal }, 'OperationList')
     cli.show(answer, () =>
       listing(cli, operationColumns(cli.clock.now()), answer.operations, {
-        none: 'There are no such operations.',
+        none: all
+          ? 'There are no such operations.'
+          : 'There are no such operations; --all has those too that only look.',
         more: answer.more
       })
     )

@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander'
 import type { ReimageRequest } from '../../protocol/api.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples } from '../client-command.ts'
-import { asks, confirm } from '../confirm.ts'
+import { confirmLasting, yesToLastingOption } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { type OperationOptions, operate, operationOptions } from '../operate.ts'
@@ -32,19 +32,17 @@ export const define: Define = (command, cli) => {
       'how long it may take to become ready; then it has its old disk back'
     )
     .option('--user-data <file>', 'cloud-init user data, which the host does not keep from before')
-    .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-  operationOptions(command)
+  operationOptions(yesToLastingOption(command))
   examples(
     command,
     'hostlet vm reimage web-1 --image https://images.example.org/debian-13.qcow2 --sha256 8f43… --ready-timeout 5m'
   )
   clientCommand<Options, readonly [string]>(command, cli, async (session, { options, arguments: [name] }) => {
     const body = bodyOf(options)
-    if (asks(session, options))
-      await confirm(session, {
-        text: `Replace the root disk of VM ${name}? What is on it is lost once the new one is up.`,
-        leftAlone: `VM ${name}`
-      })
+    await confirmLasting(session, options, {
+      text: `Replace the root disk of VM ${name}? What is on it is lost once the new one is up.`,
+      leftAlone: `VM ${name}`
+    })
     const path = apiPath('vms', name, 'reimage')
     const request = { method: 'POST', path, body, signal: session.signal } as const
     await operate(session, request, {

@@ -5,7 +5,7 @@ import type { OperationView } from '../../protocol/api.ts'
 import { readEraseCertificate } from '../../scheduler/erasures.ts'
 import { apiPath } from '../api-client.ts'
 import { clientCommand, examples, type Session } from '../client-command.ts'
-import { asks, confirm } from '../confirm.ts'
+import { asks, confirm, confirmLasting, yesToLastingOption } from '../confirm.ts'
 import type { Define } from '../define.ts'
 import { eraseLines } from '../erase-text.ts'
 import { type OperationOptions, operate, operationOptions } from '../operate.ts'
@@ -26,8 +26,7 @@ export const define: Define = (command, cli) => {
     .option('--retain <days>', 'keep it, off, for so long before it is erased, such as 7d')
     .option('--now', 'erase it at once; without either it is kept for as long as the scheduler is configured')
     .option('--backups', 'erase its backups too (needs an admin key)')
-    .option('-y, --yes', 'do not ask (it asks only on a terminal)')
-  operationOptions(command)
+  operationOptions(yesToLastingOption(command))
   examples(
     command,
     'hostlet vm rm web-1',
@@ -37,8 +36,7 @@ export const define: Define = (command, cli) => {
   )
   clientCommand<Options, readonly [string]>(command, cli, async (session, { options, arguments: [name] }) => {
     const asked = daysAsked(options)
-    if (asks(session, options))
-      await confirm(session, { text: await questionOf(session, name, options), leftAlone: `VM ${name}` })
+    if (!options.yes && !options.dryRun) await ask(session, name, options)
     const query = { retainDays: asked, ...(options.backups && { backups: 'true' }) }
     const request = { method: 'DELETE', path: apiPath('vms', name), query, signal: session.signal } as const
     await operate(session, request, {
@@ -48,11 +46,14 @@ export const define: Define = (command, cli) => {
   })
 }
 
-/** What is to be erased and when, for one who is asked whether he means it. */
-async function questionOf(session: Session, name: string, options: Options): Promise<string> {
-  const what = `VM ${name} and all its disks${options.backups ? ', and all its backups' : ''}`
+/** Throws E_BAD_REQUEST where nobody can be asked and something would be erased that nobody could have back. */
+async function ask(session: Session, name: string, options: Options): Promise<void> {
   const days = daysAsked(options) ?? (await daysDefault(session, name))
-  return days === 0 ? `Erase ${what}?` : `Switch VM ${name} off now, and erase ${what} in ${days} days?`
+  const what = `VM ${name} and all its disks${options.backups ? ', and all its backups' : ''}`
+  const text = days === 0 ? `Erase ${what}?` : `Switch VM ${name} off now, and erase ${what} in ${days} days?`
+  const question = { text, leftAlone: `VM ${name}` }
+  if (days === 0 || options.backups) await confirmLasting(session, options, question)
+  else if (asks(session, options)) await confirm(session, question)
 }
 
 /** As the scheduler goes by it: one that is not there is erased at once. Throws E_CONFLICT for one that is kept already, as it does. */

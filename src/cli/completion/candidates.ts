@@ -3,7 +3,7 @@
 import type { Argument, Command, Option } from 'commander'
 import type { Cli } from '../cli.ts'
 import { buildProgram, isNamedBy } from '../program.ts'
-import { fleetNames } from './fleet-names.ts'
+import { type FleetKind, fleetNames } from './fleet-names.ts'
 
 export interface Candidate {
   readonly value: string
@@ -113,6 +113,16 @@ function placeholderOf(option: Option): string {
 
 const filePlaceholders: ReadonlySet<string> = new Set(['file', 'directory', 'path'])
 
+/** What has the names that a placeholder stands for. */
+const namedKinds: Readonly<Record<string, readonly FleetKind[]>> = {
+  host: ['hosts'],
+  vm: ['vms'],
+  vms: ['vms'],
+  operation: ['operations'],
+  // Of "hostlet why", which takes operations too: of those there are too many to look through.
+  subject: ['vms', 'hosts']
+}
+
 /** `placeholder` is the word that help has for the value: it says what kind of thing that is. */
 async function valuesOf(
   { argChoices }: { argChoices?: readonly string[] | undefined },
@@ -122,9 +132,9 @@ async function valuesOf(
 ): Promise<readonly Candidate[]> {
   if (argChoices !== undefined) return argChoices.map((value) => ({ value }))
   if (filePlaceholders.has(placeholder)) return [filesWanted]
-  // The name of a VM that is not there yet.
-  if (command.name() === 'create') return []
-  if (placeholder === 'host') return await fleetNames('hosts', given, cli)
-  if (placeholder === 'vm' || placeholder === 'vms') return await fleetNames('vms', given, cli)
-  return []
+  // The name of a VM that is not there yet; its host is.
+  if (command.name() === 'create' && placeholder !== 'host') return []
+  if (command.name() === 'logs' && placeholder === 'subject') return await fleetNames(['vms'], given, cli)
+  const kinds = Object.hasOwn(namedKinds, placeholder) ? namedKinds[placeholder] : undefined
+  return kinds === undefined ? [] : await fleetNames(kinds, given, cli)
 }

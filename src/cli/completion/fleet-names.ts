@@ -9,27 +9,45 @@ import type { Candidate } from './candidates.ts'
 const answerMsMax = 1_000
 /** More than that nobody reads. */
 const namesMax = 1_000
+/** Ids look alike: only of the newest does anybody know which one is meant. */
+const operationsMax = 20
+
+export type FleetKind = 'hosts' | 'vms' | 'operations'
 
 /** None where there is no scheduler to ask, whatever the reason: a line that is being typed is no place for errors. */
 export async function fleetNames(
-  kind: 'hosts' | 'vms',
+  kinds: readonly FleetKind[],
   options: Readonly<Record<string, string>>,
   cli: Cli
 ): Promise<readonly Candidate[]> {
   try {
     using client = new ApiClient(await findConnection(cli, options))
-    return await ask(client, kind, AbortSignal.timeout(answerMsMax))
+    const signal = AbortSignal.timeout(answerMsMax)
+    return (await Promise.all(kinds.map((kind) => asks[kind](client, signal)))).flat()
   } catch {
     return []
   }
 }
 
-async function ask(client: ApiClient, kind: 'hosts' | 'vms', signal: AbortSignal): Promise<Candidate[]> {
-  const request = { method: 'GET', path: `/v1/${kind}`, signal } as const
-  if (kind === 'hosts') {
-    const { hosts } = await client.ask(request, 'HostList')
+const asks: {
+  readonly [Kind in FleetKind]: (client: ApiClient, signal: AbortSignal) => Promise<Candidate[]>
+} = {
+  hosts: async (client, signal) => {
+    const { hosts } = await client.ask({ method: 'GET', path: '/v1/hosts', signal }, 'HostList')
     return hosts.map(({ id, state }) => ({ value: id, description: state }))
+  },
+  vms: async (client, signal) => {
+    const query = { limit: namesMax }
+    const { vms } = await client.ask({ method: 'GET', path: '/v1/vms', query, signal }, 'VmList')
+    return vms.map(({ name, state, host }) => ({ value: name, description: `${state} on ${host}` }))
+  },
+  operations: async (client, signal) => {
+    const query = { limit: operationsMax, looks: 'false' }
+    const request = { method: 'GET', path: '/v1/operations', query, signal } as const
+    const { operations } = await client.ask(request, 'OperationList')
+    return operations.map(({ id, verb, vm, host, state }) => ({
+      value: id,
+      description: `${verb} ${vm ?? `on ${host}`}, ${state}`
+    }))
   }
-  const { vms } = await client.ask({ ...request, query: { limit: namesMax } }, 'VmList')
-  return vms.map(({ name, state, host }) => ({ value: name, description: `${state} on ${host}` }))
 }

@@ -76,7 +76,7 @@ class Asker {
   async vm(name: string): Promise<Why | undefined> {
     const [found, list] = await Promise.all([
       this.#maybe(apiPath('vms', name), 'VmReply'),
-      this.#maybe('/v1/operations', 'OperationList', { vm: name, limit: operationsAsked })
+      this.#maybe('/v1/operations', 'OperationList', { vm: name, looks: 'false', limit: operationsAsked })
     ])
     const operations = (list?.operations ?? []).toSorted((a, b) => b.createdAt - a.createdAt)
     const id = found?.vm.host ?? operations[0]?.host

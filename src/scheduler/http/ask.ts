@@ -76,6 +76,7 @@ export async function askAboutVm(
     return {
       verb,
       host: await findHost(services.store, host),
+      about: name,
       arguments: { vm: name },
       intent: { kind: 'none' }
     }

@@ -51,7 +51,7 @@ export function planning(services: Services): Services {
 }
 
 /** Of no VM's generation: it changes none, and is in nobody's way. Throws E_UNAVAILABLE for a host that is away. */
-function planOf({ host, verb, vm, arguments: asked, placement }: CommandRequest): CommandRequest {
+function planOf({ host, verb, vm, about, arguments: asked, placement }: CommandRequest): CommandRequest {
   if (host.report?.state !== 'connected')
     throw new HostletError(
       'E_UNAVAILABLE',
@@ -66,6 +66,7 @@ function planOf({ host, verb, vm, arguments: asked, placement }: CommandRequest)
   return {
     verb: planVerb,
     host,
+    about: vm?.name ?? about,
     arguments: params,
     intent: { kind: 'none' },
     placement,

@@ -1,6 +1,7 @@
 // What the scheduler remembers for audit: the calls of its API as a chain of its own, and the heads of the trails of hosts.
 
 import type { ChainEntry, EntryFields, Link } from '../../lib/chain.ts'
+import type { auditFailures } from '../../protocol/api.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import type { Page } from './store.ts'
 
@@ -18,6 +19,7 @@ export interface AuditFilter {
   readonly object?: string | undefined
   readonly operation?: string | undefined
   readonly refused?: boolean | undefined
+  readonly failure?: (typeof auditFailures)[number] | undefined
   /** By the scheduler's clock, in milliseconds since the epoch. */
   readonly since?: number | undefined
   readonly until?: number | undefined

@@ -15,6 +15,10 @@ interface AuditRow {
 /** Rows that one round forgets at most. */
 const pruneRowsMax = 20_000
 
+/** Null where nothing failed. A line may be damaged, and is then none of a refusal. */
+const failureOf = `CASE WHEN refused = 0 THEN NULL
+  WHEN CASE WHEN json_valid(line) THEN json_extract(line, '$.status') END IN (401, 403, 429) THEN 'refused' ELSE 'other' END`
+
 export class AuditTable implements AuditStore {
   readonly #sqlite: Sqlite
 
@@ -41,7 +45,7 @@ export class AuditTable implements AuditStore {
   }
 
   async list(
-    { after, newest = false, kind, key, object, operation, refused, since, until }: AuditFilter,
+    { after, newest = false, kind, key, object, operation, refused, failure, since, until }: AuditFilter,
     limit: number
   ): Promise<Page<ChainEntry>> {
     const rows = this.#sqlite.all<AuditRow>(
@@ -49,7 +53,7 @@ export class AuditTable implements AuditStore {
          AND (:kind IS NULL OR kind = :kind OR substr(kind, 1, length(:kind) + 1) = :kind || '.')
          AND (:key IS NULL OR key = :key)
          AND (:object IS NULL OR object = :object) AND (:operation IS NULL OR operation = :operation)
-         AND (:refused IS NULL OR refused = :refused) AND (:since IS NULL OR at >= :since)
+         AND (:refused IS NULL OR refused = :refused) AND (:failure IS NULL OR ${failureOf} = :failure) AND (:since IS NULL OR at >= :since)
          AND (:until IS NULL OR at < :until)
        ORDER BY sequence ${newest ? 'DESC' : 'ASC'} LIMIT :limit`,
       {
@@ -62,7 +66,8 @@ export class AuditTable implements AuditStore {
           key: key ?? null
         },
         ...{ object: object ?? null, operation: operation ?? null },
-        refused: refused === undefined ? null : Number(refused)
+        refused: refused === undefined ? null : Number(refused),
+        failure: failure ?? null
       }
     )
     const { items, more } = page(rows, limit, entryOf)

@@ -9,6 +9,7 @@ export interface CommandRow {
   readonly host: string
   readonly vm: string | null
   readonly vm_uuid: string | null
+  readonly about: string | null
   readonly jws: string | null
   readonly state: CommandRecord['state']
   readonly step: string | null
@@ -38,6 +39,7 @@ export function toCommandRecord(row: CommandRow): CommandRecord {
     host: row.host,
     vm: given(row.vm),
     uuid: given(row.vm_uuid),
+    about: given(row.about),
     jws: given(row.jws),
     state: row.state,
     step: given(row.step),

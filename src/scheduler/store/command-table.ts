@@ -2,7 +2,7 @@
 
 import { EventEmitter } from 'node:events'
 import { type ErrorReport, HostletError } from '../../errors.ts'
-import { operationStatesEnded } from '../../protocol/api.ts'
+import { lookingVerbs, operationStatesEnded } from '../../protocol/api.ts'
 import { type CommandResult, clockSkewMsMax } from '../../protocol/command.ts'
 import type { AgentMessageOf } from '../../protocol/messages.ts'
 import { type CommandRow, commandSelect, toCommandRecord } from './command-row.ts'
@@ -33,6 +33,7 @@ const overdueMax = 1_000
 
 /** Word for word the condition of the index `commands_open_by_host`, or SQLite would not use it. */
 const isOpen = `state IN ('waiting', 'sent', 'running')`
+const isLook = `verb IN (${lookingVerbs.map((verb) => `'${verb}'`).join(', ')})`
 
 const undelivered = `${commandSelect} WHERE host = :host AND ${isOpen} AND expires_at > :now
   AND CASE state
@@ -81,16 +82,18 @@ export class CommandTable implements CommandStore {
     return this.#find(id)
   }
 
-  async list({ vm, host, state, open }: CommandFilter, limit: number): Promise<Page<CommandRecord>> {
+  async list({ vm, host, state, open, looks }: CommandFilter, limit: number): Promise<Page<CommandRecord>> {
     const rows = this.#sqlite.all<CommandRow>(
-      `${commandSelect} WHERE (:vm IS NULL OR vm = :vm) AND (:host IS NULL OR host = :host)
+      `${commandSelect} WHERE (:vm IS NULL OR vm = :vm OR about = :vm) AND (:host IS NULL OR host = :host)
          AND (:state IS NULL OR state = :state) AND (:open IS NULL OR (${isOpen}) = :open)
+         AND (:looks IS NULL OR (${isLook}) = :looks)
        ORDER BY sequence DESC LIMIT :limit`,
       {
         vm: vm ?? null,
         host: host ?? null,
         state: state ?? null,
         open: open === undefined ? null : Number(open),
+        looks: looks === undefined ? null : Number(looks),
         limit: limit + 1
       }
     )
@@ -277,13 +280,16 @@ export class CommandTable implements CommandStore {
   }
 
   #insert(command: NewCommand): CommandRecord {
-    const { id, verb, host, vm, jws, createdAt, expiresAt, placement, repeatable } = command
+    const { id, verb, host, vm, about, jws, createdAt, expiresAt, placement, repeatable } = command
     this.#assertTakes(host)
     applyIntent(this.#sqlite, command)
     this.#sqlite.run(
-      `INSERT INTO commands (id, verb, host, vm, vm_uuid, jws, state, created_at, expires_at)
-       VALUES (:id, :verb, :host, :vm, :uuid, :jws, 'waiting', :createdAt, :expiresAt)`,
-      { id, verb, host, vm: vm?.name ?? null, uuid: vm?.uuid ?? null, jws, createdAt, expiresAt }
+      `INSERT INTO commands (id, verb, host, vm, vm_uuid, about, jws, state, created_at, expires_at)
+       VALUES (:id, :verb, :host, :vm, :uuid, :about, :jws, 'waiting', :createdAt, :expiresAt)`,
+      {
+        ...{ id, verb, host, vm: vm?.name ?? null, uuid: vm?.uuid ?? null, about: about ?? null },
+        ...{ jws, createdAt, expiresAt }
+      }
     )
     if (placement !== undefined)
       this.#sqlite.run('INSERT INTO placements (command, explanation) VALUES (:id, :explanation)', {

@@ -280,7 +280,9 @@ export const mainMigrations: readonly string[] = [
     idle_ms INTEGER
   ) STRICT;
   CREATE INDEX main.sessions_by_key ON sessions (key, created_at);
-  `
+  `,
+  // The VM that a command is about without changing it.
+  'ALTER TABLE main.commands ADD COLUMN about TEXT'
 ]
 
 /** What hosts said and may say again: flushed at checkpoints. */

@@ -204,6 +204,8 @@ export interface CommandRecord {
   readonly vm: string | undefined
   /** Of the VM. */
   readonly uuid: string | undefined
+  /** Name of the VM that it is about without changing it. */
+  readonly about?: string | undefined
   /** Gone once the operation has ended. */
   readonly jws: string | undefined
   readonly state: OperationState
@@ -250,6 +252,7 @@ export interface NewCommand {
   readonly verb: string
   readonly host: string
   readonly vm: { readonly name: string; readonly uuid: string; readonly generation: number } | undefined
+  readonly about?: string | undefined
   readonly jws: string
   readonly createdAt: number
   readonly expiresAt: number
@@ -297,6 +300,7 @@ export interface CommandFilter {
   readonly host?: string
   readonly state?: OperationState
   readonly open?: boolean
+  readonly looks?: boolean
 }
 
 export interface CommandStore {

@@ -15,7 +15,7 @@ export interface OperationContext {
 }
 
 export function operationView(record: CommandRecord, context: OperationContext): OperationView {
-  const { id, verb, host, vm, state, createdAt, expiresAt, error } = record
+  const { id, verb, host, vm = record.about, state, createdAt, expiresAt, error } = record
   return {
     id,
     verb,

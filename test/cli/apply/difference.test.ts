@@ -113,7 +113,7 @@ describe('a file of VMs', () => {
     assert.match(text, /0\.yaml:2:7: expected a number of at most 256/)
     assert.match(text, /0\.yaml:3:1: .*"prots" \(did you mean "ports"\?\)/)
     assert.match(text, /0\.yaml:5:5: expected a name of lowercase letters/)
-    assert.match(text, /1\.yaml:2:9: .*"much" is not a size/)
+    assert.match(text, /1\.yaml:2:9: memory: "much" is not a size/)
     assert.match(text, /1\.yaml:3:8: .*x is not as 20080:80/)
     assert.match(text, /1\.yaml:4:9: .*either "every" or "cron"/)
     assert.match(text, /1\.yaml:5:8: .*"image" and "sha256" go together/)

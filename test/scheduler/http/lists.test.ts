@@ -156,6 +156,24 @@ describe('lists of a large fleet', () => {
     assert.deepEqual(await verbs('open=false'), ['vm.start', 'vm.provision'])
   })
 
+  it('have what is about a VM without changing it, apart where that is asked for', async () => {
+    const { operation } = await scheduler.api.post<OperationReply>('/v1/vms/web-2/audit')
+    assert.deepEqual([operation.verb, operation.vm], ['vm.audit', 'web-2'])
+    const { claims } = await first.nextCommand()
+    assert.equal(claims.subject, undefined)
+    const verbs = async (query: string) =>
+      (await scheduler.api.get<OperationList>(`/v1/operations?vm=web-2&${query}`)).operations.map(
+        ({ verb }) => verb
+      )
+    const changes = await verbs('looks=false')
+    assert.ok(changes.includes('vm.start') && !changes.includes('vm.audit'))
+    assert.deepEqual(await verbs('looks=true'), ['vm.audit'])
+    assert.deepEqual(await verbs(''), ['vm.audit', ...changes])
+    first.acknowledge(operation.id)
+    first.finish(operation.id)
+    await first.sync()
+  })
+
   it('refuse what is misspelt, and say what there is', async () => {
     for (const query of ['state=asleep', 'amis=true', 'after=..%2f', 'amiss=maybe']) {
       const { status, code } = await scheduler.api.failure({ path: `/v1/vms?${query}` })

@@ -200,7 +200,7 @@ describe('dryRun', { timeout: 60_000 }, () => {
     const agent = await connected(scheduler)
     const { api } = scheduler
     const { operation } = await api.post<OperationReply>('/v1/vms?dryRun=true', { specification })
-    assert.deepEqual([operation.verb, operation.vm], ['operation.plan', undefined])
+    assert.deepEqual([operation.verb, operation.vm], ['operation.plan', 'web-9'])
     const { claims } = await agent.nextCommand()
     const asked = claims.arguments as {
       verb: string
@@ -231,7 +231,10 @@ describe('dryRun', { timeout: 60_000 }, () => {
       subject: { vm: vm.name, uuid: vm.uuid }
     })
     const { operations } = await api.get<OperationList>(`/v1/operations?vm=${vm.name}`)
-    assert.deepEqual(operations, [])
+    assert.deepEqual(
+      operations.map(({ id, verb }) => [id, verb]),
+      [[claims.id, 'operation.plan']]
+    )
     const shown = await api.get<{ vm: { wanted: string } }>(`/v1/vms/${vm.name}`)
     assert.equal(shown.vm.wanted, vm.wanted)
   })

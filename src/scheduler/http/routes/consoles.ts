@@ -41,6 +41,7 @@ export const consoleRoutes = [
         return {
           verb: 'vm.console',
           host,
+          about: vm,
           arguments: { ...body, vm, uuid, session, mode, by: nameOf(actor) },
           intent: { kind: 'none' }
         }

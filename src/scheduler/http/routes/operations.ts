@@ -94,6 +94,7 @@ export const operationRoutes = [
       return ask(services, repeatable, async () => ({
         verb: 'operation.cancel',
         host: await findHost(store, record.host),
+        about: record.vm ?? record.about,
         arguments: { operation: id },
         intent: { kind: 'none' }
       }))

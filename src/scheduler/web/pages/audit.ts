@@ -26,7 +26,7 @@ export function AuditPage() {
     newest: true,
     limit,
     object: object.trim(),
-    refused: view === 'refused' ? true : undefined,
+    failure: failures[view],
     kind: view === 'all' ? undefined : 'api'
   })
   const polled = usePoll<AuditList>(isAllowed ? path : undefined)
@@ -35,7 +35,7 @@ export function AuditPage() {
   const entries = polled.data?.entries.toReversed() ?? []
   return html`
     <${Heading} title="Audit" />
-    <p class="lead">Calls that changed something, and calls that were refused. Each entry holds the hash of the one before: <code>hostlet audit verify</code> proves it.</p>
+    <p class="lead">Calls that changed something, and calls that were refused or failed. Each entry holds the hash of the one before: <code>hostlet audit verify</code> proves it.</p>
     <div class="filters">
       <div class="tabs" role="group" aria-label="Which calls">
         ${tabs.map(([name, label]) => html`<button key=${name} aria-pressed=${view === name} onClick=${() => change({ view: name })}>${label}</button>`)}
@@ -51,8 +51,11 @@ export function AuditPage() {
 const tabs = [
   ['all', 'All'],
   ['calls', 'Calls'],
-  ['refused', 'Refused']
+  ['refused', 'Refused'],
+  ['failed', 'Failed']
 ] as const
+
+const failures: Readonly<Record<string, string>> = { refused: 'refused', failed: 'other' }
 
 /** The fields of an entry depend on its kind. */
 function text(entry: AuditEntry, field: string): string {

@@ -26,7 +26,10 @@ const rows = 8
 export function VmPage({ name }: { name: string }) {
   const path = `/v1/vms/${encodeURIComponent(name)}`
   const polled = usePoll<VmReply>(path, listMs)
-  const operations = usePoll<OperationList>(withQuery('/v1/operations', { vm: name, limit: rows }), liveMs)
+  const operations = usePoll<OperationList>(
+    withQuery('/v1/operations', { vm: name, looks: false, limit: rows }),
+    liveMs
+  )
   const vm = polled.data?.vm
   if (vm === undefined) return html`<${Heading} title=${name} /><${Standing} of=${polled} />`
   const refresh = () => {
