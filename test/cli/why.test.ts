@@ -311,7 +311,15 @@ describe('hostlet why and hostlet status on a host', { timeout: 120_000 }, () =>
     assert.match(both.stderr, /give one of them/)
     const none = await hostlet(['status'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
     assert.equal(none.status, 7)
-    assert.match(none.stderr, /no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/)
+    assert.match(
+      none.stderr,
+      /no scheduler is configured \(HOSTLET_SCHEDULER.*, and no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/
+    )
+    const why = await hostlet(['why', 'web-1'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
+    assert.equal(why.status, 7)
+    assert.match(why.stderr, /no scheduler is configured .*, and no agent runs on this host/)
+    const local = await hostlet(['status', '--local'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
+    assert.match(local.stderr, /no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/)
   })
 
   it('fall back on the agent where the scheduler is not there, and say so', async () => {

@@ -15,7 +15,7 @@ import { splitCertificates } from '../../lib/pem.ts'
 import type { JoinToken } from '../../protocol/join-token.ts'
 import type { Cli } from '../cli.ts'
 import { loadOrExit } from '../daemon.ts'
-import { doctorExitCode } from '../exit-codes.ts'
+import { doctorExitCode, planExitCodes } from '../exit-codes.ts'
 import { findingLines } from '../findings.ts'
 import { readJoin } from '../join-options.ts'
 import { ask, askSecret, askToGoOn, canAsk } from './ask.ts'
@@ -54,7 +54,11 @@ export async function initHost(options: InitOptions, cli: Cli, signal: AbortSign
     ({ key, before: old, after }) => `        ${key}: ${old} -> ${after}`
   )
   cli.note('', 'To do:', ...steps.flatMap(({ what }) => [`  - ${what}`, ...(isConfig(what) ? shown : [])]))
-  if (options.dryRun === true) return
+  if (options.dryRun === true) {
+    cli.note('', 'Nothing was changed. Without --dry-run this is done.')
+    cli.exitStatus = planExitCodes.changes
+    return
+  }
   if (asking) await askToGoOn(signal)
   cli.note('')
   await carryOut(steps, (line) => cli.note(line))
@@ -169,20 +173,24 @@ function requireNoVms(
 }
 
 /** Whether it may go on; what is wrong has been told. */
-function isFit({ failures, warnings }: Preflight, { force }: InitOptions, cli: Cli): boolean {
+function isFit({ failures, warnings }: Preflight, { force, dryRun }: InitOptions, cli: Cli): boolean {
   if (failures.length + warnings.length > 0) {
     const colour = cli.noteTerminal && cli.colour
     cli.note(...findingLines([...failures, ...warnings], { verbose: true, cli: { colour } }))
   }
-  if (failures.length === 0) return true
+  if (failures.length === 0) {
+    if (dryRun === true)
+      cli.note(warnings.length === 0 ? 'Nothing is in the way.' : 'Nothing of that is in the way.')
+    return true
+  }
   if (force === true) {
     cli.note('', `Going on in spite of ${failures.length} that failed, as --force says.`)
     return true
   }
-  cli.exitStatus = doctorExitCode
-  cli.note(
-    '',
-    `Nothing was changed: ${failures.length} of the checks failed. Mend them and run this again, or go on with --force.`
-  )
+  cli.exitStatus = dryRun === true ? planExitCodes.refused : doctorExitCode
+  const failed = failures.length === 1 ? '1 check' : `${failures.length} checks`
+  const would = dryRun === true ? 'It would stop here' : 'Nothing was changed'
+  const mend = failures.length === 1 ? 'Mend that' : 'Mend them'
+  cli.note('', `${would}: ${failed} failed. ${mend} and run this again, or go on with --force.`)
   return false
 }

@@ -1,10 +1,12 @@
 // Whom a command asks that the agent of this host and the scheduler can both answer.
 
+import { statSync } from 'node:fs'
 import { HostletError } from '../../errors.ts'
 import { ApiClient } from '../api-client.ts'
 import type { Cli } from '../cli.ts'
 import { type Connection, type ConnectionOptions, findConnection } from '../connection.ts'
 import { AgentSocket, type LocalOptions, mayAsk, socketOf } from './agent-socket.ts'
+import { unitFault } from './unit.ts'
 
 export type SourceOptions = LocalOptions & ConnectionOptions
 
@@ -28,7 +30,9 @@ export async function nearest(cli: Cli, options: SourceOptions): Promise<AgentSo
   const isNamed = options.scheduler !== undefined || options.apiKeyFile !== undefined
   if (!isNamed && mayAsk(agent.path)) return agent
   const connection = await connectionOf(cli, options)
-  return connection instanceof HostletError ? agent : new ApiClient(connection)
+  if (!(connection instanceof HostletError)) return new ApiClient(connection)
+  await requireEither(agent, connection)
+  return agent
 }
 
 /** The scheduler where one is known, and the agent of this host for when it is not there. */
@@ -40,7 +44,28 @@ export async function farthest(
   refuseBoth(options)
   if (isLocal(options)) return { scheduler: undefined, agent }
   const connection = await connectionOf(cli, options)
+  if (connection instanceof HostletError) await requireEither(agent, connection)
   return { scheduler: connection instanceof HostletError ? undefined : new ApiClient(connection), agent }
+}
+
+/** Throws E_UNAVAILABLE where there is neither: which one was meant is not known. */
+async function requireEither({ path }: AgentSocket, { message, details }: HostletError): Promise<void> {
+  if (!isAbsent(path)) return
+  const scheduler =
+    details.missing === 'scheduler'
+      ? 'no scheduler is configured (HOSTLET_SCHEDULER, --scheduler, or cli.yaml, see "hostlet login --help")'
+      : message.replace(/\.$/, '')
+  throw new HostletError('E_UNAVAILABLE', `${scheduler}, and ${await unitFault(path, false)}`)
+}
+
+/** One that this user may not look at is there, for all that is known. */
+function isAbsent(path: string): boolean {
+  try {
+    statSync(path)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
 }
 
 function isLocal({ local, socket }: LocalOptions): boolean {
