@@ -318,6 +318,8 @@ describe('hostlet why and hostlet status on a host', { timeout: 120_000 }, () =>
     const why = await hostlet(['why', 'web-1'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
     assert.equal(why.status, 7)
     assert.match(why.stderr, /no scheduler is configured .*, and no agent runs on this host/)
+    const keyless = { HOSTLET_SOCKET: '/nonexistent/agent.sock', HOSTLET_SCHEDULER: 'https://127.0.0.1:1' }
+    assert.match((await hostlet(['why', 'web-1'], keyless)).stderr, /no command goes without an API key/)
     const local = await hostlet(['status', '--local'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
     assert.match(local.stderr, /no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/)
   })

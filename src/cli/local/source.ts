@@ -4,7 +4,7 @@ import { statSync } from 'node:fs'
 import { HostletError } from '../../errors.ts'
 import { ApiClient } from '../api-client.ts'
 import type { Cli } from '../cli.ts'
-import { type Connection, type ConnectionOptions, findConnection } from '../connection.ts'
+import { type Connection, type ConnectionOptions, findConnection, userFilePath } from '../connection.ts'
 import { AgentSocket, type LocalOptions, mayAsk, socketOf } from './agent-socket.ts'
 import { unitFault } from './unit.ts'
 
@@ -31,7 +31,7 @@ export async function nearest(cli: Cli, options: SourceOptions): Promise<AgentSo
   if (!isNamed && mayAsk(agent.path)) return agent
   const connection = await connectionOf(cli, options)
   if (!(connection instanceof HostletError)) return new ApiClient(connection)
-  await requireEither(agent, connection)
+  await requireEither(agent, connection, cli)
   return agent
 }
 
@@ -44,18 +44,22 @@ export async function farthest(
   refuseBoth(options)
   if (isLocal(options)) return { scheduler: undefined, agent }
   const connection = await connectionOf(cli, options)
-  if (connection instanceof HostletError) await requireEither(agent, connection)
+  if (connection instanceof HostletError) await requireEither(agent, connection, cli)
   return { scheduler: connection instanceof HostletError ? undefined : new ApiClient(connection), agent }
 }
 
-/** Throws E_UNAVAILABLE where there is neither: which one was meant is not known. */
-async function requireEither({ path }: AgentSocket, { message, details }: HostletError): Promise<void> {
+/** Where no agent can be meant: throws E_UNAVAILABLE that names both, or what is wrong with the scheduler that is configured. */
+async function requireEither(
+  { path }: AgentSocket,
+  wrong: HostletError,
+  { environment }: Cli
+): Promise<void> {
   if (!isAbsent(path)) return
-  const scheduler =
-    details.missing === 'scheduler'
-      ? 'no scheduler is configured (HOSTLET_SCHEDULER, --scheduler, or cli.yaml, see "hostlet login --help")'
-      : message.replace(/\.$/, '')
-  throw new HostletError('E_UNAVAILABLE', `${scheduler}, and ${await unitFault(path, false)}`)
+  if (wrong.details.missing !== 'scheduler') throw wrong
+  throw new HostletError(
+    'E_UNAVAILABLE',
+    `no scheduler is configured (HOSTLET_SCHEDULER, --scheduler, or ${userFilePath(environment)}), and ${await unitFault(path, false)}`
+  )
 }
 
 /** One that this user may not look at is there, for all that is known. */
