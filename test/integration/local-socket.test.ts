@@ -46,7 +46,7 @@ describe('a host with an agent', { skip: cannotBoot(), timeout: 240_000 }, () =>
     assert.match(text, /^libvirt: +connected$/m)
     assert.match(
       await machine.must('hostlet status --scheduler https://localhost:7443'),
-      /^hosts: +1: 1 connected/m
+      /^hosts: +1, 1 connected/m
     )
     await machine.must(
       'useradd --no-create-home person && usermod -aG hostlet person && useradd --no-create-home other'

@@ -57,6 +57,7 @@ describe('plans', () => {
       'vm.backup': { vm: 'web-1', target },
       'vm.backup-schedule': { vm: 'web-1', schedule: { target, everyMs: 3_600_000 } },
       'vm.adopt-keys': { vm: 'web-1', keys: [] },
+      'vm.console': { vm: 'web-1', uuid, session: snapshot, mode: 'read', by: 'ada' },
       'backup.list': { target },
       'backup.verify': { target, source: uuid, snapshot },
       'backup.prune': { target, source: uuid, keep: { last: 1 } },
