@@ -5,6 +5,7 @@ import { Agent, request as httpsRequest } from 'node:https'
 import { type ErrorCode, type ErrorDetails, HostletError, isErrorCode } from '../errors.ts'
 import type { Static, TSchema } from '../lib/schema.ts'
 import type { Connection } from './connection.ts'
+import { noSuchThing } from './given-names.ts'
 
 /** Longest answer that is read. */
 export const answerBytesMax = 64 * 1024 * 1024
@@ -61,7 +62,7 @@ export class ApiClient implements Disposable {
     // The schemas load while the scheduler thinks.
     const [{ status, text }, check] = await Promise.all([this.#exchange(request), this.#check(name)])
     const value = parse(text, this.connection.url)
-    if (status >= 400) throw reported(value, status, this.connection.url)
+    if (status >= 400) throw inWords(reported(value, status, this.connection.url), request)
     try {
       return check(value) as Answer<Name>
     } catch (cause) {
@@ -189,6 +190,12 @@ function reported(value: unknown, status: number, url: URL): HostletError {
     'E_PROTOCOL',
     `${url.origin} answered with status ${status} and no error of a scheduler.`
   )
+}
+
+/** What the scheduler calls a parameter is a word of the command line here. */
+function inWords(error: HostletError, { path }: ApiRequest): HostletError {
+  if (error.code !== 'E_BAD_REQUEST' || !error.message.startsWith('params: ')) return error
+  return noSuchThing(path) ?? error
 }
 
 /** The plain facts among what came. */

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { HostletError } from '../errors.ts'
 import { type Cli, type OutputFormat, outputOption } from './cli.ts'
+import { apiKeyOf } from './given-names.ts'
 import { formatTime } from './quantities.ts'
 import {
   keyHashOf,
@@ -118,12 +119,7 @@ function findKey(cli: Cli, options: ConnectionOptions, file: UserFile): string |
   const path = options.apiKeyFile || (text ? undefined : fromEnvironment || file.apiKeyFile)
   const key = (path === undefined ? text : readSmall(path, 'API key'))?.trim()
   if (key === undefined || key === '') return undefined
-  if (!/^hlk_[A-Za-z0-9_-]+$/.test(key))
-    throw new HostletError(
-      'E_BAD_REQUEST',
-      `${path ?? 'HOSTLET_API_KEY'} holds no API key: one begins with "hlk_".`
-    )
-  return key
+  return apiKeyOf(key, `${path ?? 'HOSTLET_API_KEY'} holds`)
 }
 
 function schedulerUrl(address: string): URL {
@@ -139,7 +135,8 @@ function schedulerUrl(address: string): URL {
 function missing(what: string, option: string, variable: string, cli: Cli): HostletError {
   return new HostletError(
     'E_BAD_REQUEST',
-    `no command goes without ${what}. Give ${option}, set ${variable}, or write it into ${userFilePath(cli.environment)}.`
+    `no command goes without ${what}. Give ${option}, set ${variable}, or write it into ${userFilePath(cli.environment)}.`,
+    { details: { missing: variable === 'HOSTLET_SCHEDULER' ? 'scheduler' : 'key' } }
   )
 }
 

@@ -8,11 +8,12 @@ export function tellCreatedKey(cli: Cli, created: CreatedKey): void {
   const { id, tier, expiresAt, secondFactor } = created.key
   cli.show(created, () => {
     const until = expiresAt === undefined ? '' : `, good until ${formatTime(expiresAt)}`
-    cli.note(`Key ${id}, tier ${tier}${until}. Its text is shown this once:`)
+    cli.note(`Key ${id}, tier ${tier}${until}.`)
     if (secondFactor === 'wanted')
       cli.note(
-        'Its owner sets up a second factor with it first: hostlet key second-factor --api-key-file FILE'
+        'It is good for nothing until its owner has set up a second factor with it: hostlet key second-factor --api-key-file FILE'
       )
+    cli.note('Its text, shown this once:')
     return [created.text]
   })
 }

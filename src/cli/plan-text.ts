@@ -50,8 +50,8 @@ function policyText({ policy: { verdict: word, text } }: Plan): string {
 }
 
 const needColumns: readonly Column<PlannedNeed>[] = [
-  { title: 'NEEDS', cell: ({ what }) => what },
-  { title: 'AMOUNT', cell: (need) => amount(need, need.needed), align: 'right' },
+  { title: 'WHAT', cell: ({ what }) => what },
+  { title: 'NEEDS', cell: (need) => neededText(need), align: 'right' },
   { title: 'FREE', cell: (need) => amount(need, need.free), align: 'right' },
   {
     title: '',
@@ -61,8 +61,14 @@ const needColumns: readonly Column<PlannedNeed>[] = [
 ]
 
 function amount({ unit }: PlannedNeed, value: number): string {
-  if (unit !== 'bytes') return `${Number(value.toFixed(2))} ${unit}`
-  return value < 0 ? `-${formatBytes(-value)}` : formatBytes(value)
+  if (unit === 'bytes') return formatBytes(value)
+  const count = Number(value.toFixed(2))
+  return `${count} ${count === 1 ? unit.replace(/s$/, '') : unit}`
+}
+
+function neededText(need: PlannedNeed): string {
+  const { needed } = need
+  return needed < 0 ? `gives back ${amount(need, -needed)}` : amount(need, needed)
 }
 
 function needLines({ needs = [] }: Plan, cli: Cli): string[] {

@@ -30,6 +30,16 @@ const changeable = [
   'diskLimits'
 ] as const
 
+/** What is changed, as a file of `hostlet apply` calls it. */
+export const sizeWords: { readonly [What in (typeof changeable)[number]]: string } = {
+  cpus: 'cpus',
+  memoryBytes: 'memory',
+  rootDiskBytes: 'disk',
+  dataDiskBytes: 'dataDisk',
+  cpuLimitPercent: 'cpuLimit',
+  diskLimits: 'diskLimits'
+}
+
 export const VmResizeResult = Type.Object(
   {
     vm: VmSummary,

@@ -41,9 +41,10 @@ describe('people at the command line', { timeout: 120_000 }, () => {
 
   /** Makes a key as the admin does; the text alone is on the standard output. */
   async function keyFile(...words: readonly string[]): Promise<string> {
-    const { stdout, status } = await fleet.hostlet('key', 'create', ...words)
+    const { stdout, stderr, status } = await fleet.hostlet('key', 'create', ...words)
     assert.equal(status, 0)
     assert.match(stdout, /^hlk_[\w-]{43}\n$/)
+    assert.match(stderr, /Its text, shown this once:\n$/)
     const path = join(home, `${stdout.slice(4, 12)}.key`)
     writeFileSync(path, stdout, { mode: 0o600 })
     return path
@@ -141,6 +142,12 @@ describe('people at the command line', { timeout: 120_000 }, () => {
     const wanted = await cy.run(['host', 'ls', '--api-key-file', key])
     assert.equal(wanted.status, 6)
     assert.match(wanted.stderr, /hostlet key second-factor/)
+    const early = await cy.run(['login', '--api-key-file', key])
+    assert.match(
+      early.stderr,
+      /^Set up a second factor first.*: hostlet key second-factor\. Until then .* refused\.$/m
+    )
+    assert.ok(early.stderr.indexOf('Set up') < early.stderr.indexOf('Signed in'))
     const { secret, codes } = await setUpFactor(key)
     assert.equal(codes.length, 8)
     assert.match((await cy.run(['host', 'ls', '--api-key-file', key])).stderr, /hostlet login/)
@@ -186,18 +193,35 @@ describe('people at the command line', { timeout: 120_000 }, () => {
   })
 
   it('refuse what does not go together', async () => {
+    const shortKey = join(home, 'short.key')
+    writeFileSync(shortKey, `hlk_${'A'.repeat(42)}\n`)
     const table: readonly [readonly string[], RegExp][] = [
       [['key', 'second-factor', 'some-id'], /leave the id out/],
       [['key', 'second-factor', '--remove'], /give the id/],
       [['key', 'second-factor', '--remove', '--recovery-codes'], /not both/],
       [['key', 'create', 'read', '--expires', '3'], /not a duration/],
       [['key', 'create', 'read', '--machine', '--second-factor'], /machine has no second factor/],
-      [['key', 'rotate', 'nothing'], /UUID/],
+      [['login', '--api-key-file', shortKey], /holds no API key: one begins with hlk_ and has 47 char/],
+
       [['audit', 'export', '--scheduler', '--since', '1h', '--until', '2h'], /nothing lies between/]
     ]
     for (const [words, message] of table) {
       const { status, stderr } = await fleet.hostlet(...words)
       assert.equal(status, 2, words.join(' '))
+      assert.match(stderr, message)
+    }
+  })
+
+  it('name what is not there as it was given', async () => {
+    const table: readonly [readonly string[], RegExp][] = [
+      [['key', 'rotate', 'nope'], /there is no key "nope"\. See "hostlet key ls"\./],
+      [['key', 'rm', 'nope', '--yes'], /there is no key "nope"\./],
+      [['vm', 'show', 'Web_9'], /there is no VM "Web_9"\. See "hostlet vm ls"\./],
+      [['op', 'show', '7'], /there is no operation "7"\./]
+    ]
+    for (const [words, message] of table) {
+      const { status, stderr } = await fleet.hostlet(...words)
+      assert.equal(status, 4, stderr)
       assert.match(stderr, message)
     }
   })

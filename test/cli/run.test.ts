@@ -111,6 +111,10 @@ describe('usage errors', () => {
     const create = ['vm', 'create', 'a', '--image', 'https://x/y', '--sha256']
     const secret = file('id', '-----BEGIN OPENSSH PRIVATE KEY-----\n')
     const cases = [
+      [
+        ['vm', 'create', 'Web_9', ...create.slice(3), digest],
+        /VM name "Web_9" does not fit: take a name of lowercase/
+      ],
       [[...create, 'beef'], /--sha256 must be 64/],
       [[...create, digest, '--memory', 'much'], /"much" is not a size/],
       [[...create, digest, '--ready-timeout', '5'], /"5" is not a duration/],

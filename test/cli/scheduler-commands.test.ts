@@ -380,7 +380,7 @@ describe('looking anew', () => {
   it('shows the fleet in numbers', async () => {
     const { status, stdout } = await fleet.hostlet('status')
     assert.equal(status, 0)
-    assert.match(stdout, /^hosts: +1: 1 connected, 0 away$/m)
+    assert.match(stdout, /^hosts: +1, 1 connected, 0 away$/m)
     compile(StatusView, 'status')(JSON.parse((await fleet.hostlet('status', '-o', 'json')).stdout))
   })
 })

@@ -56,7 +56,7 @@ describe('hostlet why, asked of the scheduler', { timeout: 120_000 }, () => {
     await fleet.agent.sync()
     const text = await why(id)
     assert.match(text, /^vm\.provision of VM web-1 waits for VM web-1, which vm\.backup 6f1c0b1e\S+ has\./)
-    assert.match(text, /1 other operations come before it/)
+    assert.match(text, /1 other operation comes before it/)
     assert.match(text, new RegExp(`next:\n  hostlet why ${holder}\n`))
     const { operation } = JSON.parse((await fleet.hostlet('op', 'show', id, '-o', 'json')).stdout)
     assert.deepEqual(operation.wait, wait)

@@ -112,7 +112,8 @@ describe('why an operation', () => {
 
 describe('why a VM', () => {
   it('runs as wanted', () => {
-    assert.deepEqual(ofVm({}).next, ['nothing'])
+    assert.deepEqual(ofVm({}).next, [])
+    assert.deepEqual(whyLines(ofVm({}), now, { colour: false }), ['VM web-1 runs as wanted.'])
   })
 
   it('is off although it should run: by its guest, by a crash, after a boot of the host', () => {
@@ -197,7 +198,7 @@ describe('why a VM', () => {
 
 describe('why a host', () => {
   it('is well, away, new, revoked, drained or without libvirt', () => {
-    assert.deepEqual(ofHost({}).next, ['nothing'])
+    assert.deepEqual(ofHost({}).next, [])
     assert.match(
       ofHost({ state: 'away', reason: 'it missed 3 heartbeats' }).says,
       /is away: it missed 3 heartbeats/
@@ -232,7 +233,17 @@ describe('why a host', () => {
       said(why),
       /clock is 1m30s ahead[\s\S]*pool-full: 3 % left[\s\S]*certificate expired[\s\S]*domain copy is quarantined \(copied: of web-1\)/
     )
-    assert.deepEqual(why.next, ['do as the conditions say'])
+    assert.match(why.says, /works, and 1 condition wants a look/)
+    assert.match(why.next.join(), /^hostlet doctor /)
+  })
+
+  it('says which conditions are critical, and that it gets no new VMs with some of them', () => {
+    const critical = (id: string) => ({ id, message: 'Mend it.', severity: 'critical' as const, since: now })
+    const one = ofHost({ conditions: [critical('pool-silent')] })
+    assert.equal(one.says, 'host kvm-1 is in a critical condition: pool-silent; it gets no new VMs meanwhile')
+    assert.match(one.next.join(), /^hostlet doctor /)
+    const two = ofHost({ conditions: [critical('backup-overdue'), critical('clock-skew')] })
+    assert.equal(two.says, 'host kvm-1 is in 2 critical conditions: backup-overdue, clock-skew')
   })
 
   it('lists what runs and waits there', () => {
@@ -288,7 +299,7 @@ describe('hostlet why and hostlet status on a host', { timeout: 120_000 }, () =>
   })
 
   it('tell of the host itself, and of nothing that it does not know', async () => {
-    assert.match((await run('why')).stdout, /^Host host-1 (is well|works)/)
+    assert.match((await run('why')).stdout, /^Host host-1 (is well|works|is in)/)
     const unknown = await run('why', 'nobody')
     assert.equal(unknown.status, 4)
     assert.match(unknown.stderr, /host host-1 knows nothing of "nobody"/)
@@ -300,7 +311,17 @@ describe('hostlet why and hostlet status on a host', { timeout: 120_000 }, () =>
     assert.match(both.stderr, /give one of them/)
     const none = await hostlet(['status'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
     assert.equal(none.status, 7)
-    assert.match(none.stderr, /no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/)
+    assert.match(
+      none.stderr,
+      /no scheduler is configured \(HOSTLET_SCHEDULER.*, and no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/
+    )
+    const why = await hostlet(['why', 'web-1'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
+    assert.equal(why.status, 7)
+    assert.match(why.stderr, /no scheduler is configured .*, and no agent runs on this host/)
+    const keyless = { HOSTLET_SOCKET: '/nonexistent/agent.sock', HOSTLET_SCHEDULER: 'https://127.0.0.1:1' }
+    assert.match((await hostlet(['why', 'web-1'], keyless)).stderr, /no command goes without an API key/)
+    const local = await hostlet(['status', '--local'], { HOSTLET_SOCKET: '/nonexistent/agent.sock' })
+    assert.match(local.stderr, /no agent runs on this host \(there is no \/nonexistent\/agent\.sock\)/)
   })
 
   it('fall back on the agent where the scheduler is not there, and say so', async () => {

@@ -37,7 +37,8 @@ describe('hostlet init', { skip: cannotBoot(), timeout: 600_000 }, () => {
 
   it('shows what it would do, and does nothing, with --dry-run', async () => {
     const { status, stderr } = await run('hostlet init --dry-run --force --subnet 10.91.0.0/16')
-    assert.equal(status, 0, stderr)
+    assert.equal(status, 2, stderr)
+    assert.match(stderr, /Nothing was changed\. Without --dry-run this is done with a token/)
     assert.match(stderr, /- write \/etc\/hostlet\/agent.yaml/)
     assert.match(stderr, /profiles.starter.subnet: 10.83.0.0\/20 -> 10.91.0.0\/20/)
     assert.equal(
@@ -50,11 +51,14 @@ describe('hostlet init', { skip: cannotBoot(), timeout: 600_000 }, () => {
     const line = (await must('hostlet host token 2>/dev/null')).trim()
     machine.write('/etc/hostlet/policy.yaml', 'repositries: {}\n')
     const { status, stderr } = await run(line)
+    const dry = await run('hostlet init --dry-run')
     await must('rm /etc/hostlet/policy.yaml')
     assert.equal(status, 3, stderr)
     assert.match(stderr, /FAILED {3}policy of the host .*repositries/)
-    assert.match(stderr, /Nothing was changed: \d+ of the checks failed/)
+    assert.match(stderr, /Nothing was changed: \d+ checks? failed/)
     assert.equal((await run('test -e /etc/hostlet/agent.yaml')).status, 1)
+    assert.equal(dry.status, 1, dry.stderr)
+    assert.match(dry.stderr, /It would stop here: \d+ checks? failed/)
   })
 
   it('makes the host by the line that "hostlet host token" prints, until the scheduler has it', async () => {

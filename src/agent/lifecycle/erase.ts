@@ -18,6 +18,8 @@ export interface Erase {
   readonly host: Host
   /** Whether its backups go too. */
   backups(operation: Operation): boolean
+  /** Where it is known beforehand that they stay. */
+  readonly keepsBackups?: boolean
 }
 
 type Key = EraseCertificate['keys'][number]
@@ -105,7 +107,11 @@ export function eraseSteps(erase: Erase): readonly Step[] {
         await host.qemuLogs.remove(vm)
       }
     },
-    { name: 'erase its backups where that was asked', apply: (operation) => settleBackups(erase, operation) },
+    {
+      name: 'erase its backups where that was asked',
+      idle: erase.keepsBackups === true,
+      apply: (operation) => settleBackups(erase, operation)
+    },
     {
       // As long as it stands, an erase that was cut short finds the rest.
       name: 'remove the definition',

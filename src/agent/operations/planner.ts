@@ -50,7 +50,10 @@ export class Planner<Host> {
       verb: verb.name,
       ...(subject && { vm: subject.vm }),
       ...(generation && { generation }),
-      steps: verb.steps(params, host).map(({ name }) => name),
+      steps: verb
+        .steps(params, host)
+        .filter(({ idle }) => idle !== true)
+        .map(({ name }) => name),
       policy: await this.#policy(claims, params),
       ...(refusal === undefined ? await this.#foresee(prepared, inner) : { changes: false, refusal })
     }

@@ -78,6 +78,8 @@ export interface Step {
    * pass, not only where the hypervisor went away.
    */
   readonly patient?: true
+  /** Has nothing to do with what was asked: a plan leaves it out. */
+  readonly idle?: boolean
 }
 
 /** `work` is over soon; `transfer` moves many bytes, and has places of its own, so that it keeps nobody waiting for hours. */

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { BackupSchedule, VmRestoreParams } from '../../protocol/backup.ts'
 import type { VmReimageParams } from '../../protocol/lifecycle.ts'
 import type { Foreseen } from '../../protocol/plan.ts'
-import type { VmResizeParams } from '../../protocol/resize.ts'
+import { sizeWords, type VmResizeParams } from '../../protocol/resize.ts'
 import { lookUp } from '../backups/restore-plan.ts'
 import { swapOf as restored } from '../backups/restore-replace.ts'
 import type { Host } from '../host/host.ts'
@@ -49,7 +49,7 @@ export async function planResize(
     ...(await domainOf(vm, change, host, operation)),
     needs: [...shareNeeds(takes), ...(await diskNeed(grownBytes(record, sizes), host, operation))],
     remarks: [
-      ...changed.map((what) => `${what}: ${when(what)}.`),
+      ...changed.map((what) => `${sizeWords[what]}: ${when(what)}.`),
       ...(pinned === undefined ? [] : [`It would have processors ${pinned} to itself.`])
     ]
   }

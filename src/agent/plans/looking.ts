@@ -1,5 +1,6 @@
 // Plans of what leaves a VM as it is: its backup, and its repair.
 
+import { sizeText } from '../../lib/size-text.ts'
 import type { VmBackupParams } from '../../protocol/backup.ts'
 import type { DriftItem } from '../../protocol/drift.ts'
 import { type Foreseen, planLinesMax } from '../../protocol/plan.ts'
@@ -26,7 +27,7 @@ export async function planBackupOf(
   const isKnown = last?.checkpoint !== null && checkpoints.includes(last?.checkpoint?.name ?? '')
   const how =
     mode === 'full' || last === undefined
-      ? `All of the disks is read: at most ${heldBytes} bytes, less where blocks are alike or compress.`
+      ? `All of the disks is read: at most ${sizeText(heldBytes)}, less where blocks are alike or compress.`
       : isKnown
         ? `Only what changed since backup ${last.snapshot} of ${new Date(last.at).toISOString()} is read.`
         : `All of the disks is read and compared with backup ${last.snapshot}: its checkpoint is not there.`

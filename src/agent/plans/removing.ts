@@ -1,5 +1,6 @@
 // The plan of a teardown: what is destroyed, and what of the VM remains somewhere.
 
+import { sizeText } from '../../lib/size-text.ts'
 import type { VmTeardownParams } from '../../protocol/lifecycle.ts'
 import { type Foreseen, planLinesMax } from '../../protocol/plan.ts'
 import type { Host } from '../host/host.ts'
@@ -78,7 +79,7 @@ async function diskRemarks(
     name.startsWith(`${shortId(vm)}.`)
   )
   return disks.map(
-    ({ name, allocationBytes }) => `Disk ${name} would be removed: ${allocationBytes} bytes come free.`
+    ({ name, allocationBytes }) => `Disk ${name} would be removed: ${sizeText(allocationBytes)} come free.`
   )
 }
 
@@ -97,5 +98,6 @@ async function backupRemarks(
   const { snapshots } = await host.backups.erasure.look(uuid, operation)
   if (snapshots.length === 0) return ['No backups of it are known here.']
   const fate = backups === true ? 'would be erased too' : 'would remain'
-  return [`${snapshots.length} backups that are known here ${fate}.`]
+  const count = snapshots.length === 1 ? '1 backup that is' : `${snapshots.length} backups that are`
+  return [`${count} known here ${fate}.`]
 }

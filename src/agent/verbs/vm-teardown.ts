@@ -49,7 +49,7 @@ export const vmTeardown = defineVerb<Host>()({
 
   steps: ({ vm, retainDays, backups }, host) =>
     retainDays === undefined
-      ? eraseSteps({ vm, host, backups: () => backups === true })
+      ? eraseSteps({ vm, host, backups: () => backups === true, keepsBackups: backups !== true })
       : retainSteps({ vm, host, retainDays, backups: backups === true }),
 
   plan: async (params, host, operation) =>

@@ -1,6 +1,7 @@
 // Has VMs be as files want them: looks, shows what differs, asks, and then does it, several VMs at once and each by itself.
 
 import { asHostletError, type ErrorReport, HostletError } from '../../errors.ts'
+import type { OperationView } from '../../protocol/api.ts'
 import type { Plan } from '../../protocol/plan.ts'
 import type { Session } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
@@ -8,8 +9,10 @@ import { planExitCodes } from '../exit-codes.ts'
 import { untilDone } from '../follow.ts'
 import { planOf } from '../operate.ts'
 import { sealSeed } from '../seal-seed.ts'
+import { plain } from '../table.ts'
 import { type Action, differenceOf } from './difference.ts'
 import { readWanted } from './files.ts'
+import { laterRemarks } from './later.ts'
 import { findExisting } from './look.ts'
 import { isFailed, type Outcome, outcomeLines, summaryOf } from './outcome-text.ts'
 import type { WantedVm } from './wanted.ts'
@@ -32,7 +35,10 @@ export async function apply(session: Session, options: ApplyOptions): Promise<vo
   const toDo = found.filter(({ actions }) => actions.length > 0)
   if (toDo.length > 0 && asks(session, options)) await ask(session, toDo)
   const done = await each(found, options.parallel, (outcome) => carryOut(session, outcome))
-  cli.show({ vms: done.map(shown) }, () => [summaryOf(done)])
+  cli.show({ vms: done.map(shown) }, () => [
+    ...done.flatMap(({ remarks = [] }) => remarks.map(plain)),
+    summaryOf(done)
+  ])
   if (done.some(isFailed)) cli.exitStatus = planExitCodes.refused
 }
 
@@ -96,19 +102,20 @@ async function ask(session: Session, toDo: readonly Outcome[]): Promise<void> {
 /** In order; what fails ends the VM's turn, and nobody else's. */
 async function carryOut(session: Session, outcome: Outcome): Promise<Outcome> {
   const operations: Outcome['operations'][number][] = []
+  const ended: OperationView[] = []
   try {
     for (const action of outcome.actions) {
       const request = { ...(await requestOf(session, action)), signal: session.signal }
       const { operation } = await session.client.ask(request, 'OperationReply')
       operations.push({ kind: action.kind, id: operation.id })
-      await untilDone(session, operation, { lines: true })
+      ended.push(await untilDone(session, operation, { lines: true }))
     }
-    return { ...outcome, operations }
+    return { ...outcome, operations, remarks: laterRemarks(outcome.vm, ended) }
   } catch (error) {
     session.signal.throwIfAborted()
     const report = reportOf(error)
     session.cli.note(`${outcome.vm}: ${report.code}: ${report.message}`)
-    return { ...outcome, operations, error: report }
+    return { ...outcome, operations, remarks: laterRemarks(outcome.vm, ended), error: report }
   }
 }
 

@@ -70,7 +70,7 @@ function newVm(wanted: WantedVm): Difference {
     }
   const { cpus, memoryBytes, rootDiskBytes, profile } = { ...defaults, ...wanted }
   const place = host === undefined ? 'a host of the scheduler’s choice' : `host ${host}`
-  const sizes = `${cpus} CPUs, ${bytesText(memoryBytes)} memory, ${bytesText(rootDiskBytes)} disk`
+  const sizes = `${cpus} ${cpus === 1 ? 'CPU' : 'CPUs'}, ${bytesText(memoryBytes)} memory, ${bytesText(rootDiskBytes)} disk`
   const to = `${profile} on ${place}, ${sizes}, of ${image.url}`
   const body: CreateVmRequest = {
     specification: specificationOf(wanted, image),

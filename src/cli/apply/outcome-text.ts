@@ -11,6 +11,8 @@ export interface Outcome extends Difference {
   /** What the host says to each request, where it was asked. */
   readonly plans: readonly { readonly kind: ActionKind; readonly host: string; readonly plan: Plan }[]
   readonly operations: readonly { readonly kind: ActionKind; readonly id: string }[]
+  /** What has been done, and shows only later. */
+  readonly remarks?: readonly string[]
   readonly error?: ErrorReport
 }
 

@@ -61,7 +61,8 @@ const help = `
 It looks first (hostlet doctor) and stops where something would keep the host from working. Then it shows
 what it will do, and does it: user and directories, /etc/hostlet/agent.yaml with its comments (what was there
 is kept beside it), forwarding, joining the scheduler, the unit. Whatever fails: the same line again goes on
-from there. VMs are never touched. Ends with 3 when a check fails.`
+from there. VMs are never touched. Ends with 3 when a check fails; with --dry-run with 1 then, with 2 where
+something would be done, and with 0 where there is nothing to do.`
 
 async function setUp(options: InitOptions, cli: Cli, signal: AbortSignal): Promise<void> {
   const { initHost } = await import('../init/host.ts')

@@ -7,6 +7,7 @@ import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import { type ConnectionOptions, connectionOptions, findConnection, findScheduler } from '../connection.ts'
 import type { Define } from '../define.ts'
+import { apiKeyOf } from '../given-names.ts'
 import { SecretInput } from '../secret-input.ts'
 
 interface Options extends ConnectionOptions {
@@ -55,7 +56,7 @@ function choose(id: string | undefined, { remove, recoveryCodes }: Options): Run
 async function setUp(cli: Cli, options: Options, signal: AbortSignal): Promise<void> {
   const place = await findScheduler(cli, options)
   const input = new SecretInput(cli)
-  const apiKey = place.key ?? (await input.ask('API key: ', signal))
+  const apiKey = place.key ?? apiKeyOf(await input.ask('API key: ', signal))
   using client = new ApiClient({ ...place, apiKey })
   const begin = { method: 'POST', path: '/v1/second-factor', body: {}, signal } as const
   const { uri, secret } = await client.ask(begin, 'BegunFactor')

@@ -7,6 +7,7 @@ import type { Cli } from '../cli.ts'
 import { examples } from '../client-command.ts'
 import { type ConnectionOptions, connectionOptions, findScheduler } from '../connection.ts'
 import type { Define } from '../define.ts'
+import { apiKeyOf } from '../given-names.ts'
 import { formatTime } from '../quantities.ts'
 import { SecretInput } from '../secret-input.ts'
 import { keyHashOf, sessionFilePath, writeSession } from '../session-file.ts'
@@ -36,7 +37,7 @@ export const define: Define = (command, cli) => {
 async function signIn(cli: Cli, options: Options, signal: AbortSignal): Promise<void> {
   const place = await findScheduler(cli, options)
   const input = new SecretInput(cli)
-  const key = place.key ?? keyOf(await input.ask('API key: ', signal))
+  const key = place.key ?? apiKeyOf(await input.ask('API key: ', signal))
   // No key goes along in the header: it is in the body, and a second factor would have it refused.
   using client = new ApiClient({ ...place, apiKey: undefined })
   const body = { key, token: true, ...(options.remember && { remember: true }) }
@@ -58,13 +59,14 @@ async function signIn(cli: Cli, options: Options, signal: AbortSignal): Promise<
 }
 
 function keep(cli: Cli, opened: OpenedSession, scheduler: string, key: string): void {
-  const { token, expiresAt, recoveryCodesLeft } = opened
+  const { token, expiresAt, recoveryCodesLeft, refusedFrom } = opened
   if (token === undefined || expiresAt === undefined)
     throw new HostletError(
       'E_PROTOCOL',
       'the scheduler opened a session without a token. Compare the versions.'
     )
   writeSession(sessionFilePath(cli.environment), { scheduler, token, keyHash: keyHashOf(key), expiresAt })
+  if (refusedFrom !== undefined) cli.note(factorFirst(refusedFrom))
   cli.note(`Signed in at ${scheduler} until ${formatTime(expiresAt)}.`)
   if (recoveryCodesLeft !== undefined)
     cli.note(
@@ -72,7 +74,8 @@ function keep(cli: Cli, opened: OpenedSession, scheduler: string, key: string): 
     )
 }
 
-function keyOf(text: string): string {
-  if (/^hlk_[A-Za-z0-9_-]{43}$/.test(text)) return text
-  throw new HostletError('E_BAD_REQUEST', 'this is no API key: one is "hlk_" and 43 more characters.')
+/** Before the session is told of, which is good for little until then. */
+function factorFirst(tier: string): string {
+  const refused = tier === 'read' ? 'everything' : `what needs tier ${tier} or more`
+  return `Set up a second factor first, and sign in anew then: hostlet key second-factor. Until then ${refused} is refused.`
 }

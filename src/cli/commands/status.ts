@@ -49,8 +49,8 @@ function fields(status: StatusView, url: URL): readonly (readonly [string, strin
     ['scheduler', `${status.version} at ${url.origin}, up ${since(status.startedAt, status.now)}`],
     ['protocol', `hostlet.v${status.protocol}, trust domain ${status.trustDomain}`],
     ['CA', status.caHash],
-    ['hosts', `${hosts.total}: ${hosts.connected} connected, ${hosts.away} away`],
-    ['VMs', `${vms.total}: ${vms.running} running`],
+    ['hosts', `${hosts.total}, ${hosts.connected} connected, ${hosts.away} away`],
+    ['VMs', `${vms.total}, ${vms.running} running`],
     ['operations', `${operations.open} open`]
   ]
 }

@@ -8,6 +8,7 @@ import type { Define } from '../define.ts'
 import { digestOf } from '../digest.ts'
 import { parseHealthProbe } from '../health-probe.ts'
 import { declareNetwork, type NetworkOptions, networkOf } from '../network-options.ts'
+import { newVmName } from '../new-vm-name.ts'
 import { operate, operationOptions } from '../operate.ts'
 import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatDuration, parseBytes, parseDuration, parseInteger } from '../quantities.ts'
@@ -71,7 +72,7 @@ export const define: Define = (command, cli) => {
 
 /** Throws E_BAD_REQUEST for what cannot be read; names and limits are the scheduler's to judge. */
 function bodyOf({ options, arguments: [name] }: Given<Options, readonly [string]>): CreateVmRequest {
-  const specification = specificationOf(name, options)
+  const specification = specificationOf(newVmName(name), options)
   const placement = wishOf(options)
   return {
     specification,

@@ -7,6 +7,7 @@ import { readResult } from '../backup/result.ts'
 import { clientCommand, examples } from '../client-command.ts'
 import { asks, confirm } from '../confirm.ts'
 import type { Define } from '../define.ts'
+import { newVmName } from '../new-vm-name.ts'
 import { type OperationOptions, operate, operationOptions } from '../operate.ts'
 import { declarePlacement, type PlacementOptions, wishOf } from '../placement-options.ts'
 import { formatBytes, formatTime } from '../quantities.ts'
@@ -46,7 +47,7 @@ export const define: Define = (command, cli) => {
     command,
     cli,
     async (session, { options, arguments: [source] }) => {
-      const name = options.as ?? source
+      const name = options.as === undefined ? source : newVmName(options.as)
       if (options.replace && asks(session, options))
         await confirm(session, {
           text: `Replace the disks of VM ${name} by backup ${options.snapshot} of ${source}? What they hold now is lost.`,

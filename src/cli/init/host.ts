@@ -15,12 +15,12 @@ import { splitCertificates } from '../../lib/pem.ts'
 import type { JoinToken } from '../../protocol/join-token.ts'
 import type { Cli } from '../cli.ts'
 import { loadOrExit } from '../daemon.ts'
-import { doctorExitCode } from '../exit-codes.ts'
-import { findingLines } from '../findings.ts'
+import { planExitCodes } from '../exit-codes.ts'
 import { readJoin } from '../join-options.ts'
 import { ask, askSecret, askToGoOn, canAsk } from './ask.ts'
 import { configChanges, type HostChoices, hasSampleProfiles, subnetCandidates } from './choices.ts'
 import { changesOf, withValues } from './config-edit.ts'
+import { isFit } from './fit.ts'
 import { hostSteps } from './host-steps.ts'
 import { Machine } from './machine.ts'
 import type { InitOptions } from './options.ts'
@@ -54,7 +54,13 @@ export async function initHost(options: InitOptions, cli: Cli, signal: AbortSign
     ({ key, before: old, after }) => `        ${key}: ${old} -> ${after}`
   )
   cli.note('', 'To do:', ...steps.flatMap(({ what }) => [`  - ${what}`, ...(isConfig(what) ? shown : [])]))
-  if (options.dryRun === true) return
+  if (options.dryRun === true) {
+    const lacksToken = join === undefined && (options.rejoin === true || !isEnrolled(present.stateDirectory))
+    const token = lacksToken ? ' with a token of "hostlet host token"' : ''
+    cli.note('', `Nothing was changed. Without --dry-run this is done${token}.`)
+    cli.exitStatus = planExitCodes.changes
+    return
+  }
   if (asking) await askToGoOn(signal)
   cli.note('')
   await carryOut(steps, (line) => cli.note(line))
@@ -166,23 +172,4 @@ function requireNoVms(
       'E_CONFLICT',
       `this host has ${vms} ${vms === 1 ? 'VM' : 'VMs'}, whose disks and addresses do not move with another pool, bridge or network. Remove them first (hostlet vm rm), or say --force when you know that they fit.`
     )
-}
-
-/** Whether it may go on; what is wrong has been told. */
-function isFit({ failures, warnings }: Preflight, { force }: InitOptions, cli: Cli): boolean {
-  if (failures.length + warnings.length > 0) {
-    const colour = cli.noteTerminal && cli.colour
-    cli.note(...findingLines([...failures, ...warnings], { verbose: true, cli: { colour } }))
-  }
-  if (failures.length === 0) return true
-  if (force === true) {
-    cli.note('', `Going on in spite of ${failures.length} that failed, as --force says.`)
-    return true
-  }
-  cli.exitStatus = doctorExitCode
-  cli.note(
-    '',
-    `Nothing was changed: ${failures.length} of the checks failed. Mend them and run this again, or go on with --force.`
-  )
-  return false
 }

@@ -5,6 +5,7 @@ import { parseConfigText } from '../../lib/config-file.ts'
 import { type SchedulerConfig, SchedulerConfigSchema } from '../../scheduler/config.ts'
 import type { Cli } from '../cli.ts'
 import { loadOrExit } from '../daemon.ts'
+import { planExitCodes } from '../exit-codes.ts'
 import { askToGoOn, canAsk } from './ask.ts'
 import { changesOf, withValues } from './config-edit.ts'
 import { Machine } from './machine.ts'
@@ -32,7 +33,11 @@ export async function initScheduler(options: InitOptions, cli: Cli, signal: Abor
   const shown = changesOf(before, changes).map(({ key, after }) => `        ${key}: ${after}`)
   const isConfig = (what: string) => what === `write ${schedulerConfigFile}`
   cli.note('To do:', ...steps.flatMap(({ what }) => [`  - ${what}`, ...(isConfig(what) ? shown : [])]))
-  if (options.dryRun === true) return
+  if (options.dryRun === true) {
+    cli.note('', 'Nothing was changed. Without --dry-run this is done.')
+    cli.exitStatus = planExitCodes.changes
+    return
+  }
   if (options.yes !== true && canAsk()) await askToGoOn(signal)
   cli.note('')
   await carryOut(steps, (line) => cli.note(line))

@@ -1,10 +1,12 @@
 // Whom a command asks that the agent of this host and the scheduler can both answer.
 
+import { statSync } from 'node:fs'
 import { HostletError } from '../../errors.ts'
 import { ApiClient } from '../api-client.ts'
 import type { Cli } from '../cli.ts'
-import { type Connection, type ConnectionOptions, findConnection } from '../connection.ts'
+import { type Connection, type ConnectionOptions, findConnection, userFilePath } from '../connection.ts'
 import { AgentSocket, type LocalOptions, mayAsk, socketOf } from './agent-socket.ts'
+import { unitFault } from './unit.ts'
 
 export type SourceOptions = LocalOptions & ConnectionOptions
 
@@ -28,7 +30,9 @@ export async function nearest(cli: Cli, options: SourceOptions): Promise<AgentSo
   const isNamed = options.scheduler !== undefined || options.apiKeyFile !== undefined
   if (!isNamed && mayAsk(agent.path)) return agent
   const connection = await connectionOf(cli, options)
-  return connection instanceof HostletError ? agent : new ApiClient(connection)
+  if (!(connection instanceof HostletError)) return new ApiClient(connection)
+  await requireEither(agent, connection, cli)
+  return agent
 }
 
 /** The scheduler where one is known, and the agent of this host for when it is not there. */
@@ -40,7 +44,32 @@ export async function farthest(
   refuseBoth(options)
   if (isLocal(options)) return { scheduler: undefined, agent }
   const connection = await connectionOf(cli, options)
+  if (connection instanceof HostletError) await requireEither(agent, connection, cli)
   return { scheduler: connection instanceof HostletError ? undefined : new ApiClient(connection), agent }
+}
+
+/** Where no agent can be meant: throws E_UNAVAILABLE that names both, or what is wrong with the scheduler that is configured. */
+async function requireEither(
+  { path }: AgentSocket,
+  wrong: HostletError,
+  { environment }: Cli
+): Promise<void> {
+  if (!isAbsent(path)) return
+  if (wrong.details.missing !== 'scheduler') throw wrong
+  throw new HostletError(
+    'E_UNAVAILABLE',
+    `no scheduler is configured (HOSTLET_SCHEDULER, --scheduler, or ${userFilePath(environment)}), and ${await unitFault(path, false)}`
+  )
+}
+
+/** One that this user may not look at is there, for all that is known. */
+function isAbsent(path: string): boolean {
+  try {
+    statSync(path)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
 }
 
 function isLocal({ local, socket }: LocalOptions): boolean {

@@ -70,9 +70,14 @@ function drainText({ drainingSince, now, operations }: LocalStatus): string {
 function vmsText({ vms, foreign, seenAt, now, libvirt }: LocalStatus): string {
   if (seenAt === undefined) return 'not seen yet since the agent started'
   const running = vms.filter(({ state }) => state === 'running').length
-  const others = foreign.length === 0 ? '' : `, ${foreign.length} domains that are not ours`
+  const others =
+    foreign.length === 0
+      ? ''
+      : foreign.length === 1
+        ? ', 1 domain that is not ours'
+        : `, ${foreign.length} domains that are not ours`
   const old = libvirt.state === 'away' ? `; last seen ${ago(seenAt, now)}` : ''
-  return `${vms.length}: ${running} running${others}${old}`
+  return `${vms.length}, ${running} running${others}${old}`
 }
 
 function operationsText(operations: readonly LocalOperation[]): string {

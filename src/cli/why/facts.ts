@@ -62,7 +62,7 @@ export interface Finding {
   readonly severity?: Condition['severity']
 }
 
-/** The answer. `next` is never empty. */
+/** The answer. `next` is empty where all is well. */
 export interface Why {
   readonly kind: 'vm' | 'operation' | 'host'
   readonly name: string

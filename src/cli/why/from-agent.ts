@@ -39,11 +39,10 @@ function withScheduler(why: Why, status: LocalStatus): Why {
   const { since } = status.scheduler
   const finding: Finding = { text: `scheduler: ${schedulerText(status)}`, since, severity: 'warning' }
   const step = 'mend what keeps it from its scheduler: no new command comes until then'
-  const next = why.next.filter((text) => text !== 'nothing')
   return {
     ...why,
     findings: [...why.findings, finding],
-    next: why.kind === 'host' ? [step, ...next] : why.next
+    next: why.kind === 'host' ? [step, ...why.next] : why.next
   }
 }
 

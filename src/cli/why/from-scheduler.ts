@@ -86,7 +86,7 @@ class Asker {
       this.#get('/v1/events', 'EventList', { vm: name, newest: 'true', limit: 10 })
     ])
     const holders = await Promise.all(operations.map((each) => this.#holderOf(each)))
-    const placed = operations.find(({ verb }) => placingVerbs.includes(verb))
+    const placed = operations.find(({ verb, state }) => placingVerbs.includes(verb) && isOpen(state))
     const why = explainVm(found === undefined ? goneVm(name) : vmFacts(found.vm), {
       now: this.#now,
       host: detail === undefined ? unknownHost(id) : hostFacts(detail.host, detail.foreign),
@@ -132,6 +132,11 @@ class Asker {
   ): Promise<Answer<Name>> {
     return this.#client.ask({ method: 'GET', path, query, signal: this.#signal }, name)
   }
+}
+
+/** How a VM came to its host is told while it is made, and later of its operation. */
+function isOpen(state: OperationView['state']): boolean {
+  return state === 'waiting' || state === 'sent' || state === 'running'
 }
 
 /** The last time that it went off, as its host saw it. */

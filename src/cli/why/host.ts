@@ -1,6 +1,7 @@
 // Why a host is not as it should be: away, without libvirt, drained, or with a condition.
 
 import { clockSkewMsMax } from '../../protocol/command.ts'
+import { forbiddingConditions } from '../../scheduler/placement/candidate.ts'
 import { formatDuration, formatTime } from '../quantities.ts'
 import type { Finding, HostFacts, OperationFacts, Why } from './facts.ts'
 
@@ -30,8 +31,18 @@ function headline({ id, state, reason, libvirt, drainingSince, conditions }: Hos
     return `host ${id} is ${state === 'new' ? 'not connected yet' : state}: ${reason ?? 'the reason is not known'}`
   if (libvirt === 'away') return `host ${id} does not reach its libvirt; its VMs run on`
   if (drainingSince !== undefined) return `host ${id} is drained: it takes no new work, its VMs run on`
-  const worst = conditions.filter(({ severity }) => severity !== 'info').length
-  return worst === 0 ? `host ${id} is well` : `host ${id} works, and ${worst} conditions want a look`
+  const critical = conditions.filter(({ severity }) => severity === 'critical')
+  if (critical.length > 0)
+    return `host ${id} is in ${criticalText(critical.map((condition) => condition.id))}`
+  const warnings = conditions.filter(({ severity }) => severity === 'warning').length
+  if (warnings === 0) return `host ${id} is well`
+  return `host ${id} works, and ${warnings === 1 ? '1 condition wants' : `${warnings} conditions want`} a look`
+}
+
+function criticalText(ids: readonly string[]): string {
+  const what = ids.length === 1 ? 'a critical condition' : `${ids.length} critical conditions`
+  const effect = ids.some((id) => forbiddingConditions.has(id)) ? '; it gets no new VMs meanwhile' : ''
+  return `${what}: ${ids.join(', ')}${effect}`
 }
 
 /** What may keep a host or a VM on it from working. The worst first. */
@@ -106,10 +117,11 @@ function nextOf(
   const conditions = troubles.filter(({ severity }) => severity === 'critical' || severity === 'warning')
   return [
     ...(drainingSince === undefined ? [] : [`hostlet host resume ${id}   has it take work again`]),
-    ...(conditions.length > (drainingSince === undefined ? 0 : 1) ? ['do as the conditions say'] : []),
+    ...(conditions.length > (drainingSince === undefined ? 0 : 1)
+      ? ['hostlet doctor   on the host looks closer, once you did as is said above']
+      : []),
     ...(operations.some(({ wait }) => wait !== undefined)
       ? ['hostlet why OPERATION   for one that waits']
-      : []),
-    ...(drainingSince === undefined && conditions.length === 0 ? ['nothing'] : [])
+      : [])
   ]
 }

@@ -54,7 +54,7 @@ const states: {
   done: ({ finishedAt, vm }) => ({
     says: `is done${atText(finishedAt)}`,
     findings: [],
-    next: [vm === undefined ? 'nothing' : `nothing; how the VM is now: hostlet why ${vm}`]
+    next: vm === undefined ? [] : [`hostlet why ${vm}   how the VM is now`]
   }),
   failed: (operation) => ({
     says: `failed${atText(operation.finishedAt)}`,
@@ -79,7 +79,17 @@ function waiting(operation: OperationFacts, { now, holder }: OperationContext): 
       findings: [],
       next: [`hostlet op wait ${id}`]
     }
-  const before = wait.ahead === 0 ? [] : [{ text: `${wait.ahead} other operations come before it` }]
+  const before =
+    wait.ahead === 0
+      ? []
+      : [
+          {
+            text:
+              wait.ahead === 1
+                ? '1 other operation comes before it'
+                : `${wait.ahead} other operations come before it`
+          }
+        ]
   if (wait.kind === 'place')
     return {
       says: `waits for ${wait.what}: as many run on host ${host} as may at a time`,

@@ -18,7 +18,8 @@ export function whyLines(why: Why, nowMs: number, { colour }: Pick<Cli, 'colour'
     return `  ${mark} ${plain(text)}${since === undefined ? '' : sinceText(since, nowMs)}`
   })
   const says = plain(`${capital(why.says)}.`).replace(/\.\.$/, '.')
-  return [painted('bold', says), ...findings, 'next:', ...why.next.map((step) => `  ${plain(step)}`)]
+  const next = why.next.map((step) => `  ${plain(step)}`)
+  return [painted('bold', says), ...findings, ...(next.length === 0 ? [] : ['next:', ...next])]
 }
 
 /** A verb stays as it is written. */

@@ -52,7 +52,7 @@ export function explainVm(vm: VmFacts, context: VmContext): Why {
   const about = conditionsAbout(vm.name, context)
   const drift = driftFindings(vm)
   const steps = [...awayNext(vm, context), ...open.flatMap((each) => each.next), ...next, ...drift.next]
-  const last = steps.length > 0 ? steps : about.length > 0 ? ['do as the conditions say'] : ['nothing']
+  const last = steps.length === 0 && about.length > 0 ? [`hostlet why ${context.host.id} --host`] : steps
   return {
     kind: 'vm',
     name: vm.name,

@@ -1,5 +1,6 @@
 // What keeps a host from taking a VM: one entry a reason, asked in this order; the first that refuses is told.
 
+import type { Labels } from '../../protocol/placement.ts'
 import {
   type Candidate,
   forbidding,
@@ -11,6 +12,9 @@ import {
   type Wanted
 } from './candidate.ts'
 
+/** Most labels that a sentence names. */
+const labelsToldMax = 8
+
 export interface Terms {
   readonly wanted: Wanted
   readonly settings: PlacementSettings
@@ -21,7 +25,7 @@ export interface Terms {
 export interface Filter {
   readonly id: string
   /** Of how many hosts, in the sentence that counts them: "3 are away". */
-  readonly text: string
+  readonly text: string | ((wanted: Wanted) => string)
   /** Whether it is about room, which VMs that go make. */
   readonly isRoom?: true
   /** Why the host does not take it. */
@@ -70,7 +74,7 @@ export const filters: readonly Filter[] = [
   },
   {
     id: 'labels',
-    text: 'without the labels',
+    text: ({ require = {} }) => `without ${labelsText(require)}`,
     refuse: ({ host }, { wanted: { require = {} } }) => {
       const lacking = Object.entries(require).find(([key, value]) => labelOf(host, key) !== value)
       if (lacking === undefined) return undefined
@@ -155,4 +159,13 @@ export const filters: readonly Filter[] = [
 /** What is there is rounded down, what is wanted up: a little too little does not look like enough. */
 export function gibibytes(bytes: number, round: (value: number) => number = Math.floor): string {
   return `${(round((bytes / 1024 ** 3) * 10) / 10).toFixed(1)} GiB`
+}
+
+/** `the label zone=b`; `all of the labels disk=ssd, zone=b`. Cut where they would be too many for a sentence. */
+function labelsText(labels: Labels): string {
+  const all = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+  const told = all.slice(0, labelsToldMax).join(', ')
+  return all.length === 1
+    ? `the label ${told}`
+    : `all of the labels ${told}${all.length > labelsToldMax ? ', …' : ''}`
 }

@@ -10,7 +10,7 @@ import { countsOf, type Refused } from './refused.ts'
 export function noPlace({ wanted }: Asked, refused: readonly Refused[]): HostletError {
   if (refused.length === 0)
     return new HostletError('E_UNAVAILABLE', 'no host has joined yet. Add one with "hostlet host token".')
-  const counts = countsOf(refused)
+  const counts = countsOf(refused, wanted)
     .map(({ text }) => text)
     .join(', ')
   const lacking = refused.filter(({ filter }) => !unable.has(filter.id))

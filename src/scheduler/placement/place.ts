@@ -56,7 +56,7 @@ function judge(asked: Asked, judged: readonly Candidate[] = asked.candidates) {
     ranking: ranked
       .slice(0, rankingMax)
       .map(({ candidate, score, parts }) => ({ host: candidate.host.id, score, parts })),
-    refusedBy: countsOf(refused),
+    refusedBy: countsOf(refused, wanted),
     refused: refused
       .slice(0, refusedMax)
       .map(({ candidate, filter, why }) => ({ host: candidate.host.id, filter: filter.id, why }))

@@ -1,7 +1,7 @@
 // Hosts that do not take a VM, and how many of them each reason keeps.
 
 import type { PlacementView } from '../../protocol/placement.ts'
-import type { Candidate } from './candidate.ts'
+import type { Candidate, Wanted } from './candidate.ts'
 import { type Filter, filters } from './filters.ts'
 
 export interface Refused {
@@ -10,9 +10,11 @@ export interface Refused {
   readonly why: string
 }
 
-export function countsOf(refused: readonly Refused[]): PlacementView['refusedBy'] {
+export function countsOf(refused: readonly Refused[], wanted: Wanted): PlacementView['refusedBy'] {
   return filters.flatMap(({ id, text }) => {
     const hosts = refused.filter(({ filter }) => filter.id === id).length
-    return hosts === 0 ? [] : [{ filter: id, hosts, text: `${hosts} ${hosts === 1 ? 'is' : 'are'} ${text}` }]
+    if (hosts === 0) return []
+    const how = typeof text === 'string' ? text : text(wanted)
+    return [{ filter: id, hosts, text: `${hosts} ${hosts === 1 ? 'is' : 'are'} ${how}` }]
   })
 }

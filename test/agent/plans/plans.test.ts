@@ -57,6 +57,7 @@ describe('plans', () => {
       'vm.backup': { vm: 'web-1', target },
       'vm.backup-schedule': { vm: 'web-1', schedule: { target, everyMs: 3_600_000 } },
       'vm.adopt-keys': { vm: 'web-1', keys: [] },
+      'vm.console': { vm: 'web-1', uuid, session: snapshot, mode: 'read', by: 'ada' },
       'backup.list': { target },
       'backup.verify': { target, source: uuid, snapshot },
       'backup.prune': { target, source: uuid, keep: { last: 1 } },
@@ -123,7 +124,7 @@ describe('plans', () => {
     const plan = await planned(bench, 'vm.resize', { vm: 'web-1', cpus: 2, rootDiskBytes: 3 * mebibyte })
     assert.match(plan.domain?.diff ?? '', /^-.*<vcpu.*>1<\/vcpu>$/m)
     assert.match(plan.domain?.diff ?? '', /^\+.*<vcpu.*>2<\/vcpu>$/m)
-    assert.deepEqual(plan.remarks, ['cpus: from its next start on.', 'rootDiskBytes: at once.'])
+    assert.deepEqual(plan.remarks, ['cpus: from its next start on.', 'disk: at once.'])
     assert.equal(plan.needs?.find(({ what }) => what.startsWith('disk'))?.needed, 2 * mebibyte)
     const changed = plan.domain?.diff.split('\n').filter((line) => /^[-+] /.test(line)) ?? []
     assert.ok(changed.length <= 8, changed.join('\n'))
@@ -174,6 +175,10 @@ describe('plans', () => {
     assert.match(gone.domain?.diff ?? '', /\+\+\+ \/dev\/null/)
     assert.ok((gone.firewall?.rulesRemoved ?? 0) > 10)
     assert.equal(gone.remarks?.filter((line) => line.startsWith('Disk ')).length, 2)
+    assert.match(gone.remarks?.join('\n') ?? '', /would be removed: [\d.]+ (bytes|KiB|MiB) come free/)
+    assert.ok(!gone.steps.some((step) => step.includes('backups where')))
+    const all = await planned(bench, 'vm.teardown', { vm: 'web-1', backups: true })
+    assert.ok(all.steps.includes('erase its backups where that was asked'))
     const kept = await planned(bench, 'vm.teardown', { vm: 'web-1', retainDays: 7 })
     assert.match(kept.domain?.diff ?? '', /\+.*"retained"/)
     assert.match(kept.remarks?.[0] ?? '', /switched off and kept until/)

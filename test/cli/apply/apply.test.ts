@@ -72,11 +72,30 @@ describe('hostlet apply', { timeout: 180_000 }, () => {
       ]
     )
     assert.match(applied.stderr, /vm\.provision web-1: /)
+    assert.deepEqual(
+      outcomes.map(({ remarks }: { remarks: string[] }) => remarks),
+      [
+        [],
+        ['VM vm-kvm-1: cpus: from its next start on: hostlet vm stop vm-kvm-1 && hostlet vm start vm-kvm-1'],
+        []
+      ]
+    )
     const again = await fleet.hostlet('apply', '-f', vms)
     assert.equal(again.status, 0, again.stderr)
     assert.match(again.stdout, /Nothing to do/)
     const none = await fleet.hostlet('diff', '-f', vms)
     assert.equal(none.status, 0)
+  })
+
+  it('says what a VM that runs has from its next start on alone', async () => {
+    const file3 = file('three.yaml', 'vm: vm-kvm-1\ncpus: 3\n')
+    const { status, stdout } = await fleet.hostlet('apply', '-f', file3)
+    assert.equal(status, 0)
+    assert.match(stdout, /^VM vm-kvm-1: cpus: from its next start on: hostlet vm stop .*\n1 changed\.$/m)
+    assert.equal((await fleet.hostlet('vm', 'stop', 'vm-kvm-1')).status, 0)
+    const off = await fleet.hostlet('apply', '-f', file('four.yaml', 'vm: vm-kvm-1\ncpus: 2\n'))
+    assert.doesNotMatch(off.stdout, /next start/)
+    assert.equal((await fleet.hostlet('vm', 'start', 'vm-kvm-1')).status, 0)
   })
 
   it('tells what failed for each VM, goes on with the others, and ends with 1', async () => {
@@ -140,5 +159,6 @@ describe('hostlet apply', { timeout: 180_000 }, () => {
     assert.equal((await fleet.hostlet('vm', 'show', 'web-7')).status, 4)
     const rm = await fleet.hostlet('vm', 'rm', 'vm-kvm-1', '--dry-run')
     assert.match(rm.stdout, /Its definition in libvirt goes\./)
+    assert.match(rm.stdout, /^memory +gives back 64 MiB +/m)
   })
 })

@@ -219,8 +219,12 @@ describe('a VM that no host takes', () => {
       () => place({ wanted: wanted({ require: { region: 'eu' } }), candidates: hosts, settings }),
       {
         code: 'E_CAPACITY',
-        message: /other comes nearest: it has region=us, not region=eu/
+        message: /3 are without the label region=eu.* other comes nearest: it has region=us, not region=eu/
       }
+    )
+    assert.throws(
+      () => place({ wanted: wanted({ require: { region: 'eu', rack: 'r1' } }), candidates: hosts, settings }),
+      { message: /3 are without all of the labels region=eu, rack=r1/ }
     )
   })
 
