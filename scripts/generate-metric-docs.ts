@@ -22,7 +22,8 @@ hostlet key create read --note prometheus > prometheus.key
 curl --cacert ca.pem -H "Authorization: Bearer $(cat prometheus.key)" https://SCHEDULER:7443/metrics
 \`\`\`
 
-Prometheus sends the key with \`authorization: {credentials_file: …}\`. \`/metrics?vms=false\` leaves out what is told of each VM
+Prometheus sends the key with \`authorization: {credentials_file: …}\`. At most 8 answers are on their way at once, 4 of one
+key: more are answered with 429 and \`retry-after\`; one that is not read within a minute is cut. \`/metrics?vms=false\` leaves out what is told of each VM
 and each backup: in a fleet of many thousand VMs, scrape that often and the whole seldom, as two jobs.
 
 What is shown is known now. Of a host that is away there are only \`hostlet_host_up\` with 0, when it was last heard, its

@@ -504,7 +504,8 @@ describe('what goes wrong', () => {
       [['vm', 'show', 'nope'], 4, /E_NOT_FOUND/],
       [['host', 'show', 'nope'], 4, /E_NOT_FOUND/],
       [['op', 'show', '11111111-1111-4111-8111-111111111111'], 4, /E_NOT_FOUND/],
-      [['vm', 'show', 'Not/A<Name>'], 2, /E_BAD_REQUEST/],
+      [['vm', 'show', 'Not/A<Name>'], 4, /E_NOT_FOUND: there is no VM "Not\/A<Name>"/],
+      [['vm', 'ls', '--host', 'Not/A<Name>'], 2, /E_BAD_REQUEST/],
       [create('web-1'), 5, /E_CONFLICT/]
     ] as const
     for (const [words, expected, text] of cases) {
