@@ -6,6 +6,7 @@ import { type ErrorCode, type ErrorDetails, HostletError, isErrorCode } from '..
 import type { Static, TSchema } from '../lib/schema.ts'
 import type { Connection } from './connection.ts'
 import { noSuchThing } from './given-names.ts'
+import { readAnswer } from './read-answer.ts'
 
 /** Longest answer that is read. */
 export const answerBytesMax = 64 * 1024 * 1024
@@ -109,17 +110,7 @@ export class ApiClient implements Disposable {
         },
         (answer) => {
           this.#noteEnd(answer.headers[keyExpiresHeader])
-          const chunks: Buffer[] = []
-          let bytes = 0
-          answer.on('data', (chunk: Buffer) => {
-            bytes += chunk.length
-            if (bytes > answerBytesMax) outgoing.destroy(new Error('the answer is too long'))
-            else chunks.push(chunk)
-          })
-          answer.on('error', fail)
-          answer.on('end', () =>
-            resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') })
-          )
+          readAnswer(answer, { outgoing, bytesMax: answerBytesMax }, { resolve, fail })
         }
       )
       outgoing.on('error', fail)

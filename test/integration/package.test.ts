@@ -120,14 +120,14 @@ describe('the package', { skip, timeout: 600_000 }, () => {
     await machine.must('systemctl start hostlet-scheduler')
     await machine.join()
     await machine.must('systemctl start hostlet')
-    await untilConnected()
+    await machine.untilConnected()
     const digest = readFileSync(`${guest}.sha256`, 'utf8').slice(0, 64)
     await machine.must(
       `hostlet vm create web-1 --image file:///var/lib/images/guest.qcow2 --sha256 ${digest} --cpus 1 --memory 256M --disk 1G`
     )
     const { operation } = JSON.parse(await machine.must('hostlet vm backup web-1 --target local -o json'))
     await machine.must(`hostlet backup verify ${operation.value.record.snapshot}`)
-    assert.deepEqual(await warnings(), [])
+    assert.deepEqual(await machine.warnings(), [])
   })
 
   it('loads what it loads when it is used: the clients of image servers and of S3', async () => {
@@ -148,7 +148,7 @@ describe('the package', { skip, timeout: 600_000 }, () => {
     await machine.must(`${dpkg} -i /tmp/next.deb`)
     const after = await mainPids()
     for (const [index, unit] of services.entries()) assert.notEqual(after[index], before[index], unit)
-    await untilConnected()
+    await machine.untilConnected()
     assert.equal(await qemuPid(), qemu)
     assert.match(await machine.must('hostlet version'), new RegExp(`^hostlet ${nextVersion} `))
     assert.match(readFileSync(machine.path('/etc/hostlet/agent.yaml'), 'utf8'), /^accelerator: tcg/)
@@ -198,7 +198,7 @@ describe('the package', { skip, timeout: 600_000 }, () => {
     await machine.must(`${dpkg} -i /tmp/next.deb`)
     await configure()
     await machine.must('systemctl start hostlet-scheduler hostlet')
-    await untilConnected()
+    await machine.untilConnected()
     const { vms } = JSON.parse(await machine.must('hostlet vm ls -o json'))
     assert.deepEqual(
       vms.map(({ name, state }: { name: string; state: string }) => [name, state]),
@@ -234,22 +234,5 @@ describe('the package', { skip, timeout: 600_000 }, () => {
 
   async function mainPids(): Promise<string[]> {
     return await Promise.all(services.map((name) => machine.setting(name, 'MainPID')))
-  }
-
-  async function untilConnected(): Promise<void> {
-    const connected = async () => {
-      const { stdout } = await machine.run('hostlet host ls -o json')
-      const { hosts = [] } = stdout === '' ? {} : JSON.parse(stdout)
-      return hosts.some(
-        ({ state, hypervisor }: { state: string; hypervisor: string }) =>
-          state === 'connected' && hypervisor === 'connected'
-      )
-    }
-    await machine.until(connected, 'the host to be connected')
-  }
-
-  async function warnings(): Promise<string[]> {
-    const text = await machine.must('journalctl --no-pager -o cat -p warning -u hostlet -u hostlet-scheduler')
-    return text.split('\n').filter((line) => line !== '' && !line.startsWith('-- No entries'))
   }
 })

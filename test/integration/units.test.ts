@@ -50,8 +50,8 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
     assert.match(await machine.join(), /This host has joined/)
     await machine.must('systemctl start hostlet')
     assert.equal(await machine.setting('hostlet', 'ActiveState'), 'active')
-    await untilConnected()
-    assert.deepEqual(await warnings(), [])
+    await machine.untilConnected()
+    assert.deepEqual(await machine.warnings(), [])
   })
 
   it('are rated as promised', async () => {
@@ -158,10 +158,10 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
       'repositories: { local: { url: "file:///var/backups/hostlet" } }\nrecovery: [{ file: /etc/hostlet/recovery.jwk.pub }]\n'
     )
     await machine.must('systemd-tmpfiles --create hostlet.conf; systemctl restart hostlet')
-    await untilConnected()
+    await machine.untilConnected()
     const { operation } = JSON.parse(await machine.must('hostlet vm backup web-1 --target local -o json'))
     await machine.must(`hostlet backup verify ${operation.value.record.snapshot}`)
-    assert.deepEqual(await warnings(), [])
+    assert.deepEqual(await machine.warnings(), [])
   })
 
   it('leave the VM alone whatever becomes of the agent', async () => {
@@ -173,16 +173,16 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
       async () => ![killed, '0'].includes(await mainPid()),
       'systemd to start the agent anew'
     )
-    await untilConnected()
+    await machine.untilConnected()
     const hung = await mainPid()
     await machine.must(`kill -STOP ${hung}`)
     await machine.until(
       async () => ![hung, '0'].includes(await mainPid()),
       'the watchdog to replace the agent that hangs'
     )
-    await untilConnected()
+    await machine.untilConnected()
     await machine.must('systemctl restart libvirtd')
-    await untilConnected()
+    await machine.untilConnected()
     assert.equal((await machine.must('pgrep -f "^/usr/bin/qemu-system.*guest=web-1"')).trim(), qemu)
     const { vms } = JSON.parse(await machine.must('hostlet vm ls -o json'))
     assert.deepEqual(
@@ -202,22 +202,5 @@ describe('the units under systemd', { skip, timeout: 840_000 }, () => {
 
   async function mainPid(): Promise<string> {
     return await machine.setting('hostlet', 'MainPID')
-  }
-
-  async function untilConnected(): Promise<void> {
-    const connected = async () => {
-      const { stdout } = await machine.run('hostlet host ls -o json')
-      const { hosts = [] } = stdout === '' ? {} : JSON.parse(stdout)
-      return hosts.some(
-        ({ state, hypervisor }: { state: string; hypervisor: string }) =>
-          state === 'connected' && hypervisor === 'connected'
-      )
-    }
-    await machine.until(connected, 'the host to be connected')
-  }
-
-  async function warnings(): Promise<string[]> {
-    const text = await machine.must('journalctl --no-pager -o cat -p warning -u hostlet -u hostlet-scheduler')
-    return text.split('\n').filter((line) => line !== '' && !line.startsWith('-- No entries'))
   }
 })

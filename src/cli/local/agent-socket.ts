@@ -6,6 +6,7 @@ import type { Command } from 'commander'
 import { HostletError, isErrorCode } from '../../errors.ts'
 import type { Static } from '../../lib/schema.ts'
 import { type LocalOperations, type LocalStatus, localAnswerBytesMax } from '../../protocol/local.ts'
+import { readAnswer } from '../read-answer.ts'
 import { unitFault } from './unit.ts'
 
 export const socketDefault = '/run/hostlet/agent.sock'
@@ -90,19 +91,9 @@ export class AgentSocket {
         else reject(await this.#unreachable(error as NodeJS.ErrnoException))
       }
       const options = { socketPath: this.path, path: target, signal: AbortSignal.any([signal, deadline]) }
-      const outgoing = request(options, (answer) => {
-        const chunks: Buffer[] = []
-        let bytes = 0
-        answer.on('data', (chunk: Buffer) => {
-          bytes += chunk.length
-          if (bytes > localAnswerBytesMax) outgoing.destroy(new Error('the answer is too long'))
-          else chunks.push(chunk)
-        })
-        answer.on('error', fail)
-        answer.on('end', () =>
-          resolve({ status: answer.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') })
-        )
-      })
+      const outgoing = request(options, (answer) =>
+        readAnswer(answer, { outgoing, bytesMax: localAnswerBytesMax }, { resolve, fail })
+      )
       outgoing.on('error', fail)
       outgoing.end()
     })

@@ -1,10 +1,9 @@
 // What the doctor reads of devices, routes, ports, limits, TPM, encrypted disks and versions.
 
 import assert from 'node:assert/strict'
-import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, mkdir, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { loadAgentConfig } from '../../../src/agent/config.ts'
 import { faultsOf, knownFaults } from '../../../src/agent/doctor/known-faults.ts'
 import * as capabilities from '../../../src/agent/doctor/readers/capabilities.ts'
@@ -12,22 +11,13 @@ import * as kernel from '../../../src/agent/doctor/readers/kernel.ts'
 import * as network from '../../../src/agent/doctor/readers/network.ts'
 import { poolSpace } from '../../../src/agent/doctor/readers/pools.ts'
 import { clashingRoutes, overlaps } from '../../../src/agent/doctor/subnets.ts'
+import { hostTree } from './host-tree.ts'
 
 const wait = { signal: new AbortController().signal }
 
 describe('readers of a host', () => {
-  let root: string
-  before(async () => {
-    root = await mkdtemp(join(tmpdir(), 'hostlet-doctor-'))
-  })
-  after(() => rm(root, { recursive: true, force: true }))
-
-  async function put(path: string, text = ''): Promise<string> {
-    const full = join(root, path)
-    await mkdir(dirname(full), { recursive: true })
-    await writeFile(full, text)
-    return full
-  }
+  const tree = hostTree()
+  const { put } = tree
 
   it('devices: bridges, and the hardware in them', async () => {
     await put('sys/class/net/hl-starter/bridge/bridge_id')
@@ -35,7 +25,7 @@ describe('readers of a host', () => {
     await put('sys/class/net/hl-starter/brif/vnet0/state')
     await put('sys/class/net/eth1/device/vendor')
     await put('sys/class/net/vnet0/ifindex')
-    const found = await network.links(root)
+    const found = await network.links(tree.root)
     assert.deepEqual(
       found.toSorted((one, other) => one.name.localeCompare(other.name)),
       [
@@ -56,7 +46,7 @@ describe('readers of a host', () => {
         'eth0\t0000000A\tFE0200C0\t0003\t0\t0\t0\t000000FF\t0\t0\t0'
       ].join('\n')
     )
-    assert.deepEqual(await network.routes(root), [
+    assert.deepEqual(await network.routes(tree.root), [
       { device: 'eth0', network: '192.0.2.0/24', hasGateway: false },
       { device: 'eth0', network: '10.0.0.0/8', hasGateway: true }
     ])
@@ -88,8 +78,8 @@ describe('readers of a host', () => {
     )
     await put('proc/net/tcp6', `${head}   0: ${'0'.repeat(32)}:0016 ${'0'.repeat(32)}:0000 0A 0:0\n`)
     await put('proc/sys/net/ipv4/ip_local_port_range', '32768\t60999\n')
-    assert.deepEqual(await network.listeningPorts(root), [22, 8080])
-    assert.deepEqual(await network.localPorts(root), { first: 32_768, last: 60_999 })
+    assert.deepEqual(await network.listeningPorts(tree.root), [22, 8080])
+    assert.deepEqual(await network.localPorts(tree.root), { first: 32_768, last: 60_999 })
   })
 
   it('limits, with those of the unit as its drop-ins have them', async () => {
@@ -98,11 +88,11 @@ describe('readers of a host', () => {
     await put('proc/sys/fs/aio-max-nr', '65536\n')
     await put('proc/sys/fs/inotify/max_user_instances', '128\n')
     await put('proc/sys/fs/file-nr', '1984\t0\t9223372036854775807\n')
-    assert.equal((await capabilities.limits(root)).agentFiles, undefined)
+    assert.equal((await capabilities.limits(tree.root)).agentFiles, undefined)
     await put('usr/lib/systemd/system/hostlet.service', '[Service]\nLimitNOFILE=16384\n')
-    assert.equal((await capabilities.limits(root)).agentFiles, 16_384)
+    assert.equal((await capabilities.limits(tree.root)).agentFiles, 16_384)
     await put('etc/systemd/system/hostlet.service.d/files.conf', '[Service]\nLimitNOFILE=1024:2048\n')
-    const { agentFiles, pidMax, aioInUse, aioMax, filesInUse } = await capabilities.limits(root)
+    const { agentFiles, pidMax, aioInUse, aioMax, filesInUse } = await capabilities.limits(tree.root)
     assert.deepEqual([agentFiles, pidMax, aioInUse, aioMax, filesInUse], [2_048, 32_768, 12, 65_536, 1_984])
   })
 
@@ -131,7 +121,7 @@ describe('readers of a host', () => {
   it('an encrypted disk is made on this very machine, and nothing of it stays', async (test) => {
     const missing = await capabilities.missingPrograms()
     if (missing.includes('qemu-img')) return test.skip('qemu-img is not installed')
-    const directory = join(root, 'memory')
+    const directory = join(tree.root, 'memory')
     await mkdir(directory)
     const trial = await capabilities.luksTrial(wait, directory)
     assert.ok('tookMs' in trial, JSON.stringify(trial))
@@ -140,21 +130,21 @@ describe('readers of a host', () => {
 
   it('distribution, memory and version of control groups', async () => {
     await put('etc/os-release', 'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
-    assert.equal(await capabilities.distribution(root), 'debian 12')
+    assert.equal(await capabilities.distribution(tree.root), 'debian 12')
     await put('proc/meminfo', 'MemTotal:       16384 kB\nMemFree: 1 kB\n')
-    assert.equal(await kernel.memoryBytes(join(root, 'proc')), 16 * 1024 ** 2)
+    assert.equal(await kernel.memoryBytes(join(tree.root, 'proc')), 16 * 1024 ** 2)
     await put('sys/fs/cgroup/memory/tasks')
-    assert.equal(await kernel.cgroupVersion(join(root, 'sys')), '1')
+    assert.equal(await kernel.cgroupVersion(join(tree.root, 'sys')), '1')
     await put('sys/fs/cgroup/unified/cgroup.controllers')
-    assert.equal(await kernel.cgroupVersion(join(root, 'sys')), 'both')
+    assert.equal(await kernel.cgroupVersion(join(tree.root, 'sys')), 'both')
     await put('sys/fs/cgroup/cgroup.controllers')
-    assert.equal(await kernel.cgroupVersion(join(root, 'sys')), '2')
+    assert.equal(await kernel.cgroupVersion(join(tree.root, 'sys')), '2')
   })
 
   it('room of a directory, and none of one that is not there', async () => {
-    const space = await poolSpace(root)
+    const space = await poolSpace(tree.root)
     assert.ok(space && space.sizeBytes > 0 && space.freeBytes <= space.sizeBytes)
-    assert.equal(await poolSpace(join(root, 'none')), undefined)
+    assert.equal(await poolSpace(join(tree.root, 'none')), undefined)
   })
 })
 

@@ -1,31 +1,21 @@
 // What the doctor reads of files, of the kernel and of libvirt's configuration, from trees of files that stand for a host.
 
 import assert from 'node:assert/strict'
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { chmod, mkdir, rm, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
 import { isEncrypted } from '../../../src/agent/doctor/readers/block-devices.ts'
 import { filesIn, place, placeOrAbove, reading } from '../../../src/agent/doctor/readers/files.ts'
 import * as kernel from '../../../src/agent/doctor/readers/kernel.ts'
 import * as libvirtFiles from '../../../src/agent/doctor/readers/libvirt-files.ts'
+import { hostTree } from './host-tree.ts'
 
 /** Of st_dev: major 253, minor 3. */
 const mapped = (253 << 8) | 3
 
 describe('readers of the doctor', () => {
-  let root: string
-  before(async () => {
-    root = await mkdtemp(join(tmpdir(), 'hostlet-doctor-'))
-  })
-  after(() => rm(root, { recursive: true, force: true }))
-
-  async function put(path: string, text = ''): Promise<string> {
-    const full = join(root, path)
-    await mkdir(dirname(full), { recursive: true })
-    await writeFile(full, text)
-    return full
-  }
+  const tree = hostTree()
+  const { put } = tree
 
   it('settings of libvirt: what is set, over several lines, and nothing that is commented out', () => {
     const text =
@@ -38,15 +28,15 @@ describe('readers of the doctor', () => {
   })
 
   it('a device is encrypted when all that it lies on is', async () => {
-    const sys = join(root, 'sys')
+    const sys = join(tree.root, 'sys')
     const device = 'sys/dev/block/253:3'
     await put(`${device}/dm/uuid`, 'LVM-abc')
-    await mkdir(join(root, `${device}/slaves`))
+    await mkdir(join(tree.root, `${device}/slaves`))
     await put('sys/devices/dm-0/dm/uuid', 'CRYPT-LUKS2-abc')
-    await symlink(join(root, 'sys/devices/dm-0'), join(root, `${device}/slaves/dm-0`))
+    await symlink(join(tree.root, 'sys/devices/dm-0'), join(tree.root, `${device}/slaves/dm-0`))
     assert.equal(await isEncrypted(mapped, sys), true)
-    await mkdir(join(root, 'sys/devices/sdb'))
-    await symlink(join(root, 'sys/devices/sdb'), join(root, `${device}/slaves/sdb`))
+    await mkdir(join(tree.root, 'sys/devices/sdb'))
+    await symlink(join(tree.root, 'sys/devices/sdb'), join(tree.root, `${device}/slaves/sdb`))
     assert.equal(await isEncrypted(mapped, sys), false)
     assert.equal(await isEncrypted(27, sys), undefined, 'no block device')
   })
@@ -55,37 +45,37 @@ describe('readers of the doctor', () => {
     const file = await put('swapfile')
     const lines = ['Filename Type Size Used Priority', `${file} file 1 0 -2`, '/dev/zram0 partition 1 0 100']
     await put('proc/swaps', `${lines.join('\n')}\n`)
-    assert.deepEqual(await kernel.swapAreas(join(root, 'proc')), [
+    assert.deepEqual(await kernel.swapAreas(join(tree.root, 'proc')), [
       { name: file, safe: false },
       { name: '/dev/zram0', safe: true }
     ])
     await put('proc/swaps', 'Filename\t\t\t\tType\n')
-    assert.deepEqual(await kernel.swapAreas(join(root, 'proc')), [])
+    assert.deepEqual(await kernel.swapAreas(join(tree.root, 'proc')), [])
   })
 
   it('hibernation is possible only where the kernel knows the device', async () => {
     await put('sys/power/state', 'freeze mem disk\n')
     await put('sys/power/resume', '0:0\n')
-    assert.equal(await kernel.canHibernate(join(root, 'sys')), false)
+    assert.equal(await kernel.canHibernate(join(tree.root, 'sys')), false)
     await put('sys/power/resume', '8:2\n')
-    assert.equal(await kernel.canHibernate(join(root, 'sys')), true)
+    assert.equal(await kernel.canHibernate(join(tree.root, 'sys')), true)
   })
 
   it('guests at shutdown: what is configured wins over the default of the script', async () => {
     await put('etc/systemd/system/multi-user.target.wants/libvirt-guests.service')
     await put('usr/lib/libvirt/libvirt-guests.sh', 'ON_SHUTDOWN="shutdown"\n')
-    assert.deepEqual(await libvirtFiles.guestsService(root), { enabled: true, onShutdown: 'shutdown' })
+    assert.deepEqual(await libvirtFiles.guestsService(tree.root), { enabled: true, onShutdown: 'shutdown' })
     await put('etc/default/libvirt-guests', '#ON_SHUTDOWN=shutdown\nON_SHUTDOWN=suspend\n')
-    assert.deepEqual(await libvirtFiles.guestsService(root), { enabled: true, onShutdown: 'suspend' })
+    assert.deepEqual(await libvirtFiles.guestsService(tree.root), { enabled: true, onShutdown: 'suspend' })
   })
 
   it('control groups of both versions by the same names', async () => {
     await put('sys/fs/cgroup/cgroup.controllers', 'cpuset cpu io memory pids\n')
-    assert.ok((await kernel.cgroupControllers(join(root, 'sys'))).includes('io'))
-    await rm(join(root, 'sys/fs'), { recursive: true })
+    assert.ok((await kernel.cgroupControllers(join(tree.root, 'sys'))).includes('io'))
+    await rm(join(tree.root, 'sys/fs'), { recursive: true })
     await put('sys/fs/cgroup/cpu,cpuacct/tasks')
     await put('sys/fs/cgroup/blkio/tasks')
-    const found = await kernel.cgroupControllers(join(root, 'sys'))
+    const found = await kernel.cgroupControllers(join(tree.root, 'sys'))
     assert.ok(found.includes('cpu') && found.includes('io'))
   })
 
@@ -93,14 +83,14 @@ describe('readers of the doctor', () => {
     for (const name of ['hl-starter', 'virbr0']) await put(`sys/class/net/${name}/ifindex`, '3')
     await put('proc/sys/net/ipv6/conf/hl-starter/disable_ipv6', '0\n')
     await put('proc/net/if_inet6', 'fe800000000000005054000000000001 03 40 20 80 hl-starter\n')
-    assert.deepEqual(await kernel.bridgesOf(['hl-'], root), [
+    assert.deepEqual(await kernel.bridgesOf(['hl-'], tree.root), [
       { name: 'hl-starter', ipv6Disabled: false, ipv6Addresses: ['fe800000000000005054000000000001'] }
     ])
   })
 
   it('accounts in the range of the VMs', async () => {
     await put('etc/passwd', 'root:x:0:0::/:/bin/sh\nalice:x:1900000005:1::/:/bin/sh\n')
-    const etc = join(root, 'etc')
+    const etc = join(tree.root, 'etc')
     assert.deepEqual(await kernel.accountsBetween(1_900_000_000, 1_900_000_009, etc), ['alice'])
   })
 
@@ -109,24 +99,27 @@ describe('readers of the doctor', () => {
       'etc/systemd/system/hostlet.service.d/keys.conf',
       '[Service]\nLoadCredentialEncrypted=hostlet-host-key:/x\n#LoadCredentialEncrypted=other:/y\n'
     )
-    assert.deepEqual(await libvirtFiles.unitCredentials(join(root, 'etc')), ['hostlet-host-key'])
+    assert.deepEqual(await libvirtFiles.unitCredentials(join(tree.root, 'etc')), ['hostlet-host-key'])
   })
 
   it('saved machines and dumps, wherever they lie', async () => {
     const saved = await put('qemu/save/web-1.save')
     const dumped = await put('qemu/dump/web-1-core')
-    const found = await libvirtFiles.memoryImages(join(root, 'qemu'))
+    const found = await libvirtFiles.memoryImages(join(tree.root, 'qemu'))
     assert.deepEqual(found.toSorted(), [saved, dumped].toSorted())
   })
 
   it('places: mode, owner and whether it is memory; of what is not there yet, the directory above', async () => {
     const file = await put('keys/a.json')
     await chmod(file, 0o640)
-    assert.deepEqual(await filesIn(join(root, 'keys')), [{ path: file, mode: 0o100640 }])
-    assert.equal((await placeOrAbove(join(root, 'keys', 'later', 'still'))).path, join(root, 'keys'))
+    assert.deepEqual(await filesIn(join(tree.root, 'keys')), [{ path: file, mode: 0o100640 }])
+    assert.equal(
+      (await placeOrAbove(join(tree.root, 'keys', 'later', 'still'))).path,
+      join(tree.root, 'keys')
+    )
     assert.equal((await place('/dev/shm')).inMemory, true)
-    assert.deepEqual(await reading(() => place(join(root, 'none'))), {
-      unreadable: `${join(root, 'none')}: does not exist`
+    assert.deepEqual(await reading(() => place(join(tree.root, 'none'))), {
+      unreadable: `${join(tree.root, 'none')}: does not exist`
     })
   })
 })

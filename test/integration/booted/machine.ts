@@ -140,6 +140,25 @@ export class BootedMachine implements AsyncDisposable {
     }
   }
 
+  /** Until its scheduler has a host, and that its libvirt. */
+  async untilConnected(): Promise<void> {
+    const connected = async () => {
+      const { stdout } = await this.run('hostlet host ls -o json')
+      const { hosts = [] } = stdout === '' ? {} : JSON.parse(stdout)
+      return hosts.some(
+        ({ state, hypervisor }: { state: string; hypervisor: string }) =>
+          state === 'connected' && hypervisor === 'connected'
+      )
+    }
+    await this.until(connected, 'the host to be connected')
+  }
+
+  /** What agent and scheduler have warned of. */
+  async warnings(): Promise<string[]> {
+    const text = await this.must('journalctl --no-pager -o cat -p warning -u hostlet -u hostlet-scheduler')
+    return text.split('\n').filter((line) => line !== '' && !line.startsWith('-- No entries'))
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#init !== 0) {
       // The first process of a process namespace takes all others with it.
